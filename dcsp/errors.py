@@ -1,0 +1,46 @@
+"""Errors a user can cause, each one sentence long: what was wrong, where, and what to do.
+
+Jobs and the command line print these without a traceback and exit with code 2; every other
+exception is a fault of the software or of the machines and exits with code 1.
+"""
+
+from __future__ import annotations
+
+
+class DcspError(Exception):
+    """Base of every error whose cause and cure lie with the user."""
+
+
+class ConfigError(DcspError):
+    """A setting is unknown, out of range, or contradicts another one."""
+
+
+class CorpusError(DcspError):
+    """The corpus cannot be read: a missing root, an unreadable tag table, too many rejections."""
+
+
+class StoreError(DcspError):
+    """The store is missing, incomplete, or holds something this version cannot read."""
+
+
+class WeightsError(DcspError):
+    """Weights cannot be found, fetched, verified or loaded into the network that asks for them."""
+
+
+class ClusterError(DcspError):
+    """The cluster cannot run what was asked of it."""
+
+
+class ImageError(DcspError):
+    """One image cannot be used; ingest turns this into a row of the rejected table.
+
+    Attributes:
+        reason: Short machine-readable name of the cause, such as ``"truncated"``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return (type(self), (self.reason, str(self)))

@@ -1,0 +1,111 @@
+"""Arrow schemas of every table in a store.
+
+All tables but ``rejected`` are aligned: the part ``P`` of a derived table has exactly the rows of the
+part ``P`` of the corpus, in the same order, each with a status. Maps and labels are PNG bytes, so
+that pandas, DuckDB and pyarrow read a table without this package.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+OK = "ok"
+"""Status of a row that holds a result."""
+SKIPPED = "skipped"
+"""Status of a row that needs none, such as the cue of an image without tags."""
+ERROR = "error"
+"""Status of a row that failed; ``error`` says why."""
+
+_HEAD: list[pa.Field] = [
+    pa.field("image_id", pa.string(), nullable=False),
+    pa.field("height", pa.int32()),
+    pa.field("width", pa.int32()),
+]
+_TAGS = pa.field("tags", pa.list_(pa.int16()))
+_STATUS: list[pa.Field] = [
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+]
+
+CORPUS = pa.schema(
+    [
+        *_HEAD,
+        _TAGS,
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bytes", pa.large_binary()),
+        *_STATUS,
+    ]
+)
+"""Ingested images: ``bytes`` are the source's own; ``height`` and ``width`` those of the decoded
+RGB image after EXIF orientation; ``tags`` sorted unique class ids from 1; ``sha256`` of ``bytes``."""
+
+REJECTED = pa.schema(
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+    ]
+)
+"""What ingest could not use, one row each."""
+
+TRUTH = pa.schema([*_HEAD, pa.field("label", pa.binary()), *_STATUS])
+"""Ground-truth masks, read by evaluation and the report alone; ``skipped`` where there is none."""
+
+SALIENCY = pa.schema([*_HEAD, pa.field("maps", pa.list_(pa.binary())), *_STATUS])
+"""S_1 … S_K as 8-bit grey PNGs at the detector's own size; to be resized to ``height``×``width``."""
+
+CUES = pa.schema(
+    [
+        *_HEAD,
+        _TAGS,
+        pa.field("method", pa.string()),
+        pa.field("phase", pa.int16()),
+        pa.field("label", pa.binary()),
+        pa.field("attention", pa.binary()),
+        pa.field("attention_shape", pa.list_(pa.int32())),
+        pa.field("foreground", pa.float32()),
+        *_STATUS,
+    ]
+)
+"""Cues: ``label`` a palette PNG of class ids (0 background, 255 ignore); ``attention`` an 8-bit grey
+PNG of ``attention_shape`` = [n, h, w] maps stacked top to bottom, one a tag, at score-map size;
+``foreground`` the share of pixels with a class."""
+
+PREDICTIONS = pa.schema(
+    [
+        *_HEAD,
+        _TAGS,
+        pa.field("label", pa.binary()),
+        pa.field("label_without_crf", pa.binary()),
+        pa.field(
+            "areas",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("class", pa.int16()),
+                        pa.field("pixels", pa.int64()),
+                        pa.field("confidence", pa.float32()),
+                    ]
+                )
+            ),
+        ),
+        *_STATUS,
+    ]
+)
+"""Predictions: ``label`` a palette PNG after the CRF (where it is on); ``areas`` one entry for each
+class in ``label``, background included, with its mean softmax confidence before the CRF."""
+
+SCHEMAS = {
+    "corpus": CORPUS,
+    "rejected": REJECTED,
+    "truth": TRUTH,
+    "saliency": SALIENCY,
+    "cues": CUES,
+    "predictions": PREDICTIONS,
+}
+"""Table name → schema."""
