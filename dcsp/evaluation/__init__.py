@@ -1,0 +1,1 @@
+"""How good labels are: confusion matrices and the figures drawn from them (paper 5.2)."""

@@ -1,0 +1,194 @@
+"""Quality of cue and prediction tables against the ground truth, part by part (paper 5.2, 5.3).
+
+Parts are aligned, so a row is compared with the truth row in the same place; results are summable,
+so that a set of any size is evaluated by adding up its parts. This is the only reader of ground
+truth beside the report: nothing here may be used for training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dcsp.errors import StoreError
+from dcsp.evaluation.confusion import ConfusionMatrix
+from dcsp.labels import IGNORE
+from dcsp.tables.codecs import decode_labels
+from dcsp.tables.schemas import ERROR, OK
+
+LabelColumn = Literal["label", "label_without_crf"]
+Labeller = Callable[[int], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How one table compares with the ground truth.
+
+    Attributes:
+        matrix: Pixel counts over all compared images.
+        images: Images compared, failed ones included.
+        failed: Of those, images whose row is an error: every pixel of them counts as not found.
+        without_label: Images with ground truth left out because their row needs no label.
+        without_truth: Images left out because they have no ground truth.
+        mismatched: Images left out because mask and label differ in size.
+    """
+
+    matrix: ConfusionMatrix
+    images: int = 0
+    failed: int = 0
+    without_label: int = 0
+    without_truth: int = 0
+    mismatched: int = 0
+
+    @classmethod
+    def empty(cls, classes: int) -> Quality:
+        """No images yet, for C = ``classes`` classes beside background."""
+        return cls(ConfusionMatrix.empty(classes))
+
+    def __add__(self, other: Quality) -> Quality:
+        """Both together.
+
+        Raises:
+            ValueError: The numbers of classes differ.
+        """
+        return Quality(
+            matrix=self.matrix + other.matrix,
+            images=self.images + other.images,
+            failed=self.failed + other.failed,
+            without_label=self.without_label + other.without_label,
+            without_truth=self.without_truth + other.without_truth,
+            mismatched=self.mismatched + other.mismatched,
+        )
+
+
+def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: Labeller) -> Quality:
+    """Compare one part with its ground truth, with labels from a function.
+
+    Args:
+        table: A part with ``image_id`` and ``status`` columns.
+        truth: The TRUTH part of the same name.
+        classes: Number of classes C, background not counted.
+        labeller: Row number → HW uint8 label map at image size; called for ``ok`` rows that have a
+            ground truth, and for nothing else.
+
+    Returns:
+        The summable quality of this part.
+
+    Raises:
+        StoreError: The two parts do not hold the same images in the same order.
+    """
+    if table["image_id"].to_pylist() != truth["image_id"].to_pylist():
+        raise StoreError(
+            "A part and its ground truth hold different images: the store was changed by hand; "
+            "remove that part, or the truth table, and run the job again."
+        )
+    total = Quality.empty(classes)
+    statuses = table["status"].to_pylist()
+    masks = zip(truth["status"].to_pylist(), truth["label"], strict=True)
+    for row, (truth_status, mask) in enumerate(masks):
+        if truth_status != OK:
+            total += Quality(ConfusionMatrix.empty(classes), without_truth=1)
+        elif statuses[row] not in (OK, ERROR):
+            total += Quality(ConfusionMatrix.empty(classes), without_label=1)
+        else:
+            failed = statuses[row] == ERROR
+            expected = decode_labels(mask.as_py())
+            found = np.full_like(expected, IGNORE) if failed else labeller(row)
+            total += _compare(expected, found, classes, failed)
+    return total
+
+
+def evaluate_cues(cues: pa.Table, truth: pa.Table, classes: int) -> Quality:
+    """Compare a part of a cue table with its ground truth; arguments as for `evaluate_labels`.
+
+    Raises:
+        StoreError: The two parts do not hold the same images in the same order.
+    """
+    return _evaluate_column(cues, truth, classes, "label")
+
+
+def evaluate_predictions(
+    predictions: pa.Table, truth: pa.Table, classes: int
+) -> dict[LabelColumn, Quality]:
+    """Compare a part of a predictions table with its ground truth, with and without the dense CRF.
+
+    Returns:
+        ``label`` → quality of the final labels; ``label_without_crf`` → of those before the CRF,
+        which are the final labels where that column is null.
+
+    Raises:
+        StoreError: The two parts do not hold the same images in the same order.
+    """
+    columns: tuple[LabelColumn, ...] = ("label", "label_without_crf")
+    return {column: _evaluate_column(predictions, truth, classes, column) for column in columns}
+
+
+def summarize(quality: Quality, class_names: Sequence[str]) -> dict[str, Any]:
+    """The figures of a quality as plain JSON values, in percent 0-100, None where undefined.
+
+    Args:
+        quality: What was measured.
+        class_names: The C names in id order, background left out.
+
+    Returns:
+        ``miou``, ``miou_labelled`` (255 in the labels left out), ``accuracy``, ``coverage``,
+        ``images``, ``failed``, ``without_label``, ``without_truth``, ``mismatched`` and
+        ``per_class``: name → ``iou``, ``precision``, ``recall``, ``share`` (of the true pixels),
+        with ``background`` first.
+
+    Raises:
+        ValueError: The number of names is not the matrix's number of classes.
+    """
+    matrix = quality.matrix
+    if len(class_names) != matrix.classes:
+        raise ValueError(f"{len(class_names)} class names for a matrix of {matrix.classes} classes")
+    columns = {
+        "iou": matrix.iou(),
+        "precision": matrix.precision(),
+        "recall": matrix.recall(),
+        "share": matrix.shares(),
+    }
+    return {
+        "miou": _or_none(matrix.mean_iou()),
+        "miou_labelled": _or_none(matrix.mean_iou("skip")),
+        "accuracy": _or_none(matrix.accuracy()),
+        "coverage": _or_none(matrix.coverage()),
+        "images": quality.images,
+        "failed": quality.failed,
+        "without_label": quality.without_label,
+        "without_truth": quality.without_truth,
+        "mismatched": quality.mismatched,
+        "per_class": {
+            name: {key: _or_none(float(values[index])) for key, values in columns.items()}
+            for index, name in enumerate(("background", *class_names))
+        },
+    }
+
+
+def _evaluate_column(
+    table: pa.Table, truth: pa.Table, classes: int, column: LabelColumn
+) -> Quality:
+    labels, final = table[column], table["label"]
+
+    def labeller(row: int) -> NDArray[np.uint8]:
+        return decode_labels(labels[row].as_py() or final[row].as_py())
+
+    return evaluate_labels(table, truth, classes, labeller)
+
+
+def _compare(
+    expected: NDArray[np.uint8], found: NDArray[np.uint8], classes: int, failed: bool
+) -> Quality:
+    if expected.shape != found.shape:
+        return Quality(ConfusionMatrix.empty(classes), mismatched=1)
+    return Quality(ConfusionMatrix.of(expected, found, classes), images=1, failed=int(failed))
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
