@@ -4,8 +4,8 @@ One matrix is summed over a whole set and read once at the end; figures of singl
 averaged. Pixels whose ground truth is 255 are left out.
 
 A label map under test may hold 255 too (a cue's ignored band, an image that failed). Such pixels
-are kept in a column of their own, so that figures come both ways: ``"miss"`` counts an ignored pixel
-as nothing found (it lowers recall and IoU of its true class and raises no other class's union),
+have a column of their own, so that figures come both ways: ``"miss"`` counts an ignored pixel as
+nothing found (it lowers recall and IoU of its true class and raises no other class's union),
 ``"skip"`` leaves it out. ``"miss"`` is the default: leaving pixels out must not look like quality.
 """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,34 @@ from dcsp.tables.schemas import ERROR, OK
 
 LabelColumn = Literal["label", "label_without_crf"]
 Labeller = Callable[[int], NDArray[np.uint8]]
+
+
+class ClassFigures(TypedDict):
+    """Figures of one class in percent, 0-100; None where undefined."""
+
+    iou: float | None
+    precision: float | None
+    recall: float | None
+    share: float | None
+    """Share of the pixels with a ground truth that are of this class."""
+
+
+class Figures(TypedDict):
+    """Figures of a table as plain JSON values; percent is 0-100, None where undefined."""
+
+    miou: float | None
+    miou_labelled: float | None
+    """As ``miou``, with the pixels left out that the table labels 255."""
+    accuracy: float | None
+    coverage: float | None
+    """Share of the pixels with a ground truth that are labelled at all."""
+    images: int
+    failed: int
+    without_label: int
+    without_truth: int
+    mismatched: int
+    per_class: dict[str, ClassFigures]
+    """Name → figures, ``background`` first, then in id order."""
 
 
 @dataclass(frozen=True)
@@ -129,18 +157,12 @@ def evaluate_predictions(
     return {column: _evaluate_column(predictions, truth, classes, column) for column in columns}
 
 
-def summarize(quality: Quality, class_names: Sequence[str]) -> dict[str, Any]:
-    """The figures of a quality as plain JSON values, in percent 0-100, None where undefined.
+def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:
+    """The figures of a quality as plain JSON values.
 
     Args:
         quality: What was measured.
         class_names: The C names in id order, background left out.
-
-    Returns:
-        ``miou``, ``miou_labelled`` (255 in the labels left out), ``accuracy``, ``coverage``,
-        ``images``, ``failed``, ``without_label``, ``without_truth``, ``mismatched`` and
-        ``per_class``: name → ``iou``, ``precision``, ``recall``, ``share`` (of the true pixels),
-        with ``background`` first.
 
     Raises:
         ValueError: The number of names is not the matrix's number of classes.
@@ -148,12 +170,10 @@ def summarize(quality: Quality, class_names: Sequence[str]) -> dict[str, Any]:
     matrix = quality.matrix
     if len(class_names) != matrix.classes:
         raise ValueError(f"{len(class_names)} class names for a matrix of {matrix.classes} classes")
-    columns = {
-        "iou": matrix.iou(),
-        "precision": matrix.precision(),
-        "recall": matrix.recall(),
-        "share": matrix.shares(),
-    }
+    iou, precision, recall, share = (
+        [_or_none(float(value)) for value in values]
+        for values in (matrix.iou(), matrix.precision(), matrix.recall(), matrix.shares())
+    )
     return {
         "miou": _or_none(matrix.mean_iou()),
         "miou_labelled": _or_none(matrix.mean_iou("skip")),
@@ -165,8 +185,8 @@ def summarize(quality: Quality, class_names: Sequence[str]) -> dict[str, Any]:
         "without_truth": quality.without_truth,
         "mismatched": quality.mismatched,
         "per_class": {
-            name: {key: _or_none(float(values[index])) for key, values in columns.items()}
-            for index, name in enumerate(("background", *class_names))
+            name: {"iou": iou[i], "precision": precision[i], "recall": recall[i], "share": share[i]}
+            for i, name in enumerate(("background", *class_names))
         },
     }
 

@@ -1,6 +1,7 @@
 """Confusion matrices, against torchmetrics and against hand-made counts."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_figures_equal_torchmetrics(seed: int) -> None:
     truth, prediction = random_labels(rng, 0.1), random_labels(rng, 0.0)
     matrix = ConfusionMatrix.of(truth, prediction, CLASSES)
     pair = torch.from_numpy(prediction).long(), torch.from_numpy(truth).long()
-    options = {"num_classes": CLASSES + 1, "ignore_index": 255, "average": None}
+    options: dict[str, Any] = {"num_classes": CLASSES + 1, "ignore_index": 255, "average": None}
 
     counts = MulticlassConfusionMatrix(CLASSES + 1, ignore_index=255)(*pair)
     assert np.array_equal(matrix.counts[:, :-1], counts.numpy())
