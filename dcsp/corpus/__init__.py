@@ -1,0 +1,1 @@
+"""Corpora: where images and tags come from, and how they become rows of a table."""

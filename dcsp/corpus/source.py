@@ -1,0 +1,131 @@
+"""What every corpus source offers: a cheap listing of rows, and the bytes of one row.
+
+Sources hold settings alone and are picklable: a listing is made once on the driver, bytes are read
+by whichever worker has the row. Reading never decodes; :mod:`dcsp.corpus.ingest` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dcsp.config import CorpusSettings
+from dcsp.tables.fingerprint import digest_lines
+
+TRAIN = "train"
+VAL = "val"
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One image as the source lists it.
+
+    Attributes:
+        image_id: Unique in the corpus; slashes make folders, no extension.
+        uri: Where the bytes are.
+        split: ``"train"`` or ``"val"``.
+        tags: Tags as they are written in the source.
+        mask_uri: Where the ground-truth mask is; ``None`` where there is none.
+        etag: Changes when the bytes of image or mask do.
+        shard: File that holds the row, where many rows share one; such rows stay in one part.
+        problem: Why the row cannot be used although it is listed; empty for a good row.
+    """
+
+    image_id: str
+    uri: str
+    split: str
+    tags: tuple[str, ...]
+    mask_uri: str | None
+    etag: str
+    shard: str = ""
+    problem: str = ""
+
+
+class Source(Protocol):
+    """A corpus source; implementations are picklable."""
+
+    def list_rows(self) -> list[SourceRow]:
+        """Every image of the wanted splits, without reading any image.
+
+        Raises:
+            CorpusError: The source is not there or not laid out as its kind demands.
+        """
+        ...
+
+    def read(self, row: SourceRow) -> bytes:
+        """The image file of a row.
+
+        Raises:
+            ImageError: With reason ``missing`` when it is no longer there.
+        """
+        ...
+
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        """The mask file (PNG of class ids) of a row, ``None`` for a row without one.
+
+        Raises:
+            ImageError: With reason ``missing`` when it is no longer there.
+        """
+        ...
+
+
+def listing_digest(rows: Iterable[SourceRow]) -> str:
+    """Digest of a listing, whatever its order: equal as long as nothing in the source changed."""
+    return digest_lines(sorted(repr(row) for row in rows))
+
+
+def is_valid_id(image_id: str) -> bool:
+    """Whether an id may name a file: relative, without ``..``, control characters or backslashes.
+
+    >>> [is_valid_id(name) for name in ("cats/1", "/etc/passwd", "a/../b", "a//b", "")]
+    [True, False, False, False, False]
+    """
+    if not image_id or len(image_id) > 1024 or re.search(r"[\x00-\x1f\x7f\\:]", image_id):
+        return False
+    try:
+        image_id.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8
+        return False
+    return all(
+        step not in ("", ".", "..") and step == step.strip() and len(step.encode()) <= 240
+        for step in image_id.split("/")
+    )
+
+
+def open_source(settings: CorpusSettings, seed: int) -> Source:
+    """The source that the settings name.
+
+    Args:
+        settings: ``corpus`` of the run.
+        seed: Seed of the run, which decides what generated scenes show.
+
+    Raises:
+        ConfigError: ``corpus.classes`` lacks a class of the generated scenes.
+        CorpusError: The root or the tag table is not there.
+    """
+    root = _absolute(settings.root or "")
+    if settings.kind == "voc":
+        from dcsp.corpus.voc import VOCSource
+
+        return VOCSource(root, settings.splits)
+    if settings.kind == "folder":
+        from dcsp.corpus.folder import FolderSource
+
+        tags = _absolute(settings.tags) if settings.tags else None
+        masks = _absolute(settings.masks) if settings.masks else None
+        return FolderSource(root, settings.splits, tags, masks)
+    if settings.kind == "parquet":
+        from dcsp.corpus.parquet import ParquetSource
+
+        return ParquetSource(root, settings.splits, settings.part_rows)
+    from dcsp.corpus.scenes import ScenesSource
+
+    return ScenesSource(settings.scenes, settings.classes, seed, settings.splits)
+
+
+def _absolute(path: str) -> str:
+    """A local path made absolute, since workers may run elsewhere; a URL as it is."""
+    return path if "://" in path else str(Path(path).expanduser().absolute())

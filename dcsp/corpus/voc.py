@@ -1,0 +1,142 @@
+"""Corpora in the layout of PASCAL VOC: ``JPEGImages``, ``ImageSets``, ``Annotations``, masks.
+
+Splits come from ``ImageSets/Segmentation`` where that folder exists, else from ``ImageSets/Main``.
+Tags come from an image's ``Annotations`` XML, else from ``ImageSets/Main/<class>_<split>.txt``.
+An object that the annotators called difficult (an XML flag, 0 in ``Main``) is present all the same,
+so that both places say one thing. Masks (``SegmentationClass``) serve evaluation alone.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dcsp.corpus.files import IMAGE_SUFFIXES, Folder, read_uri, require_folder, stem, suffix
+from dcsp.corpus.source import SourceRow
+from dcsp.errors import CorpusError
+
+_SPLIT_FOLDERS = ("ImageSets/Segmentation", "ImageSets/Main")
+
+
+@dataclass(frozen=True)
+class VOCSource:
+    """A VOC year folder, such as ``VOCdevkit/VOC2012``; masks hold ids of ``corpus.classes``.
+
+    Attributes:
+        root: Local path or URL of the year folder.
+        splits: Splits to list, where the source has them.
+    """
+
+    root: str
+    splits: tuple[str, ...]
+
+    def list_rows(self) -> list[SourceRow]:
+        """List the images of the wanted splits; see :class:`dcsp.corpus.source.Source`."""
+        folder = require_folder(self.root, "corpus.root")
+        if not folder.exists("JPEGImages"):
+            raise CorpusError(
+                f"corpus.root={self.root} has no folder JPEGImages: give the folder of one VOC "
+                "year, such as VOCdevkit/VOC2012."
+            )
+        ids = self._read_splits(folder)
+        images = _by_stem(folder.find("JPEGImages"))
+        masks = folder.find("SegmentationClass")
+        annotated = self._read_annotations(folder, set().union(*ids.values()))
+        rows: list[SourceRow] = []
+        for split, names in ids.items():
+            listed = _read_image_tags(folder, split)
+            for name in names:
+                tags, problem = annotated.get(name) or (tuple(sorted(listed[name])), "")
+                file, etag = images.get(name, (f"{name}.jpg", ""))
+                mask = f"{name}.png" if f"{name}.png" in masks else None
+                rows.append(
+                    SourceRow(
+                        image_id=name,
+                        uri=folder.uri(f"JPEGImages/{file}"),
+                        split=split,
+                        tags=tags,
+                        mask_uri=folder.uri(f"SegmentationClass/{mask}") if mask else None,
+                        etag=f"{etag}/{masks[mask]}" if mask else etag,
+                        problem=problem,
+                    )
+                )
+        return rows
+
+    def read(self, row: SourceRow) -> bytes:
+        """The image file of a row."""
+        return read_uri(row.uri)
+
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        """The mask file of a row, ``None`` where there is none."""
+        return None if row.mask_uri is None else read_uri(row.mask_uri)
+
+    def _read_splits(self, folder: Folder) -> dict[str, list[str]]:
+        for place in _SPLIT_FOLDERS:
+            files = folder.find(place)
+            wanted = [split for split in self.splits if f"{split}.txt" in files]
+            if wanted:
+                return {
+                    split: [line.split()[0] for line in _lines(folder, f"{place}/{split}.txt")]
+                    for split in wanted
+                }
+        names = " or ".join(f"{split}.txt" for split in self.splits)
+        raise CorpusError(
+            f"corpus.root={self.root} has neither ImageSets/Segmentation nor ImageSets/Main with "
+            f"{names}: write the ids of each split there, one a line."
+        )
+
+    @staticmethod
+    def _read_annotations(
+        folder: Folder, ids: Iterable[str]
+    ) -> dict[str, tuple[tuple[str, ...], str]]:
+        """Image id → (tags, problem), for the images that have an XML file."""
+        there = folder.find("Annotations")
+        files = [f"Annotations/{name}.xml" for name in sorted(ids) if f"{name}.xml" in there]
+        return {
+            stem(file).removeprefix("Annotations/"): _parse_annotation(data)
+            for file, data in folder.read_many(files).items()
+        }
+
+
+def _parse_annotation(data: bytes) -> tuple[tuple[str, ...], str]:
+    try:
+        tree = ET.fromstring(data)
+    except ET.ParseError as error:
+        return (), f"its Annotations file is not valid XML ({error})"
+    names = {(name.text or "").strip() for name in tree.iterfind("object/name")}
+    return tuple(sorted(names - {""})), ""
+
+
+def _read_image_tags(folder: Folder, split: str) -> defaultdict[str, set[str]]:
+    """Image id → tags, from the lists of ``ImageSets/Main`` for one split."""
+    tags: defaultdict[str, set[str]] = defaultdict(set)
+    for file in folder.find("ImageSets/Main"):
+        match = re.fullmatch(rf"(.+)_{re.escape(split)}\.txt", file)
+        if not match:
+            continue
+        for line in _lines(folder, f"ImageSets/Main/{file}"):
+            name, *mark = line.split()
+            if mark and mark[0] in ("1", "0"):
+                tags[name].add(match[1])
+    return tags
+
+
+def _lines(folder: Folder, name: str) -> list[str]:
+    try:
+        text = folder.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{folder.uri(name)} is not UTF-8 text: write it anew.") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _by_stem(files: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Image id → (file, etag); of several files of one id the preferred extension."""
+    ranked = sorted(
+        (file for file in files if suffix(file) in IMAGE_SUFFIXES),
+        key=lambda file: IMAGE_SUFFIXES.index(suffix(file)),
+        reverse=True,
+    )
+    return {stem(file): (file, files[file]) for file in ranked}

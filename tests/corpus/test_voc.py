@@ -1,0 +1,146 @@
+"""VOC layout: splits, tags from XML or lists, masks; and the real photographs."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcsp.config import CorpusSettings
+from dcsp.corpus.ingest import ingest_rows, plan_batches, select_rows
+from dcsp.corpus.source import SourceRow, listing_digest, open_source
+from dcsp.corpus.voc import VOCSource
+from dcsp.errors import CorpusError, ImageError
+from dcsp.labels import VOC_CLASSES, TagMapper
+from dcsp.tables.codecs import decode_labels
+
+PHOTOS = Path(__file__).parents[3] / "shared/data/voc676/VOCdevkit/VOC2012"
+real = pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs of shared/data are not here")
+
+
+def lines(path: Path, *rows: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def annotate(root: Path, name: str, *objects: str) -> None:
+    inner = "".join(f"<object><name>{o}</name><difficult>1</difficult></object>" for o in objects)
+    lines(root / f"Annotations/{name}.xml", f"<annotation>{inner}</annotation>")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"JPEGImages/{name}.jpg")
+    Image.fromarray(np.full((6, 8), 8, np.uint8)).save(tmp_path / "SegmentationClass/a.png")
+    lines(tmp_path / "ImageSets/Segmentation/train.txt", "a", "b", "", "gone")
+    lines(tmp_path / "ImageSets/Segmentation/val.txt", "c")
+    lines(tmp_path / "ImageSets/Main/cat_train.txt", "a  1", "b -1", "gone  0")
+    lines(tmp_path / "ImageSets/Main/train_train.txt", "a  1", "b  0")
+    lines(tmp_path / "ImageSets/Main/train_val.txt", "c  1")
+    lines(tmp_path / "ImageSets/Main/train.txt", "other")
+    return tmp_path
+
+
+def by_id(source: VOCSource) -> dict[str, SourceRow]:
+    return {row.image_id: row for row in source.list_rows()}
+
+
+def test_tags_come_from_the_lists_where_there_is_no_xml(root: Path) -> None:
+    rows = by_id(VOCSource(str(root), ("train", "val")))
+    assert {name: row.tags for name, row in rows.items()} == {
+        "a": ("cat", "train"),
+        "b": ("train",),
+        "gone": ("cat",),
+        "c": ("train",),
+    }
+    assert [row.split for row in rows.values()] == ["train", "train", "train", "val"]
+    assert (rows["a"].mask_uri is None, rows["b"].mask_uri is None) == (False, True)
+
+
+def test_xml_comes_before_the_lists_and_difficult_objects_count(root: Path) -> None:
+    annotate(root, "a", "dog", "dog", "bird")
+    annotate(root, "c")
+    rows = by_id(VOCSource(str(root), ("train", "val")))
+    assert rows["a"].tags == ("bird", "dog")
+    assert rows["b"].tags == ("train",)
+    assert rows["c"].tags == ()
+
+
+def test_a_broken_xml_is_one_rejected_row(root: Path) -> None:
+    lines(root / "Annotations/a.xml", "<annotation><object>")
+    source = VOCSource(str(root), ("train",))
+    settings = CorpusSettings(kind="voc", root=str(root))
+    corpus, truth, rejected = ingest_rows(
+        source, source.list_rows(), TagMapper(VOC_CLASSES), settings
+    )
+    assert corpus["image_id"].to_pylist() == ["b"]
+    assert truth["status"].to_pylist() == ["skipped"]
+    assert dict(zip(*(rejected[c].to_pylist() for c in ("image_id", "reason")), strict=True)) == {
+        "a": "unreadable_tags",
+        "gone": "missing",
+    }
+
+
+def test_main_gives_the_splits_where_segmentation_does_not(root: Path) -> None:
+    for split in ("train", "val"):
+        (root / f"ImageSets/Segmentation/{split}.txt").unlink()
+    assert [row.image_id for row in VOCSource(str(root), ("train", "val")).list_rows()] == ["other"]
+
+
+def test_wrong_roots_are_explained(root: Path, tmp_path: Path) -> None:
+    for wrong, message in [
+        (root / "nowhere", "is not there"),
+        (root / "ImageSets", "no folder JPEGImages"),
+    ]:
+        with pytest.raises(CorpusError, match=message):
+            VOCSource(str(wrong), ("train",)).list_rows()
+    with pytest.raises(CorpusError, match=r"test\.txt"):
+        VOCSource(str(root), ("test",)).list_rows()
+    with pytest.raises(CorpusError, match="cannot be opened"):
+        VOCSource("nosuchprotocol://bucket", ("train",)).list_rows()
+
+
+def test_the_listing_digest_sees_every_change(root: Path) -> None:
+    source = VOCSource(str(root), ("train",))
+    before = listing_digest(source.list_rows())
+    assert before == listing_digest(reversed(source.list_rows()))
+    Image.new("RGB", (9, 6)).save(root / "JPEGImages/a.jpg")
+    after = listing_digest(source.list_rows())
+    assert after != before
+    lines(root / "ImageSets/Main/cow_train.txt", "a  1")
+    assert listing_digest(source.list_rows()) not in (before, after)
+
+
+def test_sources_read_and_travel(root: Path) -> None:
+    source = pickle.loads(pickle.dumps(VOCSource(str(root), ("train",))))
+    rows = by_id(source)
+    assert source.read(rows["a"]) == (root / "JPEGImages/a.jpg").read_bytes()
+    assert source.read_mask(rows["a"]) == (root / "SegmentationClass/a.png").read_bytes()
+    assert source.read_mask(rows["b"]) is None
+    with pytest.raises(ImageError, match="no file"):
+        source.read(rows["gone"])
+
+
+@real
+def test_real_photographs_ingest_with_masks_that_hold_their_tags() -> None:
+    settings = CorpusSettings(kind="voc", root=str(PHOTOS))
+    source = open_source(settings, seed=0)
+    rows = source.list_rows()
+    assert {s: sum(r.split == s for r in rows) for s in ("train", "val")} == {
+        "train": 330,
+        "val": 250,
+    }
+    selected, duplicates = select_rows(rows, limit=6)
+    assert duplicates.num_rows == 0
+    for batch in plan_batches(selected, 4):
+        corpus, truth, rejected = ingest_rows(source, batch, TagMapper(VOC_CLASSES), settings)
+        assert rejected.num_rows == 0
+        assert truth["image_id"].to_pylist() == corpus["image_id"].to_pylist()
+        for tags, label in zip(corpus["tags"].to_pylist(), truth["label"].to_pylist(), strict=True):
+            assert sorted(set(np.unique(decode_labels(label))) - {0, 255}) == tags
