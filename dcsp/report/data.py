@@ -1,0 +1,132 @@
+"""What a report shows: plain values that a job fills from the tables and figures of a run.
+
+Nothing here reads a store. Maps and labels of the gallery are arrays, so that the report decides
+alone how they look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsp.evaluation.quality import Figures
+
+
+@dataclass(frozen=True)
+class CuePhase:
+    """The cues of one phase and their quality.
+
+    Attributes:
+        phase: 0 for the first cues, 1 and up after each adapt (paper 4.3).
+        method: The cue method, such as ``"dcsp"`` or ``"adapt"``.
+        figures: Compared with the ground truth; None where there is none.
+        miou_first_pass: Mean IoU, 0-100, of the same attention fused with S_1 alone, which tells
+            what hierarchical saliency gained; None where it was not measured.
+    """
+
+    phase: int
+    method: str
+    figures: Figures | None = None
+    miou_first_pass: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The losses of one training stage.
+
+    Attributes:
+        stage: Name of the stage, such as ``"joint phase 0"``.
+        losses: Name of the loss → (step, value) pairs in order of steps.
+    """
+
+    stage: str
+    losses: Mapping[str, Sequence[tuple[int, float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryItem:
+    """One image with all that was made of it; what is None or empty is not shown.
+
+    Attributes:
+        image_id: Id of the image.
+        split: Its split.
+        tags: Class ids, sorted.
+        image: HWC uint8 RGB, any size.
+        saliency: Title, such as ``"S_1"`` → HW float32 in [0,1], any size.
+        attention: (n, h, w) float32 in [0,1], one map a tag, any size.
+        cues: Title, such as ``"cue 0"`` → HW uint8 label map, in order of phases.
+        prediction: HW uint8 label map at image size.
+        truth: HW uint8 label map at image size.
+        error: Why something of this image is missing.
+    """
+
+    image_id: str
+    split: str
+    tags: Sequence[int]
+    image: NDArray[np.uint8]
+    saliency: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    attention: NDArray[np.float32] | None = None
+    cues: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    prediction: NDArray[np.uint8] | None = None
+    truth: NDArray[np.uint8] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything on the page.
+
+    Attributes:
+        run_id: Id of the run.
+        created: When the run ended, as text.
+        store: Path or URL of the store.
+        corpus: One line that names the source of the images.
+        classes: Class names in id order, background left out.
+        images: Split → number of images.
+        cues: The phases in order.
+        prediction: Figures of the predictions before the CRF, on the images that have a mask.
+        prediction_crf: Figures after the CRF; None where the CRF is off.
+        measured_split: Split the prediction's figures were taken on.
+        curves: Losses of the training stages, in order.
+        seconds: Stage → wall seconds it took when it was computed, in order of the chain.
+        reused: Stages whose result lay in the store already.
+        rows: Table → status (``ok``, ``skipped``, ``error``) → rows.
+        rejected: Reason → images that ingest refused.
+        fingerprints: Stage → fingerprint of its output.
+        settings: The resolved config as YAML.
+        versions: Package → version the run was made with.
+        gallery: Images to show, in order.
+    """
+
+    run_id: str
+    created: str
+    store: str
+    corpus: str
+    classes: Sequence[str]
+    images: Mapping[str, int]
+    cues: Sequence[CuePhase] = ()
+    prediction: Figures | None = None
+    prediction_crf: Figures | None = None
+    measured_split: str = "val"
+    curves: Sequence[Curve] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    reused: frozenset[str] = frozenset()
+    rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    settings: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    gallery: Sequence[GalleryItem] = ()
+
+    @property
+    def final(self) -> Figures | None:
+        """Figures of the labels that the run published: with the CRF where it is on."""
+        return self.prediction_crf or self.prediction
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU of the published labels, 0-100, or None where nothing was measured."""
+        return self.final["miou"] if self.final else None

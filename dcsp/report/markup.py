@@ -1,0 +1,55 @@
+"""A small writer of HTML and SVG that escapes every text by construction."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+_VOID = frozenset({"meta", "img", "br", "line", "rect", "circle", "path", "polyline"})
+
+
+class Markup(str):
+    """Text that is markup already; any other string is escaped when it becomes a child."""
+
+    __slots__ = ()
+
+
+def element(tag: str, *children: object, **attributes: object) -> Markup:
+    """One element with its children.
+
+    Args:
+        tag: Name of the element.
+        children: Strings (escaped), :class:`Markup` (kept), numbers, None (nothing), or iterables
+            of these.
+        attributes: Values are escaped; None leaves an attribute out; a trailing underscore is
+            dropped and other underscores become hyphens (``class_``, ``stroke_width``), so that
+            ``viewBox`` keeps its case.
+
+    Returns:
+        The element as markup.
+    """
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    if tag in _VOID:
+        return Markup(f"<{tag}{written}/>")
+    return Markup(f"<{tag}{written}>{join(*children)}</{tag}>")
+
+
+def join(*children: object) -> Markup:
+    """Children one after the other, as :func:`element` takes them."""
+    return Markup("".join(_write(child) for child in children))
+
+
+def _write(child: object) -> str:
+    if child is None:
+        return ""
+    if isinstance(child, Markup):
+        return child
+    if isinstance(child, str | int):
+        return html.escape(str(child))
+    if isinstance(child, Iterable):
+        return "".join(_write(one) for one in child)
+    raise TypeError(f"{type(child).__name__} cannot be a child of an element")

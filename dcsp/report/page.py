@@ -1,0 +1,125 @@
+"""The report: one self-contained HTML page, without scripts and without anything from elsewhere."""
+
+from __future__ import annotations
+
+from dcsp.report.data import ReportData
+from dcsp.report.gallery import gallery
+from dcsp.report.markup import Markup, element, join
+from dcsp.report.numbers import count
+from dcsp.report.sections import (
+    class_table,
+    curves,
+    findings,
+    ladder,
+    provenance,
+    tables_and_time,
+    tiles,
+)
+from dcsp.report.style import STYLE
+from dcsp.report.trust import Verdict, judge
+
+
+def build_report(run: ReportData) -> str:
+    """Write the report of a run.
+
+    Args:
+        run: Everything to be shown.
+
+    Returns:
+        A whole HTML document; every text is escaped and every picture is inlined.
+    """
+    verdict = judge(run)
+    body = element(
+        "main",
+        _header(run),
+        _verdict(verdict),
+        tiles(run),
+        _section(
+            "Where the quality comes from",
+            "Mean IoU at each step of the chain. Cues are what the network learns from; "
+            "predictions are what it makes of them.",
+            ladder(run),
+        ),
+        _section(
+            "Class by class",
+            "IoU is the overlap of labelled and true region. Precision is the share of what is "
+            "labelled so that is right, recall the share of the true region that is found; all in "
+            "percent, for the published labels.",
+            class_table(run),
+        ),
+        _section(
+            "Gallery",
+            "Saliency after one pass and after all, attention in the colours of the tags, the "
+            "labels of each phase, and the ground truth where there is one. Click a picture to "
+            "enlarge it.",
+            gallery(run.gallery, run.classes) if run.gallery else None,
+        ),
+        _section(
+            "Training",
+            "Losses by step: as logged (faint) and smoothed (strong); the legend gives the last "
+            "smoothed value.",
+            curves(run),
+        ),
+        _section("Rows and time", None, tables_and_time(run)),
+        _section(
+            "What made this run",
+            "A fingerprint digests everything that decides a table: settings, inputs, weights and "
+            "seed. Equal fingerprints are equal tables.",
+            provenance(run),
+        ),
+        element("footer", f"dcsp report of {run.run_id}"),
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"dcsp: {run.run_id}"),
+        element("style", Markup(STYLE)),
+    )
+    return "<!DOCTYPE html>\n" + element("html", head, element("body", body), lang="en") + "\n"
+
+
+def _header(run: ReportData) -> Markup:
+    splits = ", ".join(f"{count(number)} {split}" for split, number in run.images.items())
+    facts = {
+        "corpus": run.corpus,
+        "images": splits,
+        "classes": str(len(run.classes)),
+        "finished": run.created,
+        "store": run.store,
+    }
+    return element(
+        "header",
+        element("p", "dcsp · pixel labels from image tags", class_="eyebrow"),
+        element("h1", run.run_id),
+        element(
+            "p",
+            [
+                element("span", f"{name} ", element("b", value))
+                for name, value in facts.items()
+                if value
+            ],
+            class_="facts",
+        ),
+    )
+
+
+def _verdict(verdict: Verdict) -> Markup:
+    return element(
+        "section",
+        element(
+            "div",
+            element("p", "How far to trust this", class_="eyebrow"),
+            element("h2", verdict.headline),
+            element("p", verdict.summary),
+        ),
+        findings(verdict.statements),
+        class_=f"verdict {verdict.level}",
+    )
+
+
+def _section(title: str, lead: str | None, content: Markup | None) -> Markup | None:
+    if content is None:
+        return None
+    introduction = element("p", lead, class_="lead") if lead else None
+    return join(element("h2", title), introduction, content)

@@ -1,0 +1,245 @@
+"""How far to trust a run, in words: what its figures support, and what to do about the rest.
+
+The rules are few and fixed, each a function of the report's data; nothing is hidden behind a score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dcsp.evaluation.quality import Figures
+from dcsp.report.data import Curve, ReportData
+from dcsp.report.numbers import percent, points, quantity
+
+Level = Literal["good", "caution", "bad"]
+
+GOOD_MIOU = 60.0
+"""From here on labels are fit for training on: where published weak supervision stands on VOC."""
+USABLE_MIOU = 40.0
+"""From here on labels help as drafts."""
+WEAK_SHARE = 0.6
+"""A class under this share of the mean IoU is named as weak."""
+FEW_IMAGES = 100
+"""With fewer measured images, figures of single classes move by many points between samples."""
+STILL_FALLING = 0.1
+"""A loss whose last quarter brought more than this share of its whole fall had not settled."""
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One finding: how serious it is, and a sentence or two."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to "can I use these labels?" and the findings behind it."""
+
+    level: Level
+    headline: str
+    summary: str
+    statements: tuple[Statement, ...]
+
+
+def judge(data: ReportData) -> Verdict:
+    """Draw the verdict and its findings from a run's figures."""
+    level, headline, summary = _headline(data)
+    rules = (_sample, _classes, _cues, _adapt, _crf, _training, _failures, _rejections)
+    found = tuple(statement for rule in rules for statement in rule(data))
+    order: dict[Level, int] = {"bad": 0, "caution": 1, "good": 2}
+    return Verdict(level, headline, summary, tuple(sorted(found, key=lambda s: order[s.level])))
+
+
+def _headline(data: ReportData) -> tuple[Level, str, str]:
+    final = data.final
+    if final is None or final["miou"] is None:
+        return (
+            "caution",
+            "These labels are unmeasured.",
+            "No image of this corpus has a mask to compare with, so nothing here says how good the "
+            "labels are. Look through the gallery, and give masks to a hundred images of the "
+            "validation split to get figures.",
+        )
+    measured = (
+        f"On {quantity(final['images'], 'image')} of the {data.measured_split} split, "
+        f"{percent(final['accuracy'])} % of the pixels have the right label, and labelled and true "
+        f"regions overlap by {percent(final['miou'])} % in the mean over the classes (mIoU)."
+    )
+    if final["miou"] >= GOOD_MIOU:
+        advice = "Use them for training; look first at the weak classes, where any are named here."
+        return "good", "Good enough to train on.", f"{measured} {advice}"
+    if final["miou"] >= USABLE_MIOU:
+        advice = "Use them as drafts that people correct, or to pretrain on; not as a final truth."
+        return "caution", "Usable as drafts.", f"{measured} {advice}"
+    advice = "Do not use them as they are: the findings here say where quality is lost."
+    return "bad", "Not good enough to use.", f"{measured} {advice}"
+
+
+def _sample(data: ReportData) -> Iterator[Statement]:
+    final = data.final
+    if final is None:
+        return
+    images = final["images"]
+    if images < FEW_IMAGES:
+        yield Statement(
+            "caution",
+            f"Only {quantity(images, 'image')} with masks stand behind the figures: those of "
+            "single classes can be off by ten points or more.",
+        )
+    unknown = [name for name, figures in final["per_class"].items() if figures["iou"] is None]
+    if unknown:
+        yield Statement(
+            "caution",
+            f"Not measured, because no mask and no label shows them: {_names(unknown)}.",
+        )
+    if final["mismatched"]:
+        yield Statement(
+            "caution",
+            f"{quantity(final['mismatched'], 'mask')} could not be compared, being of another size "
+            "than the image.",
+        )
+
+
+def _classes(data: ReportData) -> Iterator[Statement]:
+    final = data.final
+    if final is None or final["miou"] is None:
+        return
+    limit = WEAK_SHARE * final["miou"]
+    weak = sorted(
+        (figures["iou"], name)
+        for name, figures in final["per_class"].items()
+        if figures["iou"] is not None and figures["iou"] < limit
+    )
+    if not weak:
+        yield Statement("good", "No class falls far behind the others.")
+        return
+    described = [_describe_weak(final, name) for _, name in weak[:_NAMED]]
+    more = f" and {len(weak) - _NAMED} more" if len(weak) > _NAMED else ""
+    noun = "class is" if len(weak) == 1 else "classes are"
+    yield Statement(
+        "caution", f"{len(weak)} {noun} far below the mean: {'; '.join(described)}{more}."
+    )
+
+
+def _describe_weak(final: Figures, name: str) -> str:
+    figures = final["per_class"][name]
+    precision, recall = figures["precision"], figures["recall"]
+    if precision is None or (recall is not None and recall < precision):
+        reason = f"only {percent(recall)} % of its pixels are found"
+    else:
+        reason = f"only {percent(precision)} % of the pixels labelled so are right"
+    return f"{name} ({percent(figures['iou'])}: {reason})"
+
+
+def _cues(data: ReportData) -> Iterator[Statement]:
+    if not data.cues:
+        return
+    first = data.cues[0]
+    if first.figures is None or first.figures["miou"] is None or first.miou_first_pass is None:
+        return
+    gain = first.figures["miou"] - first.miou_first_pass
+    if gain > 0:
+        yield Statement(
+            "good",
+            f"Hierarchical saliency does its work: it lifts the first cues by {gain:.1f} points "
+            "of mIoU over one pass of the detector.",
+        )
+    else:
+        yield Statement(
+            "caution",
+            f"Hierarchical saliency changed the first cues by {points(gain)} mIoU over one pass of "
+            "the detector: on this corpus fewer passes (cues.dcsp.saliency_pass) may serve better.",
+        )
+
+
+def _adapt(data: ReportData) -> Iterator[Statement]:
+    scores = [phase.figures["miou"] if phase.figures else None for phase in data.cues]
+    if len(scores) < 2 or scores[0] is None or scores[-1] is None:
+        return
+    gain = scores[-1] - scores[0]
+    if gain > 0:
+        yield Statement("good", f"Adapting lifted the cues by {gain:.1f} points of mIoU.")
+    else:
+        yield Statement(
+            "caution",
+            f"Adapting changed the cues by {points(gain)} mIoU: the jointly trained network knows "
+            "no more than the cues it learned from; try longer training, or cues.adapt.rounds=0.",
+        )
+
+
+def _crf(data: ReportData) -> Iterator[Statement]:
+    if data.prediction is None or data.prediction_crf is None:
+        return
+    before, after = data.prediction["miou"], data.prediction_crf["miou"]
+    if before is not None and after is not None and after < before:
+        yield Statement(
+            "caution",
+            f"The dense CRF changed the labels by {points(after - before)} mIoU: here predict.crf="
+            "false is both better and faster.",
+        )
+
+
+def _training(data: ReportData) -> Iterator[Statement]:
+    for curve in data.curves:
+        for name in curve.losses:
+            values = [value for _, value in curve.losses[name]]
+            if not all(math.isfinite(value) for value in values):
+                yield Statement("bad", f"The loss {name} of {curve.stage} was not finite.")
+    falling = [curve.stage for curve in data.curves if _still_falls(curve)]
+    if falling:
+        yield Statement(
+            "caution",
+            f"The loss was still falling at the end of {_names(falling)}: more steps may give "
+            "better labels.",
+        )
+
+
+def _still_falls(curve: Curve) -> bool:
+    for pairs in curve.losses.values():
+        values = np.array([value for _, value in pairs])
+        quarter = len(values) // 4
+        if quarter < 4 or not np.isfinite(values).all():
+            continue
+        first, before, last = values[:quarter], values[-2 * quarter : -quarter], values[-quarter:]
+        fall, whole = before.mean() - last.mean(), first.mean() - last.mean()
+        noise = 2 * math.sqrt((before.var() + last.var()) / quarter)
+        if fall > noise and fall > STILL_FALLING * whole:
+            return True
+    return False
+
+
+def _failures(data: ReportData) -> Iterator[Statement]:
+    failed = {table: rows.get("error", 0) for table, rows in data.rows.items()}
+    broken = [f"{quantity(n, 'row')} of {table}" for table, n in failed.items() if n]
+    if broken:
+        yield Statement(
+            "caution",
+            f"Failed: {', '.join(broken)}. Each failed row says why in its error column.",
+        )
+    elif data.rows:
+        yield Statement("good", "No image failed on the way from ingest to prediction.")
+
+
+def _rejections(data: ReportData) -> Iterator[Statement]:
+    rejected = sum(data.rejected.values())
+    if not rejected:
+        return
+    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(data.rejected.items()))
+    yield Statement(
+        "caution",
+        f"Ingest recorded {quantity(rejected, 'rejection')} ({reasons}): see the rejected table.",
+    )
+
+
+def _names(names: list[str]) -> str:
+    shown = names[:_NAMED]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(shown) + more

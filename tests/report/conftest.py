@@ -1,0 +1,71 @@
+"""A run to report on, small and complete."""
+
+import numpy as np
+import pytest
+
+from dcsp.evaluation.confusion import ConfusionMatrix
+from dcsp.evaluation.quality import Figures, Quality, summarize
+from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
+
+CLASSES = ("cat", "dog", "cow")
+
+
+def figures(wrong: float, images: int = 200, seed: int = 0) -> Figures:
+    """Figures of labels of which a share of pixels is background instead of what it should be."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 4, (60, 60), dtype=np.uint8)
+    labels = np.where(rng.random(truth.shape) < wrong, 0, truth).astype(np.uint8)
+    return summarize(Quality(ConfusionMatrix.of(truth, labels, 3), images=images), CLASSES)
+
+
+def gallery_item(image_id: str = "folder/image-1", side: int = 48) -> GalleryItem:
+    """An image with everything made of it."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, (side, side), dtype=np.uint8)
+    cue = labels.copy()
+    cue[:8] = 255
+    return GalleryItem(
+        image_id=image_id,
+        split="val",
+        tags=(1, 3),
+        image=rng.integers(0, 256, (side, side, 3), dtype=np.uint8),
+        saliency={"S_1": rng.random((20, 20), np.float32), "S_3": rng.random((20, 20), np.float32)},
+        attention=rng.random((2, 6, 6), np.float32),
+        cues={"cue 0": cue, "cue 1": labels},
+        prediction=labels,
+        truth=labels,
+    )
+
+
+@pytest.fixture
+def run() -> ReportData:
+    """A run in which everything went well."""
+    falling = [(step, 1.0 / (1 + step)) for step in range(0, 4000, 10)]
+    return ReportData(
+        run_id="demo-1",
+        created="1 August 2026",
+        store="./store",
+        corpus="scenes",
+        classes=CLASSES,
+        images={"train": 240, "val": 60},
+        cues=[
+            CuePhase(0, "dcsp", figures(0.3), miou_first_pass=figures(0.4)["miou"]),
+            CuePhase(1, "adapt", figures(0.2)),
+        ],
+        prediction=figures(0.15),
+        prediction_crf=figures(0.1),
+        curves=[Curve("fcan", {"classification": falling})],
+        seconds={"saliency": 31.0, "fcan": 4000.0},
+        reused=frozenset({"saliency"}),
+        rows={"predictions": {"ok": 300, "skipped": 0, "error": 0}},
+        fingerprints={"saliency": "0123abcd"},
+        settings="store: ./store\n",
+        versions={"torch": "2.13.0"},
+        gallery=[gallery_item()],
+    )
+
+
+@pytest.fixture
+def bare() -> ReportData:
+    """A run that has no masks, no training and no images to show."""
+    return ReportData("bare", "today", "./store", "folder", CLASSES, {"train": 5})

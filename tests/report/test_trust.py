@@ -1,0 +1,95 @@
+"""The words about trust follow from the figures, and from nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from dcsp.evaluation.quality import Figures
+from dcsp.report.data import CuePhase, Curve, ReportData
+from dcsp.report.trust import judge
+from tests.report.conftest import figures
+
+
+def said(run: ReportData) -> str:
+    return " | ".join(f"{s.level}: {s.text}" for s in judge(run).statements)
+
+
+def with_class(name: str, iou: float, precision: float, recall: float) -> Figures:
+    changed = figures(0.1)
+    changed["per_class"][name] = {
+        "iou": iou, "precision": precision, "recall": recall, "share": 1.0
+    }  # fmt: skip
+    return changed
+
+
+def test_a_good_run_has_no_caution(run: ReportData) -> None:
+    verdict = judge(run)
+    assert verdict.level == "good"
+    assert {statement.level for statement in verdict.statements} == {"good"}
+
+
+@pytest.mark.parametrize(("wrong", "level"), [(0.05, "good"), (0.4, "caution"), (0.8, "bad")])
+def test_the_verdict_follows_the_published_labels(
+    run: ReportData, wrong: float, level: str
+) -> None:
+    final = figures(wrong)
+    verdict = judge(replace(run, prediction_crf=final))
+    assert verdict.level == level
+    assert f"{final['miou']:.1f} %" in verdict.summary
+
+
+def test_without_masks_the_labels_are_unmeasured(bare: ReportData) -> None:
+    verdict = judge(bare)
+    assert "unmeasured" in verdict.headline and "gallery" in verdict.summary
+
+
+def test_few_images_are_named(run: ReportData) -> None:
+    assert "Only 12 images" in said(replace(run, prediction_crf=figures(0.1, images=12)))
+
+
+def test_weak_classes_are_named_with_the_reason(run: ReportData) -> None:
+    missed = said(replace(run, prediction_crf=with_class("dog", 20.0, 90.0, 21.0)))
+    assert "dog (20.0: only 21.0 % of its pixels are found)" in missed
+    invented = said(replace(run, prediction_crf=with_class("dog", 20.0, 21.0, 90.0)))
+    assert "dog (20.0: only 21.0 % of the pixels labelled so are right)" in invented
+
+
+def test_classes_that_nothing_shows_are_named(run: ReportData) -> None:
+    final = figures(0.1)
+    final["per_class"]["cow"] = {"iou": None, "precision": None, "recall": None, "share": 0.0}
+    assert "Not measured" in said(replace(run, prediction_crf=final))
+
+
+def test_steps_that_do_not_help_are_named_with_what_to_do(run: ReportData) -> None:
+    cues = [
+        CuePhase(0, "dcsp", figures(0.3), miou_first_pass=99.0),
+        CuePhase(1, "adapt", figures(0.5)),
+    ]
+    text = said(replace(run, cues=cues, prediction_crf=figures(0.2)))
+    for setting in ("cues.dcsp.saliency_pass", "cues.adapt.rounds=0", "predict.crf=false"):
+        assert setting in text
+
+
+def test_losses_that_still_fall_or_break_are_named(run: ReportData) -> None:
+    falling = Curve("joint", {"total": [(step, 10.0 - step / 100) for step in range(1000)]})
+    assert "still falling at the end of joint" in said(replace(run, curves=[falling]))
+    flat = Curve("joint", {"total": [(step, 1.0 + step % 2) for step in range(1000)]})
+    assert "still falling" not in said(replace(run, curves=[flat]))
+    broken = Curve("joint", {"total": [(0, 1.0), (1, float("nan"))]})
+    assert "bad: The loss total of joint was not finite." in said(replace(run, curves=[broken]))
+
+
+def test_failed_and_rejected_images_are_counted(run: ReportData) -> None:
+    rows = {"cues": {"ok": 9, "error": 1}, "predictions": {"ok": 8, "error": 2}}
+    text = said(replace(run, rows=rows, rejected={"truncated": 3, "empty": 1}))
+    assert "1 row of cues, 2 rows of predictions" in text
+    assert "4 rejections (empty 1, truncated 3)" in text
+    assert "No image failed" not in text
+
+
+def test_what_is_worst_comes_first(run: ReportData) -> None:
+    broken = Curve("joint", {"total": [(0, float("inf"))]})
+    run = replace(run, curves=[broken], rejected={"empty": 1})
+    levels = [statement.level for statement in judge(run).statements]
+    assert levels == sorted(levels, key=["bad", "caution", "good"].index)
+    assert levels[0] == "bad"
