@@ -1,0 +1,1 @@
+"""Labels in formats that other tools read."""
