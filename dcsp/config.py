@@ -205,6 +205,10 @@ class CueSettings(Settings):
     method: Literal["dcsp"] = "dcsp"
     """The cue method of phase 0."""
     dcsp: DCSPSettings = DCSPSettings()
+    compare: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], DCSPSettings] = Field(
+        default_factory=dict
+    )
+    """Further settings of phase 0 to mine and measure beside the cues that are trained on."""
     adapt: AdaptSettings = AdaptSettings()
     crf: CRFSettings = CRFSettings()
     """The dense CRF, where a cue method uses it."""

@@ -49,6 +49,7 @@ class StageKey:
         inputs: What it reads: name → fingerprint.
         weights: Files it loads: name → sha256.
         seed: Seed of its random choices; ``None`` for a stage that makes none.
+        home: Top-level directory of its output, where that is not the stage's name; decides nothing.
     """
 
     stage: str
@@ -57,6 +58,7 @@ class StageKey:
     inputs: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
+    home: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The key as JSON values, stored beside the table for ``dcsp explain``."""
@@ -71,5 +73,10 @@ class StageKey:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name of the directory that holds this stage's output."""
+        """Digest of all that decides the output."""
         return digest(self.as_dict())
+
+    @property
+    def directory(self) -> str:
+        """Directory of the output in a store."""
+        return f"{self.home or self.stage}/{self.fingerprint}"

@@ -1,0 +1,155 @@
+"""Cues of DCSP: hierarchical saliency × fully convolutional attention (paper 4.1, 4.2, Algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dcsp.config import DCSPSettings, RunConfig
+from dcsp.cues.attention import attention_views, normalize_attention, select_tags
+from dcsp.cues.fusion import discover, refine_cue, to_image
+from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages, CueRow, CueWriter
+from dcsp.inference.multiscale import prepare, score_views
+from dcsp.tables.codecs import decode_map, decode_maps, encode_maps, pack_array, unpack_array
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.mapping import Device, PartModel, TableInput
+from dcsp.tables.rows import infer_rows
+from dcsp.tables.schemas import CUES, ERROR, OK
+from dcsp.tables.store import Store
+from dcsp.training.stage import load_checkpoint
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class DCSPStage:
+    """Phase 0: attention of the FCAN, fused with S_k.
+
+    Attributes:
+        config: Settings of the run.
+        settings: Of these cues; not always those the run trains on.
+        network: Key of the FCAN's training.
+        saliency: Key of the saliency table.
+    """
+
+    config: RunConfig
+    settings: DCSPSettings
+    network: StageKey
+    saliency: StageKey
+
+    @cached_property
+    def images(self) -> CueImages:
+        """How images are seen."""
+        return CueImages.of(self.config)
+
+    @cached_property
+    def key(self) -> StageKey:
+        """Settings, network and saliency decide the cues."""
+        return StageKey(
+            "cues",
+            VERSION,
+            settings={
+                "method": "dcsp",
+                **self.settings.model_dump(mode="json"),
+                **self.images.key(self.settings.crf),
+            },
+            inputs={
+                "network": self.network.fingerprint,
+                "saliency": self.saliency.fingerprint,
+            },
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See :data:`dcsp.tables.schemas.CUES`."""
+        return CUES
+
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """Corpus and saliency."""
+        columns = ("maps", "status", "error")
+        return (CORPUS_INPUT, TableInput("saliency", self.saliency.directory, columns))
+
+    def load(self, store: Store, device: Device) -> PartModel:
+        """Load the FCAN; the model adds the raw attention of the tagged classes to the rows."""
+        settings = self.settings.attention
+        precision = self.images.precision
+        network = prepare(
+            load_checkpoint(store, self.network.directory), precision, device.name
+        )
+        views = attention_views(settings)
+
+        def model(rows: pa.Table) -> pa.Table:
+            tags: list[list[int]] = rows["tags"].to_pylist()
+
+            def infer(images: list[NDArray[np.uint8]], numbers: list[int]) -> list[bytes]:
+                volumes = score_views(
+                    network, images, views, max_side=None, precision=precision, device=device.name
+                )
+                return [
+                    pack_array(select_tags(volume, tags[i], settings.source))
+                    for volume, i in zip(volumes, numbers, strict=True)
+                ]
+
+            usable = [status == OK for status in rows["saliency.status"].to_pylist()]
+            wanted = [bool(t) and ok for t, ok in zip(tags, usable, strict=True)]
+            results = infer_rows(
+                rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
+            )
+            kept = CORPUS_COLUMNS if self.settings.crf else CORPUS_COLUMNS[:-1]
+            return (
+                rows.select([*kept, "saliency.maps", "saliency.status", "saliency.error"])
+                .append_column("raw", pa.array(results.values, pa.large_binary()))
+                .append_column("status", pa.array(results.statuses()))
+                .append_column("error", pa.array(results.errors, pa.string()))
+            )
+
+        return model
+
+    def finish(self, rows: pa.Table) -> pa.Table:
+        """Fuse attention and saliency at image size."""
+        writer = CueWriter("dcsp", phase=0)
+        for row in rows.to_pylist():
+            writer.add(row, row["status"], self._cue(row))
+        return writer.table()
+
+    def _cue(self, row: dict[str, Any]) -> CueRow:
+        if row["tags"] and row["saliency.status"] == ERROR:
+            return CueRow(error=f"saliency: {row['saliency.error']}")
+        if row["raw"] is None:
+            return CueRow(error=row["error"])
+        maps = normalize_attention(unpack_array(row["raw"]))
+        attention, shape = encode_maps(maps)
+        return CueRow(self.label(row, attention, shape), attention, shape)
+
+    def label(
+        self,
+        row: dict[str, Any],
+        attention: bytes,
+        shape: tuple[int, ...],
+        saliency_pass: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """The cue of one row from what the tables hold: attention and one S_k.
+
+        Args:
+            row: ``height``, ``width``, ``tags``, ``saliency.maps``, and ``bytes`` for the CRF.
+            attention: Stacked maps as in a cue table.
+            shape: Their shape.
+            saliency_pass: k; left out: that of the settings.
+
+        Returns:
+            Label map (HW uint8) at the size the network saw the image at.
+        """
+        chosen = row["saliency.maps"][(saliency_pass or self.settings.saliency_pass) - 1]
+        size = self.images.inner_size(row["height"], row["width"])
+        full, saliency = to_image(decode_maps(attention, shape), decode_map(chosen), *size)
+        low, high = self.settings.gamma_low, self.settings.gamma_high
+        if not self.settings.crf:
+            return discover(full, saliency, row["tags"], low, high)
+        image = self.images.decode(row["bytes"])
+        return refine_cue(image, full, saliency, row["tags"], low, high, self.images.crf)

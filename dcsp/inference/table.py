@@ -1,0 +1,116 @@
+"""The predictions table: pixel labels of every image, with and without the dense CRF (method 1.8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dcsp.config import PrecisionSettings, PredictSettings
+from dcsp.images import decode_rgb
+from dcsp.inference.multiscale import prepare, score_views
+from dcsp.inference.prediction import predict_labels, prediction_views
+from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, PartModel, TableInput
+from dcsp.tables.rows import infer_rows
+from dcsp.tables.schemas import PREDICTIONS
+from dcsp.tables.store import Store
+from dcsp.training.stage import load_checkpoint
+
+VERSION = 1
+COLUMNS = ("image_id", "height", "width", "tags", "bytes")
+
+
+@dataclass(frozen=True)
+class PredictionStage:
+    """Multi-scale scores, softmax, CRF, argmax; tags are carried along and never looked at.
+
+    Attributes:
+        settings: Scales, flip, CRF.
+        precision: Arithmetic.
+        max_side: Longest side the network sees an image at.
+        max_pixels: Decoding limit.
+        network: Key of the training whose network is used.
+    """
+
+    settings: PredictSettings
+    precision: PrecisionSettings
+    max_side: int | None
+    max_pixels: int
+    network: StageKey
+
+    @cached_property
+    def key(self) -> StageKey:
+        """Settings and network decide the predictions; which splits are labelled does not."""
+        settings = self.settings.model_dump(mode="json", exclude={"splits"})
+        if not self.settings.crf:
+            del settings["crf_settings"]
+        return StageKey(
+            "predictions",
+            VERSION,
+            settings={**settings, "precision": self.precision.model_dump(mode="json")},
+            inputs={"network": self.network.fingerprint},
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See :data:`dcsp.tables.schemas.PREDICTIONS`."""
+        return PREDICTIONS
+
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """The corpus alone."""
+        return (TableInput("", CORPUS_DIRECTORY, COLUMNS),)
+
+    def load(self, store: Store, device: Device) -> PartModel:
+        """Load the network; the model adds fused scores to the rows."""
+        network = prepare(
+            load_checkpoint(store, self.network.directory), self.precision, device.name
+        )
+        views = prediction_views(self.settings)
+
+        def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[bytes]:
+            maps = score_views(
+                network,
+                images,
+                views,
+                max_side=self.max_side,
+                precision=self.precision,
+                device=device.name,
+            )
+            return [pack_array(scores.astype(np.float16)) for scores in maps]
+
+        def model(rows: pa.Table) -> pa.Table:
+            results = infer_rows(rows, self._decode, infer, threads=max(2, device.threads))
+            return (
+                rows.append_column("raw", pa.array(results.values, pa.large_binary()))
+                .append_column("status", pa.array(results.statuses()))
+                .append_column("error", pa.array(results.errors, pa.string()))
+            )
+
+        return model
+
+    def finish(self, rows: pa.Table) -> pa.Table:
+        """Upsample, softmax, CRF, encode."""
+        return pa.Table.from_pylist([self._row(row) for row in rows.to_pylist()], PREDICTIONS)
+
+    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: row[name] for name in ("image_id", "height", "width", "tags")}
+        kept |= {"status": row["status"], "error": row["error"]}
+        if row["raw"] is None:
+            return kept
+        scores = unpack_array(row["raw"]).astype(np.float32)
+        found = predict_labels(self._decode(row["bytes"]), scores, self.settings, self.max_side)
+        return kept | {
+            "label": encode_labels(found.label),
+            "label_without_crf": encode_labels(found.label_without_crf),
+            "areas": found.areas,
+        }
+
+    def _decode(self, data: bytes) -> NDArray[np.uint8]:
+        return decode_rgb(data, self.max_pixels)

@@ -1,0 +1,151 @@
+"""From a finished run in a store to its report: reads tables, computes nothing new."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsp.config import CorpusSettings, dump_config
+from dcsp.evaluation.quality import Figures
+from dcsp.images import decode_rgb
+from dcsp.pipeline import Plan
+from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
+from dcsp.report.page import build_report
+from dcsp.runs import metrics_file, report_file, run_directory
+from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
+from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, read_part
+from dcsp.tables.schemas import TRUTH
+from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.store import Store
+from dcsp.training.stage import HISTORY_FILE, TrainStage
+
+TRAIN_SHARE = 2 / 3
+"""Share of the gallery that shows training images, which have cues to show."""
+UNPLOTTED = {"step", "learning_rate"}
+
+
+def write_report(store: Store, plan: Plan) -> str:
+    """Write the report of a run that has its metrics; returns its name in the store.
+
+    Raises:
+        StoreError: A table of the run is not there.
+    """
+    name = report_file(plan.run_id)
+    store.write_bytes(name, build_report(collect(store, plan)).encode())
+    return name
+
+
+def collect(store: Store, plan: Plan) -> ReportData:
+    """Everything the report of a run shows."""
+    run: dict[str, Any] = store.read_json(f"{run_directory(plan.run_id)}/run.json")
+    metrics: dict[str, Any] = store.read_json(metrics_file(plan.run_id))
+    split = "val" if "val" in metrics and metrics["val"]["images"] else "train"
+    figures: dict[str, Figures | None] = metrics.get(split, {}).get("figures", {})
+    rejected = store.read_table(
+        f"corpus/{plan.snapshot.fingerprint}.rejected.parquet", ["reason"]
+    )
+    return ReportData(
+        run_id=plan.run_id,
+        created=run["created"],
+        store=store.url,
+        corpus=_corpus_line(plan.config.corpus),
+        classes=plan.snapshot.classes,
+        images={s: plan.snapshot.rows([s]) for s in plan.config.corpus.splits},
+        cues=[
+            CuePhase(
+                phase,
+                step.stage.key.settings["method"],
+                metrics["cues"][f"phase{phase}"]["figures"],
+                metrics["cues"][f"phase{phase}"].get("miou_s1"),
+            )
+            for phase, step in enumerate(plan.cue_steps)
+        ],
+        prediction=figures.get("without_crf"),
+        prediction_crf=figures.get("with_crf"),
+        measured_split=split,
+        curves=list(_curves(store, plan)),
+        seconds=metrics["seconds"],
+        reused=frozenset(s["title"] for s in run["steps"] if not s["computed"]),
+        rows=metrics["rows"],
+        rejected=dict(Counter(rejected["reason"].to_pylist())),
+        fingerprints={s.title: s.stage.key.fingerprint for s in plan.steps},
+        settings=dump_config(plan.config),
+        versions=run["versions"],
+        gallery=list(_gallery(store, plan)),
+    )
+
+
+def _corpus_line(settings: CorpusSettings) -> str:
+    if settings.kind == "scenes":
+        return "generated scenes"
+    return f"{settings.kind} at {settings.root}"
+
+
+def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
+    for step in plan.steps:
+        if isinstance(step.stage, TrainStage):
+            history = store.read_json(f"{step.stage.key.directory}/{HISTORY_FILE}")
+            names = [n for n in (history[0] if history else ()) if n not in UNPLOTTED]
+            losses = {n: [(int(entry["step"]), entry[n]) for entry in history] for n in names}
+            yield Curve(step.title.replace("_", " "), losses)
+
+
+def _gallery(store: Store, plan: Plan) -> Iterator[GalleryItem]:
+    wanted = {"train": round(plan.config.report.gallery * TRAIN_SHARE)}
+    wanted["val"] = plan.config.report.gallery - wanted["train"]
+    for split, count in wanted.items():
+        left = count
+        for part in plan.snapshot.parts:
+            if part.split == split and left > 0:
+                yield from _items(store, plan, part, left)
+                left -= part.rows
+
+
+def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[GalleryItem]:
+    """The first images of a part, with whatever tables of the run hold of them."""
+    rows = read_part(store, _inputs(plan, part.split), part.name).slice(0, count).to_pylist()
+    truth: list[bytes | None] = [None] * len(rows)
+    if part.truth:
+        truth = store.read_table(part.truth, TRUTH.names)["label"].to_pylist()
+    phases = len(plan.cue_steps)
+    for row, mask in zip(rows, truth, strict=False):
+        maps = row.get("saliency.maps") or []
+        attention = row.get("cue0.attention")
+        yield GalleryItem(
+            image_id=row["image_id"],
+            split=part.split,
+            tags=row["tags"],
+            image=decode_rgb(row["bytes"], plan.config.corpus.max_pixels),
+            saliency={f"S_{k}": decode_map(maps[k - 1]) for k in sorted({1, len(maps)}) if maps},
+            attention=decode_maps(attention, row["cue0.attention_shape"]) if attention else None,
+            cues={
+                f"cue {phase}": decode_labels(row[f"cue{phase}.label"])
+                for phase in range(phases)
+                if row.get(f"cue{phase}.label")
+            },
+            prediction=_label(row.get("prediction.label")),
+            truth=_label(mask),
+            error=next((row[name] for name in row if name.endswith(".error") and row[name]), None),
+        )
+
+
+def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
+    tables = [TableInput("", CORPUS_DIRECTORY, ("image_id", "tags", "bytes"))]
+    if split == "train":
+        saliency = plan.step("saliency").stage.key.directory
+        tables.append(TableInput("saliency", saliency, ("maps", "error")))
+        for phase, step in enumerate(plan.cue_steps):
+            columns = ("label", "attention", "attention_shape", "error")
+            tables.append(TableInput(f"cue{phase}", step.stage.key.directory, columns))
+    if split in plan.config.predict.splits:
+        directory = plan.step("predictions").stage.key.directory
+        tables.append(TableInput("prediction", directory, ("label", "error")))
+    return tuple(tables)
+
+
+def _label(data: bytes | None) -> NDArray[np.uint8] | None:
+    return decode_labels(data) if data else None

@@ -1,0 +1,130 @@
+"""What a run leaves: ``runs/<run_id>/run.json``, ``metrics.json``, the report, and ``CURRENT``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from dcsp.config import parse_config
+from dcsp.errors import StoreError
+from dcsp.pipeline import Plan, Step, build_plan
+from dcsp.tables.mapping import manifest_file
+from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.store import Store
+from dcsp.training.stage import COMPLETE_FILE, TrainStage
+
+CURRENT = "CURRENT"
+"""File that names the published run."""
+PACKAGES = ("dcsp", "ray", "torch", "onnxruntime", "pyarrow", "numpy", "pillow", "pydensecrf2")
+
+
+def run_directory(run_id: str) -> str:
+    """Directory of a run in a store."""
+    return f"runs/{run_id}"
+
+
+def metrics_file(run_id: str) -> str:
+    """Figures of a run."""
+    return f"{run_directory(run_id)}/metrics.json"
+
+
+def report_file(run_id: str) -> str:
+    """Report of a run."""
+    return f"{run_directory(run_id)}/report/index.html"
+
+
+def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
+    """Write down what a run was: its config, corpus, stages and versions.
+
+    Args:
+        store: The store.
+        plan: The run.
+        computed: Step → whether this submission computed it.
+    """
+    store.write_json(
+        f"{run_directory(plan.run_id)}/run.json",
+        {
+            "run_id": plan.run_id,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "config": plan.config.model_dump(mode="json"),
+            "snapshot": plan.snapshot.fingerprint,
+            "steps": [
+                {
+                    "title": step.title,
+                    "fingerprint": step.stage.key.fingerprint,
+                    "directory": step.stage.key.directory,
+                    "computed": computed.get(step.title, False),
+                }
+                for step in plan.steps
+            ],
+            "model": plan.model.key.directory,
+            "versions": versions(),
+        },
+    )
+
+
+def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], Plan]:
+    """What :func:`save_run` wrote, and the plan it describes.
+
+    Args:
+        store: The store.
+        run_id: Left out: the published run.
+
+    Raises:
+        StoreError: There is no such run.
+    """
+    name = run_id or current_run(store)
+    if not name:
+        raise StoreError(f"The store {store.url} has no published run: run jobs/relabel.py first.")
+    run: dict[str, Any] = store.read_json(f"{run_directory(name)}/run.json")
+    config = parse_config(run["config"], source=f"the config of the run {name}")
+    return run, build_plan(config, Snapshot.load(store, run["snapshot"]))
+
+
+def current_run(store: Store) -> str | None:
+    """Id of the published run; None before the first."""
+    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
+
+
+def publish(store: Store, run_id: str) -> None:
+    """Make a run the published one, in one write.
+
+    Raises:
+        StoreError: The run has not ended.
+    """
+    if not store.exists(metrics_file(run_id)):
+        raise StoreError(f"The run {run_id} in {store.url} has not ended: run it to its end first.")
+    store.write_bytes(CURRENT, f"{run_id}\n".encode())
+
+
+def step_record(store: Store, plan: Plan, step: Step) -> dict[str, Any]:
+    """What a finished step wrote about itself: ``seconds``, ``bytes`` and, for a table, ``rows``."""
+    if isinstance(step.stage, TrainStage):
+        file = f"{step.stage.key.directory}/{COMPLETE_FILE}"
+    else:
+        file = manifest_file(step.stage.key, step.scope(plan.snapshot))
+    record: dict[str, Any] = store.read_json(file)
+    return record
+
+
+def table_rows(store: Store, plan: Plan) -> dict[str, dict[str, int]]:
+    """Table → status → rows; ``cues`` are those of the last phase, each phase has its own entry."""
+    rows = {"corpus": {"ok": plan.snapshot.rows(["train", "val"]), "skipped": 0, "error": 0}}
+    for step in plan.steps:
+        if not isinstance(step.stage, TrainStage):
+            rows[step.title] = step_record(store, plan, step)["rows"]
+    return rows | {"cues": rows[plan.cue_steps[-1].title]}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results can depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,92 @@
+"""The saliency table: S_1 … S_K of every image (paper 4.2), made once and reused by every run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dcsp.config import SaliencySettings
+from dcsp.images import decode_rgb, resize_rgb
+from dcsp.networks.weights import resolve_weights
+from dcsp.saliency.detector import SaliencyDetector
+from dcsp.saliency.hierarchy import hierarchical_saliency
+from dcsp.tables.codecs import encode_map, pack_array, unpack_array
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, PartModel, TableInput
+from dcsp.tables.rows import infer_rows
+from dcsp.tables.schemas import SALIENCY
+from dcsp.tables.store import Store
+
+VERSION = 1
+CARD_ALONE = {"model", "sha256"}
+"""Detector settings that say where the file lies; its digest alone decides the table."""
+
+
+@dataclass(frozen=True)
+class SaliencyStage:
+    """Image by image: decode, K detector passes with erasing in between, 8-bit maps.
+
+    Attributes:
+        settings: Detector card and thresholds.
+        detector_sha256: Its digest.
+        max_pixels: Decoding limit of the corpus.
+    """
+
+    settings: SaliencySettings
+    detector_sha256: str
+    max_pixels: int
+
+    @property
+    def key(self) -> StageKey:
+        """Settings of the card, thresholds and the detector's digest decide the table."""
+        settings = self.settings.model_dump(mode="json")
+        for name in CARD_ALONE:
+            del settings["detector"][name]
+        return StageKey("saliency", VERSION, settings, weights={"detector": self.detector_sha256})
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See :data:`dcsp.tables.schemas.SALIENCY`."""
+        return SALIENCY
+
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """The corpus alone."""
+        return (TableInput("", CORPUS_DIRECTORY, ("image_id", "height", "width", "bytes")),)
+
+    def load(self, store: Store, device: Device) -> PartModel:
+        """Fetch and load the detector."""
+        card = self.settings.detector
+        path = resolve_weights(card.model, card.sha256)
+        detector = SaliencyDetector(path, card, device=device.name, threads=device.threads)
+
+        def decode(data: bytes) -> np.ndarray:
+            image = decode_rgb(data, self.max_pixels, at_least=(card.height, card.width))
+            return resize_rgb(image, card.height, card.width)
+
+        def infer(images: list[np.ndarray], _: list[int]) -> list[bytes]:
+            maps = hierarchical_saliency(images, detector, self.settings.thresholds)
+            return [pack_array(np.rint(m * 255).astype(np.uint8)) for m in maps]
+
+        def model(rows: pa.Table) -> pa.Table:
+            results = infer_rows(rows, decode, infer, threads=max(2, device.threads))
+            return (
+                rows.select(["image_id", "height", "width"])
+                .append_column("raw", pa.array(results.values, pa.large_binary()))
+                .append_column("status", pa.array(results.statuses()))
+                .append_column("error", pa.array(results.errors, pa.string()))
+            )
+
+        return model
+
+    def finish(self, rows: pa.Table) -> pa.Table:
+        """Encode the maps as PNG."""
+        maps = [
+            None
+            if raw is None
+            else [encode_map(m.astype(np.float32) / np.float32(255)) for m in unpack_array(raw)]
+            for raw in rows["raw"].to_pylist()
+        ]
+        return rows.drop_columns("raw").append_column("maps", pa.array(maps, pa.list_(pa.binary())))

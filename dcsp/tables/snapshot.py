@@ -1,0 +1,102 @@
+"""Snapshots: an ordered list of parts is a corpus; a snapshot never changes once written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dcsp.tables.fingerprint import digest, digest_lines
+from dcsp.tables.mapping import Part
+from dcsp.tables.store import Store
+
+SNAPSHOT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CorpusPart:
+    """One part of a corpus.
+
+    Attributes:
+        name: Digest of its rows.
+        split: ``"train"`` or ``"val"``; all rows of a part are of one split.
+        rows: Number of rows.
+        truth: File of its ground-truth masks in the store; ``None`` where the source has none.
+    """
+
+    name: str
+    split: str
+    rows: int
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A corpus at one moment.
+
+    Attributes:
+        classes: Class names in id order, background left out.
+        parts: Parts in order.
+        rejected: Number of rejected rows.
+        tombstones: Ids of rows that are no longer part of the corpus.
+        counts: Images of each class, by name, over all splits.
+    """
+
+    classes: tuple[str, ...]
+    parts: tuple[CorpusPart, ...]
+    rejected: int = 0
+    tombstones: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the classes, the ordered parts, their masks and the tombstones."""
+        return digest(
+            {
+                "version": SNAPSHOT_VERSION,
+                "classes": list(self.classes),
+                "parts": digest_lines(f"{p.split}/{p.name}/{p.truth}" for p in self.parts),
+                "tombstones": digest_lines(self.tombstones),
+            }
+        )
+
+    def of(self, splits: Sequence[str]) -> list[Part]:
+        """The parts of some splits, in order."""
+        return [Part(part.name, part.rows) for part in self.parts if part.split in splits]
+
+    def learned_from(self, splits: Sequence[str]) -> str:
+        """Fingerprint of what a stage that learns from whole splits reads of the corpus.
+
+        Ground truth is left out: no training depends on it.
+        """
+        names = (part.name for part in self.parts if part.split in splits)
+        return digest([list(self.classes), digest_lines(names), digest_lines(self.tombstones)])
+
+    def rows(self, splits: Sequence[str]) -> int:
+        """Number of rows of some splits."""
+        return sum(part.rows for part in self.of(splits))
+
+    def save(self, store: Store) -> None:
+        """Write the snapshot; an equal one already there stays as it is."""
+        store.write_json(snapshot_file(self.fingerprint), {"version": SNAPSHOT_VERSION, **asdict(self)})
+
+    @classmethod
+    def load(cls, store: Store, fingerprint: str) -> Snapshot:
+        """Read a snapshot.
+
+        Raises:
+            StoreError: There is none of that fingerprint.
+        """
+        tree: dict[str, Any] = store.read_json(snapshot_file(fingerprint))
+        return cls(
+            classes=tuple(tree["classes"]),
+            parts=tuple(CorpusPart(**part) for part in tree["parts"]),
+            rejected=tree["rejected"],
+            tombstones=tuple(tree["tombstones"]),
+            counts=tree["counts"],
+        )
+
+
+def snapshot_file(fingerprint: str) -> str:
+    """File of a snapshot in a store."""
+    return f"corpus/{fingerprint}.json"

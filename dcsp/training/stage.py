@@ -1,0 +1,207 @@
+"""A training stage: what it learns from, what it starts from, and where its checkpoint goes.
+
+A checkpoint directory holds ``model.safetensors`` and ``model.json``, the loss ``history.json``,
+TensorBoard events, and ``complete.json``, written last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
+from dcsp.networks.deeplab import (
+    SegmentationNetwork,
+    build_network,
+    network_from_bytes,
+    network_to_bytes,
+)
+from dcsp.networks.weights import backbone_weights
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.mapping import CORPUS_DIRECTORY, Part, TableInput, read_part
+from dcsp.tables.store import Store
+from dcsp.training.augment import make_samples
+from dcsp.training.logs import TrainLog
+from dcsp.training.loop import Trainer
+from dcsp.training.stream import PartSlice, rank_batch, rank_stream, row_order
+
+MODEL_FILE = "model.safetensors"
+CARD_FILE = "model.json"
+HISTORY_FILE = "history.json"
+COMPLETE_FILE = "complete.json"
+
+
+@dataclass(frozen=True)
+class TrainStage:
+    """One training of the network (paper 4.3, 5.1).
+
+    Attributes:
+        title: ``"fcan"`` or ``"joint_phase0"``, ``"joint_phase1"`` …
+        objective: ``"fcan"``: ℓ_c alone; ``"joint"``: ℓ_c + ℓ_s.
+        key: What decides the checkpoint.
+        network: Architecture and ImageNet weights.
+        classes: Class names, background left out.
+        settings: Steps, batch, crop, learning rates.
+        precision: Arithmetic.
+        seed: Of initialisation, data order and augmentation.
+        initial: Checkpoint directory to go on from; ``None``: the backbone's weights alone.
+        cues: Directory of the cue table to learn from; ``None`` for the FCAN stage.
+        saliency: Directory of the saliency table; ``None`` where no loss needs it.
+        saliency_pass: Which S_k of that table.
+    """
+
+    title: str
+    objective: Literal["fcan", "joint"]
+    key: StageKey
+    network: NetworkSettings
+    classes: tuple[str, ...]
+    settings: TrainSettings
+    precision: PrecisionSettings
+    seed: int
+    initial: str | None = None
+    cues: str | None = None
+    saliency: str | None = None
+    saliency_pass: int = 3
+
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """What a worker reads of every part: never ground truth."""
+        tables = [
+            TableInput("", CORPUS_DIRECTORY, ("image_id", "height", "width", "bytes", "tags"))
+        ]
+        if self.cues:
+            tables.append(TableInput("cue", self.cues, ("label",)))
+        if self.saliency:
+            tables.append(TableInput("saliency", self.saliency, ("maps",)))
+        return tuple(tables)
+
+    def read(self, store: Store, piece: PartSlice) -> dict[str, NDArray[Any]]:
+        """The augmented samples of one slice of a part, a function of the seed and the slice."""
+        rows = read_part(store, self.inputs, piece.part)
+        order = row_order(piece.row_order_seed, rows.num_rows)[piece.start : piece.stop]
+        rows = rows.take(pa.array(order))
+        if self.cues:
+            rows = rows.rename_columns({"cue.label": "cue"})
+        if self.saliency:
+            maps = rows["saliency.maps"].to_pylist()
+            chosen = [m[self.saliency_pass - 1] if m else None for m in maps]
+            rows = rows.drop_columns("saliency.maps")
+            rows = rows.append_column("saliency", pa.array(chosen, pa.binary()))
+        return make_samples(
+            rows,
+            self.settings,
+            len(self.classes),
+            self.seed,
+            self.title,
+            piece.epoch,
+            self.network.max_side,
+        )
+
+    def pieces(self, parts: Sequence[Part], rank: int, world: int, step: int) -> list[PartSlice]:
+        """What one rank still has to read from a step on."""
+        batch = rank_batch(self.settings.batch, rank, world)
+        return rank_stream(
+            [(part.name, part.rows) for part in parts],
+            self.seed,
+            rank,
+            world,
+            rows_needed=(self.settings.steps - step) * batch,
+            rows_to_skip=step * batch,
+            stage=self.title,
+        )
+
+    def build(self, store: Store) -> SegmentationNetwork:
+        """The network this stage starts from."""
+        if self.initial:
+            return load_checkpoint(store, self.initial)
+        torch.manual_seed(self.seed)
+        return build_network(self.network, self.classes, backbone_weights(self.network))
+
+    def trainer(self, store: Store, device: str, rank: int = 0, world: int = 1) -> Trainer:
+        """The network with its optimiser, at step 0."""
+        return Trainer(
+            self.build(store),
+            self.settings,
+            self.objective,
+            self.precision,
+            device,
+            rank,
+            world,
+            self.seed,
+        )
+
+
+def checkpoint_is_complete(store: Store, directory: str) -> bool:
+    """Whether a training stage has ended and left its model."""
+    return store.exists(f"{directory}/{COMPLETE_FILE}")
+
+
+def save_checkpoint(
+    store: Store, stage: TrainStage, network: SegmentationNetwork, log: TrainLog
+) -> None:
+    """Write the trained network and its log and, last, the mark that the stage is complete."""
+    weights, card = network_to_bytes(network)
+    directory = stage.key.directory
+    store.write_bytes(f"{directory}/{MODEL_FILE}", weights)
+    store.write_json(f"{directory}/{CARD_FILE}", card)
+    store.write_json(f"{directory}/{HISTORY_FILE}", log.history)
+    log.write_events(store, f"{directory}/tensorboard")
+    store.write_json(
+        f"{directory}/{COMPLETE_FILE}",
+        {
+            "stage": stage.title,
+            "fingerprint": stage.key.fingerprint,
+            "steps": stage.settings.steps,
+            "bytes": len(weights),
+            "seconds": round(log.seconds, 3),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )
+
+
+def load_checkpoint(store: Store, directory: str) -> SegmentationNetwork:
+    """The network of a finished training stage, on the CPU.
+
+    Raises:
+        StoreError: The checkpoint is not there.
+        WeightsError: It does not fit the network its card describes.
+    """
+    card = store.read_json(f"{directory}/{CARD_FILE}")
+    return network_from_bytes(store.read_bytes(f"{directory}/{MODEL_FILE}"), card)
+
+
+def train_here(
+    store: Store, stage: TrainStage, parts: Sequence[Part], device: str = "cpu"
+) -> SegmentationNetwork:
+    """Run a whole training stage in this process, without Ray."""
+    trainer = stage.trainer(store, device)
+    log = TrainLog(stage.title, stage.settings.steps, stage.settings.batch)
+    for batch in _batches(store, stage, parts):
+        log.add(trainer.step(batch))
+    network = trainer.trained_network()
+    save_checkpoint(store, stage, network, log)
+    return network
+
+
+def _batches(
+    store: Store, stage: TrainStage, parts: Sequence[Part]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Batches of the whole stage in order, one slice of a part being held at a time."""
+    size = stage.settings.batch
+    waiting: dict[str, NDArray[Any]] = {}
+    for piece in stage.pieces(parts, rank=0, world=1, step=0):
+        samples = stage.read(store, piece)
+        waiting = {
+            name: np.concatenate([waiting[name], array]) if waiting else array
+            for name, array in samples.items()
+        }
+        while len(waiting["image"]) >= size:
+            yield {name: array[:size] for name, array in waiting.items()}
+            waiting = {name: array[size:] for name, array in waiting.items()}

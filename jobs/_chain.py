@@ -1,0 +1,201 @@
+"""The stages of a run on a cluster, one method each; the jobs are thin scripts around this.
+
+A stage that is done is never computed again, and the cluster is joined only when there is work.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from dcsp.config import RunConfig
+from dcsp.corpus.ingest import plan_batches, select_rows
+from dcsp.corpus.pack import Packer, Record, Tally
+from dcsp.corpus.source import SourceRow, open_source
+from dcsp.errors import CorpusError, StoreError
+from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
+from dcsp.pipeline import Plan, Step, build_plan
+from dcsp.progress import Progress
+from dcsp.report.collect import write_report
+from dcsp.runs import (
+    metrics_file,
+    publish,
+    report_file,
+    save_run,
+    step_record,
+    table_rows,
+)
+from dcsp.tables.mapping import complete_stage, pending_parts
+from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.store import Store
+from dcsp.training.stage import TrainStage
+from jobs import _cluster
+
+
+def say(text: str) -> None:
+    """One line for whoever watches the job."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What the source lists now, and the file that says which snapshot it became."""
+
+    rows: list[SourceRow]
+    duplicates: pa.Table
+    packer: Packer
+    pointer: str
+
+
+class Chain:
+    """Runs stages of one config.
+
+    Args:
+        config: The run's settings.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.store = Store(config.store)
+        self.computed: dict[str, bool] = {}
+        self.seconds: dict[str, float] = {}
+
+    @cached_property
+    def resources(self) -> _cluster.Resources:
+        """Of the cluster, which is joined at the first use."""
+        resources = _cluster.connect(self.config.cluster)
+        say(
+            f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs"
+        )
+        return resources
+
+    def ingest(self) -> Snapshot:
+        """List the source, pack what is new, and return the snapshot."""
+        settings = self.config.corpus
+        started = time.monotonic()
+        listing = self._list()
+        if self.store.exists(listing.pointer):
+            found = self.store.read_json(listing.pointer)
+            snapshot = Snapshot.load(self.store, found["snapshot"])
+            self.seconds["ingest"], self.computed["ingest"] = found["seconds"], False
+            images = sum(part.rows for part in snapshot.parts)
+            say(f"ingest: nothing changed in the source, {images} images")
+            return snapshot
+        rows, packer = listing.rows, listing.packer
+        tally = Tally(settings.max_rejected_share, listing.duplicates)
+        batches = plan_batches(rows, settings.part_rows)
+        _ = self.resources
+        with Progress("ingest", len(rows)) as progress:
+
+            def count(record: Record) -> None:
+                tally.add(record)
+                progress.advance(record["listed"])
+
+            _cluster.map_items(packer, batches, self.config.cluster, count, title="ingest")
+        snapshot = tally.snapshot(settings.classes)
+        self.store.write_table(f"corpus/{snapshot.fingerprint}.rejected.parquet", tally.rejected)
+        snapshot.save(self.store)
+        self.seconds["ingest"] = round(time.monotonic() - started, 3)
+        self.store.write_json(
+            listing.pointer, {"snapshot": snapshot.fingerprint, "seconds": self.seconds["ingest"]}
+        )
+        self.computed["ingest"] = True
+        say(f"ingest: {sum(p.rows for p in snapshot.parts)} images, {snapshot.rejected} rejected")
+        return snapshot
+
+    def known_snapshot(self) -> Snapshot | None:
+        """What ingest would give without reading an image; None when it has to read some."""
+        try:
+            pointer = self._list().pointer
+        except CorpusError as error:
+            say(f"the source cannot be listed yet: {error}")
+            return None
+        if not self.store.exists(pointer):
+            return None
+        return Snapshot.load(self.store, self.store.read_json(pointer)["snapshot"])
+
+    def _list(self) -> _Listing:
+        settings = self.config.corpus
+        source = open_source(settings, self.config.seed)
+        rows, duplicates = select_rows(source.list_rows(), settings.limit)
+        packer = Packer(self.store, source, settings)
+        return _Listing(rows, duplicates, packer, f"corpus/listings/{packer.listing(rows)}.json")
+
+    def plan(self) -> Plan:
+        """Ingest and lay out the stages."""
+        return build_plan(self.config, self.ingest())
+
+    def run(self, plan: Plan, step: Step) -> None:
+        """Do one step, or say that it is done."""
+        self.computed[step.title] = not step.is_done(self.store, plan.snapshot)
+        if self.computed[step.title]:
+            self._compute(plan, step)
+        else:
+            say(f"{step.title}: done before ({step.stage.key.directory})")
+        self.seconds[step.title] = step_record(self.store, plan, step)["seconds"]
+
+    def require(self, plan: Plan, titles: Sequence[str], job: str) -> None:
+        """Make sure that steps are done that a job needs and does not do itself.
+
+        Raises:
+            StoreError: One is not; the message names the job that does it.
+        """
+        for title in titles:
+            if not plan.step(title).is_done(self.store, plan.snapshot):
+                raise StoreError(
+                    f"The stage {title} of this config is not done in {self.store.url}: "
+                    f"run {job} with the same config first."
+                )
+
+    def _compute(self, plan: Plan, step: Step) -> None:
+        parts = step.parts(plan.snapshot)
+        settings = self.config.cluster
+        started = time.monotonic()
+        if isinstance(step.stage, TrainStage):
+            total = step.stage.settings.steps * step.stage.settings.batch
+            with Progress(step.title, total) as progress:
+                _cluster.train(self.store, step.stage, parts, self.resources, settings, progress)
+            return
+        pending = pending_parts(self.store, step.stage, parts)
+        with Progress(step.title, sum(part.rows for part in pending)) as progress:
+            summaries = _cluster.map_parts(
+                self.store, step.stage, pending, self.resources, settings, progress
+            )
+        seconds = time.monotonic() - started
+        scope = step.scope(plan.snapshot)
+        manifest = complete_stage(self.store, step.stage, scope, parts, summaries, seconds)
+        counts = ", ".join(f"{count} {status}" for status, count in manifest["rows"].items())
+        say(f"{step.title}: {counts} rows in {seconds:.0f} s")
+
+    def finish(self, plan: Plan) -> None:
+        """Evaluate, write the report, and publish the run."""
+        done = self.store.exists(metrics_file(plan.run_id))
+        if not done:
+            save_run(self.store, plan, self.computed)
+            self.evaluate(plan)
+        if not (done and self.store.exists(report_file(plan.run_id))):
+            write_report(self.store, plan)
+        publish(self.store, plan.run_id)
+        say(f"run {plan.run_id} is published")
+
+    def evaluate(self, plan: Plan) -> None:
+        """Compare every table with the ground truth and write ``metrics.json``."""
+        started = time.monotonic()
+        parts = [part for part in plan.snapshot.parts if part.truth]
+        qualities: Qualities = {}
+        _ = self.resources
+        with Progress("evaluation", sum(part.rows for part in parts)) as progress:
+            found = _cluster.map_items(
+                Evaluator(self.store, plan), parts, self.config.cluster, title="evaluation"
+            )
+            for part, quality in zip(parts, found, strict=True):
+                qualities = add_qualities(qualities, quality)
+                progress.advance(part.rows)
+        self.seconds["evaluation"] = round(time.monotonic() - started, 3)
+        metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
+        self.store.write_json(metrics_file(plan.run_id), metrics)

@@ -1,0 +1,51 @@
+"""The command line that every job shares: config and overrides in, an exit code out.
+
+0: done; 2: the user's mistake, told in one line; 1: a fault, with its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from dcsp.config import RunConfig, load_config
+from dcsp.errors import DcspError
+
+DONE, FAULT, MISTAKE = 0, 1, 2
+
+
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of ``--config FILE [key=value …]``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
+    )
+    return parser
+
+
+def read_config(arguments: argparse.Namespace) -> RunConfig:
+    """The config that the arguments name.
+
+    Raises:
+        ConfigError: It cannot be read or is invalid.
+    """
+    return load_config(arguments.config, arguments.overrides)
+
+
+def run_job(main: Callable[[Sequence[str]], None]) -> None:
+    """Run a job's ``main`` with this process's arguments and leave with its exit code."""
+    try:
+        main(sys.argv[1:])
+    except DcspError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        code = MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted; submit the job again to resume", file=sys.stderr, flush=True)
+        code = 130
+    else:
+        code = DONE
+    sys.stdout.flush()
+    os._exit(code) if code == 130 else sys.exit(code)

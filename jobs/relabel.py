@@ -1,0 +1,70 @@
+"""The whole chain: ingest → saliency → FCAN → cues → joint → adapt → … → predict → evaluate → report.
+
+    python jobs/relabel.py --config jobs/configs/demo.yaml [key=value …] [--dry-run] [--until STAGE]
+
+Submitting the same config again does nothing and says so; a killed job resumes; a changed setting
+computes what depends on it and no more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
+
+from dcsp.config import dump_config
+from dcsp.errors import ConfigError
+from dcsp.overview import describe
+from dcsp.runs import metrics_file, report_file
+from jobs._chain import Chain, say
+from jobs._main import config_parser, read_config, run_job
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the chain that the command line asks for."""
+    parser = config_parser(str(__doc__).split("\n", 1)[0])
+    parser.add_argument("--dry-run", action="store_true", help="print the stages and stop")
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage, such as cues_phase0")
+    parsed = parser.parse_args(arguments)
+    config = read_config(parsed)
+    chain = Chain(config)
+    if parsed.dry_run:
+        print(dump_config(config))
+        print(describe(chain.store, config, chain.known_snapshot()))
+        return
+    print(dump_config(config), file=sys.stderr, flush=True)
+    plan = chain.plan()
+    titles = [step.title for step in plan]
+    if parsed.until and parsed.until not in titles:
+        raise ConfigError(f"--until {parsed.until!r} is none of {', '.join(titles)}.")
+    for step in plan:
+        chain.run(plan, step)
+        if step.title == parsed.until:
+            return
+    chain.finish(plan)
+    if not any(chain.computed.values()):
+        say("nothing to do: every stage of this config was done before")
+    metrics = chain.store.read_json(metrics_file(plan.run_id))
+    say(summary(metrics))
+    print(f"report: {chain.store.path(report_file(plan.run_id))}")
+
+
+def summary(metrics: dict) -> str:
+    """The figures of a run in a line or two."""
+    lines = []
+    for phase, cues in metrics["cues"].items():
+        if cues["miou"] is not None:
+            first = f" (with S_1 alone {cues['miou_s1']:.1f})" if cues.get("miou_s1") else ""
+            lines.append(f"cues {phase}: mIoU {cues['miou']:.1f}{first}")
+    for split in ("train", "val"):
+        found = metrics.get(split)
+        if found and found["miou"] is not None:
+            crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
+            lines.append(f"{split}: mIoU {found['miou']:.1f}{crf}")
+    return "\n".join(lines) or "no ground truth: nothing was measured"
+
+
+if __name__ == "__main__":
+    run_job(main)
