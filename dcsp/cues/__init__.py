@@ -1,0 +1,1 @@
+"""Cues: pixel labels mined from tags (paper 4)."""

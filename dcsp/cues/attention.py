@@ -1,0 +1,62 @@
+"""Attention of the tagged classes (paper 4.1): which views, which channels, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsp.config import AttentionSettings
+from dcsp.inference.multiscale import Views
+
+
+def attention_views(settings: AttentionSettings) -> Views:
+    """The views that :func:`dcsp.inference.multiscale.score_views` fuses for attention."""
+    output: Literal["attention", "probabilities"] = (
+        "attention" if settings.source == "fcan" else "probabilities"
+    )
+    return Views(output, settings.scales, settings.flip, settings.fuse, settings.relu)
+
+
+def select_tags(
+    maps: NDArray[np.float32],
+    tags: Sequence[int],
+    source: Literal["fcan", "scores"],
+) -> NDArray[np.float32]:
+    """The maps of the tagged classes, in the order of the tags.
+
+    Args:
+        maps: Nhw: attention (N = C, ``fcan``), or scores or their softmax (N = C+1, ``scores``).
+        tags: Class ids from 1, sorted and unique.
+        source: Which of the two ``maps`` is.
+
+    Returns:
+        nhw, a copy, one map a tag.
+
+    Raises:
+        ValueError: A tag has no map.
+    """
+    classes = len(maps) - (source == "scores")
+    if any(not 1 <= tag <= classes for tag in tags):
+        raise ValueError(f"Tags {list(tags)} go beyond the {classes} classes of the network.")
+    first = 1 if source == "fcan" else 0
+    return maps[np.asarray(tags, np.intp) - first]
+
+
+def normalize_attention(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Min-max normalise each map over the image.
+
+    Args:
+        maps: nHW float32, any finite range.
+
+    Returns:
+        nHW float32, each from 0 to 1; a constant map, which points nowhere, becomes 0.
+    """
+    if len(maps) == 0:
+        return maps.astype(np.float32)
+    low = maps.min(axis=(1, 2), keepdims=True)
+    span = maps.max(axis=(1, 2), keepdims=True) - low
+    normalized: NDArray[np.float32] = (maps - low) / np.where(span > 0, span, np.float32(1))
+    return normalized

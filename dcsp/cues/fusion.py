@@ -1,0 +1,120 @@
+"""Attention and saliency to cues: Algorithm 1 of the paper (4.2), and cues of adaptation (4.3).
+
+Saliency is common to all classes, so the class with the highest harmonic mean is the class with the
+highest attention: saliency decides only what is background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsp.cues.attention import normalize_attention, select_tags
+from dcsp.images import resize_map
+from dcsp.inference.scores import winning_label
+from dcsp.labels import BACKGROUND, IGNORE
+
+_TINY = np.finfo(np.float32).tiny
+
+
+def harmonic_mean(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """2ab / (a + b) of maps in [0, 1] of broadcastable shapes, and 0 where both are 0."""
+    product = first * second
+    product *= 2
+    product /= np.maximum(first + second, _TINY)
+    return product
+
+
+def to_image(
+    attention: NDArray[np.float32], saliency: NDArray[np.float32], height: int, width: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Bring attention and saliency to the image, as :func:`discover` wants them.
+
+    Args:
+        attention: nhw float32, any range: raw, or as a cue table holds it.
+        saliency: hw float32 in [0, 1] of any size.
+        height: Image height in pixels.
+        width: Image width in pixels.
+
+    Returns:
+        nHW attention, min-max normalised over the image, and HW saliency, both float32 in [0, 1].
+    """
+    full = normalize_attention(resize_map(attention, height, width))
+    return full, resize_map(saliency, height, width)
+
+
+def discover(
+    attention: NDArray[np.float32],
+    saliency: NDArray[np.float32],
+    tags: Sequence[int],
+    gamma_low: float,
+    gamma_high: float,
+) -> NDArray[np.uint8]:
+    """Algorithm 1: the class with the highest harmonic mean of attention and saliency.
+
+    Args:
+        attention: nHW float32 in [0, 1], one map a tag.
+        saliency: HW float32 in [0, 1].
+        tags: n class ids, sorted and unique.
+        gamma_low: Harmonic means below this are background.
+        gamma_high: Those from ``gamma_low`` up to this are ignored.
+
+    Returns:
+        HW uint8: 0, a tag, or 255; all 0 without tags. Where two classes are equal, the earlier.
+
+    Raises:
+        ValueError: Shapes and tags do not belong together.
+    """
+    _require_fit(attention, saliency, tags)
+    if not len(tags):
+        return np.zeros(saliency.shape, np.uint8)
+    labels, strongest = winning_label(attention, tags)
+    mean = harmonic_mean(strongest, saliency)
+    if gamma_low < gamma_high:
+        np.putmask(labels, mean < gamma_high, IGNORE)
+    np.putmask(labels, mean < gamma_low, BACKGROUND)
+    return labels
+
+
+def adapt_labels(
+    scores: NDArray[np.float32], tags: Sequence[int], height: int, width: int
+) -> NDArray[np.uint8]:
+    """The network's own labels among background and tags; absent classes cannot win (paper 4.3).
+
+    Args:
+        scores: (C+1)hw float32 logits, fused over views; channel 0 the background.
+        tags: Class ids, sorted and unique.
+        height: Image height in pixels.
+        width: Image width in pixels.
+
+    Returns:
+        HW uint8: 0 or a tag.
+
+    Raises:
+        ValueError: A tag has no channel.
+    """
+    ids = (BACKGROUND, *tags)
+    return winning_label(resize_map(tagged_scores(scores, tags), height, width), ids)[0]
+
+
+def tagged_scores(scores: NDArray[np.float32], tags: Sequence[int]) -> NDArray[np.float32]:
+    """Background and tagged channels, (1+n)hw, of (C+1)hw scores: absent classes are left out.
+
+    That is the same as −inf for them, without upsampling them.
+
+    Raises:
+        ValueError: A tag has no channel.
+    """
+    return np.concatenate([scores[:1], select_tags(scores, tags, "scores")])
+
+
+def _require_fit(
+    attention: NDArray[np.float32], saliency: NDArray[np.float32], tags: Sequence[int]
+) -> None:
+    if attention.shape != (len(tags), *saliency.shape):
+        raise ValueError(
+            f"Attention of shape {attention.shape} does not fit {len(tags)} tags and saliency of "
+            f"shape {saliency.shape}."
+        )

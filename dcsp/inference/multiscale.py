@@ -1,0 +1,190 @@
+"""Several views of each image, scaled and mirrored, fused pixel by pixel (paper 4.1, 4.3, 5.1).
+
+Views are fused as they are made, on the device, at the size of the score map of scale 1: memory
+does not grow with their number. Whole images are looked at, never crops.
+
+Dimension letters: B images, N maps, H×W image pixels at scale 1, h×w score-map pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from dcsp.config import PrecisionSettings
+from dcsp.images import limit_side, resize_rgb
+
+Net = TypeVar("Net", bound=torch.nn.Module)
+
+
+class ScoresLike(Protocol):
+    """What a network puts out; see :class:`dcsp.networks.deeplab.Scores`."""
+
+    @property
+    def score_map(self) -> Tensor:
+        """f, B×(C+1)×h×w logits."""
+        ...
+
+    @property
+    def attention(self) -> Tensor:
+        """V, B×C×h×w."""
+        ...
+
+
+class Scorer(Protocol):
+    """What scores images; see :class:`dcsp.networks.deeplab.SegmentationNetwork`."""
+
+    @property
+    def output_stride(self) -> int:
+        """Image pixels per score-map pixel."""
+        ...
+
+    def __call__(self, image_BCHW: Tensor, /) -> ScoresLike:
+        """Scores of uint8 RGB images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views of an image are looked at, what is taken from each, and how they are fused.
+
+    Attributes:
+        output: ``scores`` (raw f, C+1 maps), ``attention`` (raw V, C maps) or ``probabilities``
+            (softmax of f, C+1 maps).
+        scales: Factors of the image's size.
+        flip: Also look at the mirrored image at each scale.
+        fuse: Pixel-wise ``max`` or ``mean`` of the views.
+        relu: Clip negative values to 0 in each view.
+    """
+
+    output: Literal["scores", "attention", "probabilities"]
+    scales: tuple[float, ...]
+    flip: bool = False
+    fuse: Literal["max", "mean"] = "max"
+    relu: bool = False
+
+    def __len__(self) -> int:
+        """Number of views of an image."""
+        return len(self.scales) * (1 + self.flip)
+
+
+def prepare(network: Net, precision: PrecisionSettings, device: str | torch.device) -> Net:
+    """Put a network on its device, in evaluation mode and in the memory format of the settings."""
+    network = network.eval().to(device)
+    if precision.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def score_views(
+    network: Scorer,
+    images: Sequence[NDArray[np.uint8]],
+    views: Views,
+    *,
+    max_side: int | None,
+    precision: PrecisionSettings,
+    device: str | torch.device = "cpu",
+    batch: int = 8,
+) -> list[NDArray[np.float32]]:
+    """Fused score maps or attention of whole images.
+
+    Args:
+        network: On ``device``, as :func:`prepare` leaves it.
+        images: HWC uint8 RGB of any sizes; those of equal size share a batch.
+        views: What to look at.
+        max_side: Longest side at scale 1 in pixels; larger images are scaled down to it first.
+        precision: Autocast and memory format.
+        device: Where the network is.
+        batch: Most images in one batch.
+
+    Returns:
+        For each image, in the order given, (N, h, w) float32 with h = ceil(H / output stride) of
+        the image at scale 1. Attention channel c−1 is class c; score channel 0 is the background.
+    """
+    device = torch.device(device)
+    results: list[NDArray[np.float32] | None] = [None] * len(images)
+    with torch.inference_mode(), _autocast(precision, device):
+        for (height, width), members in _batches(images, max_side, batch):
+            stack = np.stack([resize_rgb(images[i], height, width) for i in members])
+            pixels_BCHW = torch.from_numpy(stack).permute(0, 3, 1, 2).to(device)
+            fused_BNhw = _fuse(network, pixels_BCHW, views, precision.channels_last)
+            for index, maps in zip(members, fused_BNhw.cpu().numpy(), strict=True):
+                results[index] = maps
+    return [maps for maps in results if maps is not None]
+
+
+def _batches(
+    images: Sequence[NDArray[np.uint8]], max_side: int | None, batch: int
+) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """(Size at scale 1, indices of images) with at most ``batch`` images of equal size each."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, image in enumerate(images):
+        height, width = image.shape[:2]
+        groups.setdefault(limit_side(height, width, max_side), []).append(index)
+    for size, members in groups.items():
+        for start in range(0, len(members), batch):
+            yield size, members[start : start + batch]
+
+
+def _fuse(network: Scorer, pixels_BCHW: Tensor, views: Views, channels_last: bool) -> Tensor:
+    height, width = pixels_BCHW.shape[-2:]
+    stride = network.output_stride
+    size = (-(-height // stride), -(-width // stride))
+    fused: Tensor | None = None
+    for scale in views.scales:
+        scaled = _scale(pixels_BCHW, scale)
+        for mirrored in (False, True) if views.flip else (False,):
+            view = scaled.flip(-1) if mirrored else scaled
+            if channels_last:
+                view = view.contiguous(memory_format=torch.channels_last)
+            maps = _take(network(view), views)
+            maps = _resize(maps.flip(-1) if mirrored else maps, size)
+            if fused is None:
+                fused = maps.clone()
+            else:
+                fused = torch.maximum(fused, maps) if views.fuse == "max" else fused.add_(maps)
+    assert fused is not None  # settings have at least one scale
+    return fused.div_(len(views)) if views.fuse == "mean" else fused
+
+
+def _take(scores: ScoresLike, views: Views) -> Tensor:
+    """The wanted output of one view, float32."""
+    if views.output == "attention":
+        maps = scores.attention.float()
+    else:
+        maps = scores.score_map.float()
+        if views.output == "probabilities":
+            maps = maps.softmax(dim=1)
+    return maps.relu() if views.relu else maps
+
+
+def _scale(pixels_BCHW: Tensor, scale: float) -> Tensor:
+    height, width = pixels_BCHW.shape[-2:]
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    if size == (height, width):
+        return pixels_BCHW
+    # Only the CPU resizes bytes; there it is several times faster than on floats.
+    source = pixels_BCHW if pixels_BCHW.device.type == "cpu" else pixels_BCHW.float()
+    return functional.interpolate(
+        source, size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def _autocast(precision: PrecisionSettings, device: torch.device) -> AbstractContextManager[object]:
+    if precision.autocast == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

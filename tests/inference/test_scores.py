@@ -1,0 +1,48 @@
+"""Softmax and the winner at every pixel, against numpy and torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from dcsp.inference.scores import softmax, winning_label
+
+stacks = arrays(
+    np.float32,
+    array_shapes(min_dims=3, max_dims=3, max_side=7),
+    elements=st.integers(-3, 3).map(float),  # few values, so that there are ties
+)
+
+
+@settings(deadline=None)
+@given(stacks)
+def test_the_winner_is_numpys_argmax_with_ids(maps: np.ndarray) -> None:
+    ids = np.arange(len(maps)) * 3 + 1
+    before = maps.copy()
+    labels, best = winning_label(maps, ids.tolist())
+    assert labels.dtype == np.uint8 and best.dtype == np.float32
+    np.testing.assert_array_equal(labels, ids[maps.argmax(axis=0)])
+    np.testing.assert_array_equal(best, maps.max(axis=0))
+    np.testing.assert_array_equal(maps, before)
+
+
+def test_maps_without_ids_are_refused() -> None:
+    for maps, ids in [
+        (np.zeros((2, 3, 3)), [1]),
+        (np.zeros((0, 3, 3)), []),
+        (np.zeros((3, 3)), [1]),
+    ]:
+        with pytest.raises(ValueError, match="labels do not name"):
+            winning_label(maps.astype(np.float32), ids)
+
+
+@settings(deadline=None)
+@given(stacks, st.floats(-1e4, 1e4, width=32))
+def test_softmax_is_torchs_and_never_overflows(maps: np.ndarray, shift: float) -> None:
+    logits = maps * 40 + np.float32(shift)
+    expected = torch.from_numpy(logits).softmax(dim=0).numpy()
+    np.testing.assert_allclose(softmax(logits), expected, atol=1e-6)
