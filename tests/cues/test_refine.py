@@ -1,0 +1,108 @@
+"""Cues with the dense CRF: the values it starts from, the ignored band, sizes and tags."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dcsp.config import CRFSettings
+from dcsp.cues.fusion import adapt_labels, discover, harmonic_mean, to_image
+from dcsp.cues.refine import refine_adapted, refine_cue
+from dcsp.images import resize_rgb
+from dcsp.inference.crf import dense_crf
+from dcsp.labels import IGNORE
+
+CRF = CRFSettings()
+IDLE = CRFSettings(iterations=1, gaussian_compat=0, bilateral_compat=0)
+"""A CRF that changes nothing: what is left is what it starts from."""
+
+
+def example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image with a square, and coarse attention (two tags) and saliency that find most of it."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(40, 60, (48, 64, 3)).astype(np.uint8)
+    image[12:36, 20:44] = (200, 50, 40)
+    attention = rng.random((2, 12, 16), np.float32) * 0.3
+    attention[0, 4:8, 6:10] += 0.7
+    saliency = rng.random((24, 24), np.float32) * 0.2
+    saliency[6:18, 8:16] += 0.7
+    return image, attention, saliency
+
+
+def test_the_crf_starts_from_algorithm_1() -> None:
+    image, attention, saliency = example()
+    plain = discover(*to_image(attention, saliency, 48, 64), [4, 9], 0.4, 0.4)
+    labels = refine_cue(image, attention, saliency, [4, 9], 0.4, 0.4, IDLE)
+    assert labels.dtype == np.uint8
+    assert (labels == plain).mean() > 0.999  # ties and rounding aside
+
+
+def test_it_is_the_crf_on_squared_harmonic_means_with_gamma_as_background() -> None:
+    image, attention, saliency = example()
+    means = harmonic_mean(*to_image(attention, saliency, 48, 64))
+    squares = np.concatenate([np.full((1, 48, 64), 0.3, np.float32), means]) ** 2
+    refined = dense_crf(image, squares / squares.sum(axis=0), CRF)
+    expected = np.array([0, 4, 9])[refined.argmax(axis=0)]
+    labels = refine_cue(image, attention, saliency, [4, 9], 0.3, 0.3, CRF)
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_the_crf_makes_the_cue_follow_the_image() -> None:
+    image, attention, saliency = example()
+    square = np.zeros((48, 64), bool)
+    square[12:36, 20:44] = True
+    plain = discover(*to_image(attention, saliency, 48, 64), [4, 9], 0.3, 0.3)
+    labels = refine_cue(image, attention, saliency, [4, 9], 0.3, 0.3, CRF)
+    before, after = (((cue == 4) == square).mean() for cue in (plain, labels))
+    assert after > before and after > 0.99
+
+
+def test_the_band_ignores_what_two_gammas_disagree_on() -> None:
+    image, attention, saliency = example()
+    low, high = (refine_cue(image, attention, saliency, [4, 9], g, g, IDLE) for g in (0.2, 0.6))
+    band = refine_cue(image, attention, saliency, [4, 9], 0.2, 0.6, IDLE)
+    assert (band == IGNORE).any()
+    np.testing.assert_array_equal(band == IGNORE, (low != 0) & (high == 0))
+    np.testing.assert_array_equal(band[band != IGNORE], high[band != IGNORE])
+    assert (low[band == 0] == 0).all()
+
+
+def test_a_gamma_of_zero_is_no_fault() -> None:
+    image, attention, saliency = example()
+    saliency[:12] = 0
+    labels = refine_cue(image, attention[:1], saliency, [4], 0.0, 0.0, CRF)
+    assert set(np.unique(labels)) <= {0, 4}
+
+
+def test_adapted_cues_start_from_the_masked_argmax() -> None:
+    image, _, _ = example()
+    scores = np.random.default_rng(1).normal(0, 2, (6, 12, 16)).astype(np.float32)
+    labels = refine_adapted(image, scores, [2, 5], IDLE)
+    np.testing.assert_array_equal(labels, adapt_labels(scores, [2, 5], 48, 64))
+    assert set(np.unique(refine_adapted(image, scores, [2, 5], CRF))) <= {0, 2, 5}
+
+
+def test_an_image_without_tags_is_background() -> None:
+    image, attention, saliency = example()
+    assert not refine_cue(image, attention[:0], saliency, [], 0.4, 0.4, CRF).any()
+    labels = refine_adapted(image, np.zeros((6, 12, 16), np.float32), [], CRF)
+    assert labels.shape == (48, 64) and not labels.any()
+
+
+def test_large_images_are_refined_small_and_come_back_at_their_size() -> None:
+    image, attention, saliency = example()
+    large = image.repeat(3, axis=0).repeat(3, axis=1)
+    scores = np.random.default_rng(1).normal(0, 2, (6, 12, 16)).astype(np.float32)
+    cue = refine_cue(large, attention, saliency, [4, 9], 0.3, 0.3, CRF, max_side=64)
+    shrunk = resize_rgb(large, 48, 64)
+    small = refine_cue(shrunk, attention, saliency, [4, 9], 0.3, 0.3, CRF)
+    np.testing.assert_array_equal(cue, small.repeat(3, axis=0).repeat(3, axis=1))
+    assert refine_adapted(large, scores, [2], CRF, max_side=64).shape == (144, 192)
+
+
+def test_tags_that_do_not_fit_are_refused() -> None:
+    image, attention, saliency = example()
+    with pytest.raises(ValueError):
+        refine_cue(image, attention, saliency, [4], 0.4, 0.4, CRF)
+    with pytest.raises(ValueError, match="5 classes"):
+        refine_adapted(image, np.zeros((6, 3, 3), np.float32), [6], CRF)

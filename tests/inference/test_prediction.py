@@ -1,0 +1,96 @@
+"""Predictions: the paper's inference step by step, at the image's own size, with honest areas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dcsp.config import PredictSettings
+from dcsp.inference.crf import dense_crf
+from dcsp.inference.prediction import predict_labels, prediction_views
+
+PLAIN = PredictSettings(crf=False)
+WITH_CRF = PredictSettings()
+
+
+def example(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """An image with a red square, and coarse scores of 5 classes that mostly see class 3 in it."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(40, 60, (48, 64, 3)).astype(np.uint8)
+    image[12:36, 20:44] = (200, 50, 40)
+    scores = rng.normal(0, 0.5, (6, 12, 16)).astype(np.float32)
+    scores[0] += 5
+    scores[3, 3:9, 5:11] += 10
+    return image, scores
+
+
+def upsampled_softmax(scores: np.ndarray, height: int, width: int) -> np.ndarray:
+    full = torch.nn.functional.interpolate(
+        torch.from_numpy(scores)[None], (height, width), mode="bilinear", align_corners=False
+    )
+    return full[0].softmax(dim=0).numpy()
+
+
+def test_without_crf_it_is_the_argmax_of_the_upsampled_scores() -> None:
+    image, scores = example()
+    prediction = predict_labels(image, scores, PLAIN)
+    expected = upsampled_softmax(scores, 48, 64).argmax(axis=0)
+    assert prediction.label.dtype == np.uint8
+    np.testing.assert_array_equal(prediction.label, expected)
+    np.testing.assert_array_equal(prediction.label_without_crf, expected)
+
+
+def test_with_crf_it_is_the_argmax_of_the_crf_over_all_classes() -> None:
+    image, scores = example()
+    prediction = predict_labels(image, scores, WITH_CRF)
+    probabilities = upsampled_softmax(scores, 48, 64)
+    full = dense_crf(image, probabilities, WITH_CRF.crf_settings).argmax(axis=0)
+    assert (prediction.label == full).mean() > 0.999
+    np.testing.assert_array_equal(prediction.label_without_crf, probabilities.argmax(axis=0))
+    square = np.zeros((48, 64), bool)
+    square[12:36, 20:44] = True
+    assert ((prediction.label == 3) == square).mean() > 0.99
+
+
+@pytest.mark.parametrize("settings", [PLAIN, WITH_CRF])
+def test_areas_say_how_much_of_each_class_and_how_surely(settings: PredictSettings) -> None:
+    image, scores = example()
+    prediction = predict_labels(image, scores, settings)
+    probabilities = upsampled_softmax(scores, 48, 64)
+    assert [area["class"] for area in prediction.areas] == np.unique(prediction.label).tolist()
+    assert sum(area["pixels"] for area in prediction.areas) == 48 * 64
+    for area in prediction.areas:
+        inside = prediction.label == area["class"]
+        assert area["pixels"] == inside.sum()
+        expected = probabilities[area["class"]][inside].mean()
+        assert area["confidence"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("settings", [PLAIN, WITH_CRF])
+def test_large_images_are_labelled_small_and_come_back_at_their_size(
+    settings: PredictSettings,
+) -> None:
+    image, scores = example()
+    large = image.repeat(3, axis=0).repeat(3, axis=1)
+    prediction = predict_labels(large, scores, settings, max_side=64)
+    small = predict_labels(image, scores, settings)
+    assert prediction.label.shape == (144, 192)
+    same = prediction.label[1::3, 1::3] == small.label
+    assert same.mean() > (0.99 if settings.crf else 0.9999)
+    assert sum(area["pixels"] for area in prediction.areas) == 144 * 192
+    assert prediction.label_without_crf.shape == (144, 192)
+
+
+def test_an_image_of_background_alone() -> None:
+    image, scores = example()
+    scores[0] += 50
+    prediction = predict_labels(image, scores, WITH_CRF)
+    assert not prediction.label.any()
+    assert [area["class"] for area in prediction.areas] == [0]
+
+
+def test_the_papers_views_are_the_default() -> None:
+    views = prediction_views(PredictSettings())
+    assert (views.output, views.scales, views.flip) == ("scores", (1.0, 0.75, 0.5), False)
+    assert (views.fuse, views.relu) == ("max", False)
