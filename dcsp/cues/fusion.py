@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsp.config import CRFSettings
 from dcsp.cues.attention import normalize_attention, select_tags
 from dcsp.images import resize_map
-from dcsp.inference.scores import winning_label
+from dcsp.inference.crf import DenseCRF, dense_crf
+from dcsp.inference.scores import softmax, winning_label
 from dcsp.labels import BACKGROUND, IGNORE
 
 _TINY = np.finfo(np.float32).tiny
@@ -30,7 +32,7 @@ def harmonic_mean(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
 def to_image(
     attention: NDArray[np.float32], saliency: NDArray[np.float32], height: int, width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Bring attention and saliency to the image, as :func:`discover` wants them.
+    """Bring attention and saliency to the image, as :func:`discover` and :func:`refine_cue` want.
 
     Args:
         attention: nhw float32, any range: raw, or as a cue table holds it.
@@ -78,6 +80,49 @@ def discover(
     return labels
 
 
+def refine_cue(
+    image: NDArray[np.uint8],
+    attention: NDArray[np.float32],
+    saliency: NDArray[np.float32],
+    tags: Sequence[int],
+    gamma_low: float,
+    gamma_high: float,
+    crf: CRFSettings,
+) -> NDArray[np.uint8]:
+    """Algorithm 1 with the dense CRF in place of the threshold.
+
+    The CRF starts from the squared harmonic means, with γ² as the background's. With an ignored
+    band it runs for both γ: a pixel has a class where one wins against ``gamma_high``, is
+    background where that wins with ``gamma_low``, and is ignored elsewhere.
+
+    Args:
+        image: HWC uint8 RGB.
+        attention: nHW float32 in [0, 1], one map a tag.
+        saliency: HW float32 in [0, 1].
+        tags: n class ids, sorted and unique.
+        gamma_low: Score that background must win with.
+        gamma_high: Background score that a class must win against.
+        crf: Kernels and iterations.
+
+    Returns:
+        HW uint8: 0, a tag, or 255; all 0 without tags.
+
+    Raises:
+        ValueError: Shapes and tags do not belong together.
+    """
+    _require_fit(attention, saliency, tags)
+    if not len(tags):
+        return np.zeros(saliency.shape, np.uint8)
+    means = harmonic_mean(attention, saliency)
+    ids = (BACKGROUND, *tags)
+    field = DenseCRF(image, len(ids), crf)
+    labels, _ = winning_label(field(_cue_probabilities(means, gamma_high)), ids)
+    if gamma_low < gamma_high:
+        lenient, _ = winning_label(field(_cue_probabilities(means, gamma_low)), ids)
+        labels[(labels == BACKGROUND) != (lenient == BACKGROUND)] = IGNORE
+    return labels
+
+
 def adapt_labels(
     scores: NDArray[np.float32], tags: Sequence[int], height: int, width: int
 ) -> NDArray[np.uint8]:
@@ -96,18 +141,51 @@ def adapt_labels(
         ValueError: A tag has no channel.
     """
     ids = (BACKGROUND, *tags)
-    return winning_label(resize_map(tagged_scores(scores, tags), height, width), ids)[0]
+    return winning_label(resize_map(_tagged_scores(scores, tags), height, width), ids)[0]
 
 
-def tagged_scores(scores: NDArray[np.float32], tags: Sequence[int]) -> NDArray[np.float32]:
-    """Background and tagged channels, (1+n)hw, of (C+1)hw scores: absent classes are left out.
+def refine_adapted(
+    image: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    tags: Sequence[int],
+    crf: CRFSettings,
+) -> NDArray[np.uint8]:
+    """As :func:`adapt_labels`, with the dense CRF on the softmax over background and tags.
 
-    That is the same as −inf for them, without upsampling them.
+    Args:
+        image: HWC uint8 RGB.
+        scores: (C+1)hw float32 logits, fused over views; channel 0 the background.
+        tags: Class ids, sorted and unique.
+        crf: Kernels and iterations.
+
+    Returns:
+        HW uint8: 0 or a tag; all 0 without tags.
 
     Raises:
         ValueError: A tag has no channel.
     """
+    if not len(tags):
+        return np.zeros(image.shape[:2], np.uint8)
+    probabilities = softmax(resize_map(_tagged_scores(scores, tags), *image.shape[:2]))
+    labels, _ = winning_label(dense_crf(image, probabilities, crf), (BACKGROUND, *tags))
+    return labels
+
+
+def _tagged_scores(scores: NDArray[np.float32], tags: Sequence[int]) -> NDArray[np.float32]:
+    """Background and tagged channels, (1+n)hw, of (C+1)hw scores: absent classes are left out.
+
+    That is the same as −inf for them, without upsampling them.
+    """
     return np.concatenate([scores[:1], select_tags(scores, tags, "scores")])
+
+
+def _cue_probabilities(means: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
+    """(1+n)HW: squared γ and harmonic means, normalised over labels."""
+    background = np.full((1, *means.shape[1:]), gamma, np.float32)
+    squares = np.concatenate([background, means])
+    squares *= squares
+    squares /= np.maximum(squares.sum(axis=0), _TINY)
+    return squares
 
 
 def _require_fit(

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime
 from numpy.typing import NDArray
 
 from dcsp.config import DetectorSettings
 from dcsp.errors import ConfigError, WeightsError
 from dcsp.images import resize_map
 
+ort: Any = onnxruntime  # it has no types
 _LOG = logging.getLogger(__name__)
 _QUIET = 3  # onnxruntime logs errors alone
 
@@ -124,7 +125,7 @@ class SaliencyDetector:
         return maps
 
 
-def _load(path: Path, device: str, threads: int) -> ort.InferenceSession:
+def _load(path: Path, device: str, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -153,7 +154,7 @@ def _load(path: Path, device: str, threads: int) -> ort.InferenceSession:
         ) from error
 
 
-def _check_input(session: ort.InferenceSession, settings: DetectorSettings) -> tuple[str, int]:
+def _check_input(session: Any, settings: DetectorSettings) -> tuple[str, int]:
     """Name of the image input, and the batch it asks for (0: any)."""
     inputs = session.get_inputs()
     shape = inputs[0].shape

@@ -144,6 +144,7 @@ def u2netp() -> SaliencyDetector:
     return SaliencyDetector(path, DetectorSettings())
 
 
+@pytest.mark.network
 def test_u2netp_finds_the_one_object(u2netp: SaliencyDetector) -> None:
     rows, columns = np.mgrid[:320, :320]
     disc = (rows - 150) ** 2 + (columns - 170) ** 2 < 70**2
@@ -152,6 +153,7 @@ def test_u2netp_finds_the_one_object(u2netp: SaliencyDetector) -> None:
     assert found[disc].mean() > 0.8 and found[~disc].mean() < 0.1
 
 
+@pytest.mark.network
 def test_u2netp_sees_more_of_a_photograph_with_every_pass(u2netp: SaliencyDetector) -> None:
     from PIL import Image
 

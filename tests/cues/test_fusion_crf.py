@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from dcsp.config import CRFSettings
-from dcsp.cues.fusion import adapt_labels, discover, harmonic_mean, to_image
-from dcsp.cues.refine import refine_adapted, refine_cue
-from dcsp.images import resize_rgb
+from dcsp.cues.fusion import (
+    adapt_labels,
+    discover,
+    harmonic_mean,
+    refine_adapted,
+    refine_cue,
+    to_image,
+)
 from dcsp.inference.crf import dense_crf
 from dcsp.labels import IGNORE
 
@@ -18,7 +23,7 @@ IDLE = CRFSettings(iterations=1, gaussian_compat=0, bilateral_compat=0)
 
 
 def example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image with a square, and coarse attention (two tags) and saliency that find most of it."""
+    """An image with a square; attention of two tags and saliency that find most of it."""
     rng = np.random.default_rng(0)
     image = rng.integers(40, 60, (48, 64, 3)).astype(np.uint8)
     image[12:36, 20:44] = (200, 50, 40)
@@ -26,12 +31,12 @@ def example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     attention[0, 4:8, 6:10] += 0.7
     saliency = rng.random((24, 24), np.float32) * 0.2
     saliency[6:18, 8:16] += 0.7
-    return image, attention, saliency
+    return image, *to_image(attention, saliency, 48, 64)
 
 
 def test_the_crf_starts_from_algorithm_1() -> None:
     image, attention, saliency = example()
-    plain = discover(*to_image(attention, saliency, 48, 64), [4, 9], 0.4, 0.4)
+    plain = discover(attention, saliency, [4, 9], 0.4, 0.4)
     labels = refine_cue(image, attention, saliency, [4, 9], 0.4, 0.4, IDLE)
     assert labels.dtype == np.uint8
     assert (labels == plain).mean() > 0.999  # ties and rounding aside
@@ -39,7 +44,7 @@ def test_the_crf_starts_from_algorithm_1() -> None:
 
 def test_it_is_the_crf_on_squared_harmonic_means_with_gamma_as_background() -> None:
     image, attention, saliency = example()
-    means = harmonic_mean(*to_image(attention, saliency, 48, 64))
+    means = harmonic_mean(attention, saliency)
     squares = np.concatenate([np.full((1, 48, 64), 0.3, np.float32), means]) ** 2
     refined = dense_crf(image, squares / squares.sum(axis=0), CRF)
     expected = np.array([0, 4, 9])[refined.argmax(axis=0)]
@@ -51,7 +56,7 @@ def test_the_crf_makes_the_cue_follow_the_image() -> None:
     image, attention, saliency = example()
     square = np.zeros((48, 64), bool)
     square[12:36, 20:44] = True
-    plain = discover(*to_image(attention, saliency, 48, 64), [4, 9], 0.3, 0.3)
+    plain = discover(attention, saliency, [4, 9], 0.3, 0.3)
     labels = refine_cue(image, attention, saliency, [4, 9], 0.3, 0.3, CRF)
     before, after = (((cue == 4) == square).mean() for cue in (plain, labels))
     assert after > before and after > 0.99
@@ -87,17 +92,6 @@ def test_an_image_without_tags_is_background() -> None:
     assert not refine_cue(image, attention[:0], saliency, [], 0.4, 0.4, CRF).any()
     labels = refine_adapted(image, np.zeros((6, 12, 16), np.float32), [], CRF)
     assert labels.shape == (48, 64) and not labels.any()
-
-
-def test_large_images_are_refined_small_and_come_back_at_their_size() -> None:
-    image, attention, saliency = example()
-    large = image.repeat(3, axis=0).repeat(3, axis=1)
-    scores = np.random.default_rng(1).normal(0, 2, (6, 12, 16)).astype(np.float32)
-    cue = refine_cue(large, attention, saliency, [4, 9], 0.3, 0.3, CRF, max_side=64)
-    shrunk = resize_rgb(large, 48, 64)
-    small = refine_cue(shrunk, attention, saliency, [4, 9], 0.3, 0.3, CRF)
-    np.testing.assert_array_equal(cue, small.repeat(3, axis=0).repeat(3, axis=1))
-    assert refine_adapted(large, scores, [2], CRF, max_side=64).shape == (144, 192)
 
 
 def test_tags_that_do_not_fit_are_refused() -> None:
