@@ -86,11 +86,13 @@ class SegmentationNetwork(nn.Module):
     def forward(self, image_BCHW: Tensor) -> Scores:
         """Scores of RGB images with grey levels 0–255, uint8 or float; normalised in here.
 
-        A side of n pixels gives ceil(n / output_stride) cells.
+        A side of n pixels gives ceil(n / output_stride) cells. Scores are float32,
+        under autocast too.
         """
         deepest_BChw = self.backbone(self._normalise(image_BCHW))[-1]
-        score_map = torch.stack([branch(deepest_BChw) for branch in self.aspp]).sum(0)
-        return Scores(score_map, self.fcan(score_map))
+        branches = [branch(deepest_BChw).float() for branch in self.aspp]
+        score_map = torch.stack(branches).sum(0)
+        return Scores(score_map, self.fcan(score_map).float())
 
     def tag_logits(self, attention: Tensor) -> Tensor:
         """ẑ: global average pooling of a B×C×h×w attention volume, B×C."""
