@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
+import fsspec
 
 from dcsp.errors import CorpusError, ImageError
 
@@ -71,8 +70,8 @@ class Folder:
         found = fs.cat(list(paths)) if paths else {}
         return {paths[path]: data for path, data in found.items()}
 
-    def _locate(self, name: str) -> tuple[AbstractFileSystem, str]:
-        fs, root = url_to_fs(self.root, use_listings_cache=False)
+    def _locate(self, name: str) -> tuple[Any, str]:
+        fs, root = locate(self.root)
         return fs, f"{root.rstrip('/')}/{name}" if name else root
 
 
@@ -92,13 +91,19 @@ def require_folder(root: str, key: str) -> Folder:
     return folder
 
 
+def locate(uri: str) -> tuple[Any, str]:
+    """The file system of a path or URL, and the path there."""
+    fs, path = fsspec.url_to_fs(uri, use_listings_cache=False)
+    return fs, str(path)
+
+
 def read_uri(uri: str) -> bytes:
     """The bytes of a file given by its path or URL.
 
     Raises:
         ImageError: With reason ``missing`` when there is no such file.
     """
-    fs, path = url_to_fs(uri)
+    fs, path = locate(uri)
     try:
         return bytes(fs.cat_file(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
