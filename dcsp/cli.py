@@ -1,0 +1,293 @@
+"""The ``dcsp`` command: look into a store, check it, and take results out of it.
+
+Every command reads a store and none computes: jobs do that. Exit codes are those of the jobs: 0
+done, 2 the user's mistake, 1 a fault, or a store that ``verify`` finds broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from typer.core import TyperGroup
+
+from dcsp.errors import DcspError, StoreError
+from dcsp.inventory import (
+    REPORT_FILE,
+    Output,
+    Run,
+    differences,
+    find_output,
+    find_run,
+    flatten,
+    open_store,
+    outputs,
+    runs,
+)
+from dcsp.tables.mapping import STAGE_FILE, part_file
+from dcsp.tables.store import Store
+
+MISTAKE = 2
+_FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
+_STATUSES = ("ok", "skipped", "error")
+_TABLE_COLUMNS = ("table", "parts", *_STATUSES, "size", "used by")
+_CHECKPOINT_COLUMNS = ("checkpoint", "stage", "steps", "size", "used by")
+_WIDEST = 60
+"""Longest value shown in a table."""
+
+
+class _Group(TyperGroup):
+    """Tells the user's mistakes in one line, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DcspError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(MISTAKE) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Look into a store of pixel labels, check it, and take results out of it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="STORE", help="Local path or s3://bucket/prefix.")
+]
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="Id of a run; left out: the published one.")
+]
+
+
+@app.command()
+def show(store: StoreArgument) -> None:
+    """List the runs, the tables with their rows by status, and the checkpoints."""
+    opened = open_store(store)
+    known = runs(opened)
+    typer.echo(_section("runs", ("run", "ended", *_FIGURES), map(_run_row, known)))
+    found = outputs(opened)
+    tables = [_table_row(output) for output in found if not output.is_checkpoint]
+    checkpoints = [_checkpoint_row(output) for output in found if output.is_checkpoint]
+    typer.echo(_section("tables", _TABLE_COLUMNS, tables))
+    typer.echo(_section("checkpoints", _CHECKPOINT_COLUMNS, checkpoints))
+
+
+@app.command()
+def explain(
+    store: StoreArgument,
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE/FP", help="Directory, or the start of a fingerprint.")
+    ],
+) -> None:
+    """Say what decided the fingerprint of a table or checkpoint, and what became of it."""
+    opened = open_store(store)
+    output = find_output(opened, table)
+    if STAGE_FILE not in output.files:
+        raise StoreError(
+            f"{opened.path(output.directory)} has no {STAGE_FILE}, which says what decided it: "
+            "submit the job again."
+        )
+    key = opened.read_json(f"{output.directory}/{STAGE_FILE}")
+    places = {other.directory.rpartition("/")[2]: other.directory for other in outputs(opened)}
+    key["inputs"] = {
+        name: f"{value} ({places[value]})" if value in places else value
+        for name, value in key.get("inputs", {}).items()
+    }
+    typer.echo(f"{output.directory}\n")
+    typer.echo(_yaml({"decided by": key}))
+    typer.echo(_yaml({"used by": list(output.used_by) or "no run"}))
+    typer.echo(_yaml({"finished": list(output.manifests) or "not yet"}))
+
+
+@app.command()
+def diff(
+    store: StoreArgument,
+    first: Annotated[str, typer.Argument(metavar="RUN_A")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B")],
+) -> None:
+    """Show the settings, stages and figures in which two runs differ."""
+    opened = open_store(store)
+    left, right = find_run(opened, first), find_run(opened, second)
+    header = ("", left.run_id, right.run_id)
+    for title, one, other in (
+        ("settings", left.record.get("config", {}), right.record.get("config", {})),
+        ("corpus", _corpus(left), _corpus(right)),
+        ("stages", _directories(left), _directories(right)),
+    ):
+        rows = ((d.key, _cell(d.first), _cell(d.second)) for d in differences(one, other))
+        typer.echo(_section(title, header, rows, none="the same"))
+    figures = [
+        (d.key, _cell(d.first), _cell(d.second), _change(d.first, d.second))
+        for d in differences(_figures(left), _figures(right))
+    ]
+    typer.echo(_section("figures", (*header, "change"), figures, none="the same"))
+
+
+@app.command()
+def verify(store: StoreArgument) -> None:
+    """Read every part and check it: readable, aligned, counted, and nothing left half written."""
+    from dcsp.progress import Progress
+    from dcsp.verify import parts_to_read, verify_store
+
+    opened = open_store(store)
+    with Progress("verify", parts_to_read(opened), unit="parts") as progress:
+        found = verify_store(opened, on_part=lambda: progress.advance(1))
+    for problem in found.problems:
+        typer.echo(problem)
+    read = f"{found.parts} parts with {found.rows} rows and {found.checkpoints} checkpoints"
+    if found.problems:
+        typer.echo(f"{len(found.problems)} problem(s) in {read}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"the store is whole: {read}")
+
+
+@app.command()
+def report(
+    store: StoreArgument,
+    run: RunArgument = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also copy the page to this file, such as report.html.")
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Write the page anew from the tables.")
+    ] = False,
+) -> None:
+    """Print where the report of a run is; write it where it is missing."""
+    opened = open_store(store)
+    chosen = find_run(opened, run)
+    if chosen.metrics is None:
+        raise StoreError(f"The run {chosen.run_id} has not ended: submit its job again.")
+    name = f"runs/{chosen.run_id}/{REPORT_FILE}"
+    if rebuild or not opened.exists(name):
+        from dcsp.report.collect import write_report
+        from dcsp.runs import load_run
+
+        write_report(opened, load_run(opened, chosen.run_id)[1])
+    if out is not None:
+        _copy(opened, name, out)
+    typer.echo(str(out) if out is not None else opened.path(name))
+
+
+@app.command()
+def export(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the PNG files.")],
+    run: RunArgument = None,
+    crf: Annotated[bool, typer.Option(help="Labels after the dense CRF, or before it.")] = True,
+) -> None:
+    """Write the label maps of a run as VOC-palette PNG files named after the images."""
+    from dcsp.export.masks import export_masks
+
+    opened = open_store(store)
+    column = "label" if crf else "label_without_crf"
+    done = export_masks(_predictions(opened, find_run(opened, run), column), out, column)
+    left = f", {done.left_out} images have no label" if done.left_out else ""
+    typer.echo(f"{done.written} masks in {out}{left}")
+
+
+def _predictions(store: Store, run: Run, column: str) -> Iterator[Any]:
+    from dcsp.tables.snapshot import Snapshot
+
+    directory = _directories(run).get("predictions")
+    if directory is None:
+        raise StoreError(f"The run {run.run_id} has no predictions: submit its job again.")
+    snapshot = Snapshot.load(store, run.record["snapshot"])
+    for part in snapshot.of(run.record["config"]["predict"]["splits"]):
+        yield store.read_table(part_file(directory, part.name), ["image_id", "status", column])
+
+
+def _copy(store: Store, name: str, out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(store.read_bytes(name))
+    except OSError as error:
+        raise StoreError(f"Cannot write {out} ({error}): check the path.") from error
+
+
+def _run_row(run: Run) -> Sequence[str]:
+    mark = " (published)" if run.is_current else ""
+    metrics = run.metrics or {}
+    ended = str(run.record.get("created", "")) if run.metrics is not None else "no"
+    return (run.run_id + mark, ended, *(_cell(metrics.get(key)) for key in _FIGURES))
+
+
+def _table_row(output: Output) -> Sequence[str]:
+    newest = max(output.manifests, key=lambda m: str(m.get("finished", "")), default=None)
+    rows = newest["rows"] if newest else {}
+    counts = [str(rows.get(status, 0)) if newest else "?" for status in _STATUSES]
+    return (output.directory, str(output.parts), *counts, _size(output), _users(output))
+
+
+def _checkpoint_row(output: Output) -> Sequence[str]:
+    mark = output.manifests[0] if output.manifests else {"stage": "not finished"}
+    steps = str(mark.get("steps", ""))
+    return (output.directory, str(mark.get("stage", "")), steps, _size(output), _users(output))
+
+
+def _users(output: Output) -> str:
+    return f"{len(output.used_by)} run(s)" if output.used_by else "no run"
+
+
+def _size(output: Output) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if output.bytes >= size:
+            return f"{output.bytes / size:.1f} {unit}"
+    return f"{output.bytes / 1e3:.1f} kB"
+
+
+def _corpus(run: Run) -> dict[str, Any]:
+    return {"snapshot": run.record.get("snapshot")}
+
+
+def _directories(run: Run) -> dict[str, str]:
+    return {step["title"]: step["directory"] for step in run.record.get("steps", ())}
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    """Metrics without what only repeats them or names the run."""
+    return {
+        key: value
+        for key, value in flatten(run.metrics or {}).items()
+        if ".figures." not in key and key != "run_id"
+    }
+
+
+def _change(first: Any, second: Any) -> str:
+    numbers = [value for value in (first, second) if isinstance(value, int | float)]
+    return f"{numbers[1] - numbers[0]:+.2f}" if len(numbers) == 2 else ""
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.2f}" if isinstance(value, float) and abs(value) >= 1 else str(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+def _section(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], none: str = "none"
+) -> str:
+    body = list(rows)
+    if not body:
+        return f"{title}: {none}\n"
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *body)
+    ]
+    return "\n  ".join([title, *lines]) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,156 @@
+"""The command line, on a store made with the functions that jobs use."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from dcsp.cli import app
+from dcsp.inventory import find_output, find_run, flatten, open_store, outputs, runs
+from dcsp.tables.store import Store
+from tests.store_fixture import CUES_KEY, LABELS, ROUGH, build_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return build_store(tmp_path / "store")
+
+
+def dcsp(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def line(text: str, start: str) -> list[str]:
+    """Words of the one line that starts so."""
+    [found] = [line for line in text.splitlines() if line.strip().startswith(start)]
+    return found.split()
+
+
+def test_show_lists_runs_tables_and_checkpoints(store: Store) -> None:
+    text = dcsp("show", store.url).output
+    assert line(text, "demo-2222") == (
+        ["demo-2222", "(published)", "2026-08-01T10:02:00Z", "51.50", "30.00", "32.00"]
+    )
+    assert line(text, "demo-1111")[-3:] == ["51.50", "40.00", "42.00"]
+    assert line(text, CUES_KEY.directory)[1:5] == ["1", "2", "0", "1"]
+    assert line(text, CUES_KEY.directory)[-2:] == ["2", "run(s)"]
+    assert line(text, "checkpoints/")[1:3] == ["joint_phase0", "40"]
+
+
+def test_show_marks_what_is_not_finished(store: Store) -> None:
+    store.remove("runs/demo-2222/metrics.json")
+    for name in store.list(CUES_KEY.directory):
+        if name.startswith("complete-"):
+            store.remove(f"{CUES_KEY.directory}/{name}")
+    text = dcsp("show", store.url).output
+    assert line(text, "demo-2222")[2] == "no"
+    assert line(text, CUES_KEY.directory)[2:5] == ["?", "?", "?"]
+
+
+def test_explain_says_what_decided_a_fingerprint(store: Store) -> None:
+    for name in (CUES_KEY.directory, CUES_KEY.fingerprint[:6]):
+        text = dcsp("explain", store.url, name).output
+        assert "gamma_low: 0.4" in text and "seed: 3" in text and "fcan: " + "ff" * 10 in text
+        assert "demo-1111" in text and "seconds: 1.5" in text
+
+
+def test_explain_tells_where_an_input_lies(store: Store) -> None:
+    key = store.read_json(f"{CUES_KEY.directory}/stage.json")
+    checkpoint = f"checkpoints/{store.list('checkpoints')[0]}"
+    key["inputs"] = {"fcan": checkpoint.partition("/")[2]}
+    store.write_json(f"{CUES_KEY.directory}/stage.json", key)
+    assert checkpoint in dcsp("explain", store.url, CUES_KEY.directory).output
+
+
+def test_diff_shows_only_what_differs(store: Store) -> None:
+    text = dcsp("diff", store.url, "demo-1111", "demo-2222").output
+    assert line(text, "cues.gamma") == ["cues.gamma", "0.4", "0.3"]
+    assert line(text, "val.miou ") == ["val.miou", "40.00", "30.00", "-10.00"]
+    assert line(text, "predictions")[1].startswith("predictions/")
+    assert "corpus: the same" in text
+    assert "seed" not in text and "cues.phase0.miou" not in text and "val.figures.x" not in text
+    same = dcsp("diff", store.url, "demo-1", "demo-1").output
+    assert [line for line in same.splitlines() if line] == [
+        f"{name}: the same" for name in ("settings", "corpus", "stages", "figures")
+    ]
+
+
+def test_verify_tells_whether_the_store_is_whole(store: Store) -> None:
+    result = dcsp("verify", store.url)
+    assert "the store is whole: 9 parts" in result.output and "9/9 parts" in result.stderr
+    store.write_bytes("CURRENT", b"gone\n")
+    assert "CURRENT names a run" in dcsp("verify", store.url, code=1).output
+
+
+def test_report_tells_where_the_page_is_and_copies_it(store: Store, tmp_path: Path) -> None:
+    page = f"{store.url}/runs/demo-2222/report/index.html"
+    assert dcsp("report", store.url).output.split() == page.split()
+    copy = tmp_path / "deep" / "report.html"
+    dcsp("report", store.url, "demo-1111", "--out", copy)
+    assert copy.read_text() == "<p>demo-1111</p>"
+
+
+def test_a_run_that_has_not_ended_has_no_report(store: Store) -> None:
+    store.remove("runs/demo-1111/metrics.json")
+    assert "has not ended" in dcsp("report", store.url, "demo-1111", code=2).output
+
+
+def test_export_writes_masks_of_the_published_run(store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    assert "4 masks" in dcsp("export", store.url, out).output
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    assert written == ["five.png", "four.png", "one.png", "sub/two.png"]
+    with Image.open(out / "sub" / "two.png") as image:
+        assert np.array_equal(np.asarray(image), LABELS)
+    dcsp("export", store.url, out, "demo-1111", "--no-crf")
+    with Image.open(out / "one.png") as image:
+        assert np.array_equal(np.asarray(image), ROUGH)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "{tmp}/nowhere"], "There is no store at"),
+        (["diff", "{store}", "demo", "demo-1111"], "more than one run that starts with 'demo'"),
+        (["diff", "{store}", "demo-1111", "x"], "no run 'x': name one of demo-1111, demo-2222"),
+        (["explain", "{store}", "zz"], "no output 'zz': name one of"),
+        (["export", "{store}", "{tmp}/out", "x"], "no run 'x'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    store: Store, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    filled = [a.format(store=store.url, tmp=tmp_path) for a in arguments]
+    result = dcsp(*filled, code=2)
+    assert message in result.output and "Traceback" not in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_without_a_published_run_one_has_to_be_named(store: Store, tmp_path: Path) -> None:
+    store.remove("CURRENT")
+    result = dcsp("export", store.url, tmp_path / "out", code=2)
+    assert "has no published run: name one of demo-1111, demo-2222" in result.output
+
+
+def test_help_lists_every_command() -> None:
+    text = dcsp("--help").output
+    for command in ("show", "explain", "diff", "verify", "report", "export"):
+        assert command in text
+
+
+def test_inventory_finds_runs_and_outputs(store: Store) -> None:
+    assert [run.run_id for run in runs(store)] == ["demo-1111", "demo-2222"]
+    assert find_run(store).run_id == "demo-2222"
+    assert find_run(store, "demo-11").run_id == "demo-1111"
+    assert find_output(store, CUES_KEY.directory).parts == 1
+    assert [output.is_checkpoint for output in outputs(store)].count(True) == 1
+    assert open_store(store.url).url == store.url
+
+
+def test_flatten_gives_dotted_keys() -> None:
+    tree = {"a": {"b": 1, "c": {}}, "d": [1, 2], "e": None}
+    assert flatten(tree) == {"a.b": 1, "a.c": {}, "d": [1, 2], "e": None}
