@@ -15,7 +15,7 @@ from dcsp.config import CRFSettings
 from dcsp.inference.scores import winning_label
 
 _SMALLEST = 1e-8  # probabilities are clipped here, so that the unary −log p stays finite
-_PEAK = 0.1  # a label that is nowhere as probable as this wins no pixel, with the CRF or without
+_FEW = 1 / 5000  # of the pixels: a label that wins fewer does not outlive the CRF's smoothing
 
 
 class DenseCRF:
@@ -94,8 +94,8 @@ def crf_labels(
 ) -> NDArray[np.uint8]:
     """The most probable label of every pixel after the CRF, which sees only labels that matter.
 
-    The cost grows with the number of labels, and most of a softmax over all classes is near zero
-    everywhere: labels that reach 0.1 nowhere are left out.
+    The cost grows with the number of labels, and most classes of a softmax over all of them win
+    nothing: labels that win less than one pixel in 5,000 without the CRF are left out.
 
     Args:
         image: HWC uint8 RGB.
@@ -114,8 +114,8 @@ def crf_labels(
             f"An image of {image.shape}, maps of {probabilities.shape} and {len(label_ids)} ids do "
             "not belong together."
         )
-    peaks = probabilities.max(axis=(1, 2))
-    kept = np.flatnonzero(peaks >= min(_PEAK, float(peaks.max()))).tolist()
+    won = np.bincount(winning_label(probabilities, range(len(label_ids)))[0].ravel())
+    kept = np.flatnonzero(won >= max(1.0, _FEW * won.sum())).tolist()
     ids = [label_ids[i] for i in kept]
     if len(ids) == 1:
         return np.full(image.shape[:2], ids[0], np.uint8)
