@@ -7,6 +7,7 @@ inside and about right near the outline, which is all that an antialiased edge n
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +82,8 @@ def ball(c: Canvas) -> Drawing:
     radius = np.hypot(c.x, c.y)
     z = np.sqrt(np.maximum(1 - radius**2, 0))
     tilt = c.rng.uniform(-0.9, 0.9)
-    across = c.x * np.cos(tilt) - z * np.sin(tilt)
-    depth = c.x * np.sin(tilt) + z * np.cos(tilt)
+    across = c.x * math.cos(tilt) - z * math.sin(tilt)
+    depth = c.x * math.sin(tilt) + z * math.cos(tilt)
     longitude = np.arctan2(across, depth)
     panels = int(c.rng.integers(3, 6))
     stripe = np.floor(longitude / np.pi * panels + panels) % 2
@@ -112,7 +113,8 @@ def crate(c: Canvas) -> Drawing:
     face = np.where(frame | brace, 1.08, np.where(gap, 0.35, 0.85))
     level = np.where(front > 0, np.where(c.x + c.y < 0, 1.25, 0.55), face)
     edge = (np.abs(front) < 0.025) | ((np.abs(c.x + c.y) < 0.03) & (front > 0))
-    return Drawing(whole, wood * (grain * np.where(edge, 0.4, level))[..., None])
+    shade = np.asarray(grain * np.where(edge, 0.4, level), dtype=np.float32)
+    return Drawing(whole, wood * shade[..., None])
 
 
 def starfish(c: Canvas) -> Drawing:
@@ -170,7 +172,7 @@ def fish(c: Canvas) -> Drawing:
     colour = _mix(base, other, bars)
     row = np.floor(c.y * 11)
     scales = np.hypot((c.x * 11 + 0.5 * (row % 2)) % 1 - 0.5, (c.y * 11) % 1 - 0.5)
-    shade = 1.05 - 0.35 * (scales > 0.42) - 0.45 * np.clip(c.y, -0.3, 0.6)
+    shade = 1.05 - np.float32(0.35) * (scales > 0.42) - 0.45 * np.clip(c.y, -0.3, 0.6)
     rays = 0.8 + 0.2 * np.sin(np.arctan2(c.y, c.x + 0.2) * 34)
     colour = np.where((body > 0)[..., None], other * rays[..., None], colour * shade[..., None])
     eye = np.hypot(c.x - 0.65, c.y + 0.1)
@@ -183,8 +185,8 @@ def cactus(c: Canvas) -> Drawing:
     heights = c.rng.uniform(-0.35, 0.25, 2)
     trunk = _capsule(c.x, c.y, (0, -0.72), (0, 1.2), 0.25)
     distance, centre = trunk, c.x
-    for side, level in zip((-1, 1), heights, strict=True):
-        elbow = (side * 0.68, float(level))
+    for side, level in zip((-1, 1), heights.tolist(), strict=True):
+        elbow = (side * 0.68, level)
         reach = _capsule(c.x, c.y, (0, elbow[1]), elbow, 0.14)
         raised = _capsule(c.x, c.y, elbow, (elbow[0], max(elbow[1] - 0.55, -0.8)), 0.15)
         arm = np.minimum(reach, raised)

@@ -8,6 +8,7 @@ pure function of (seed, index, size); tags and masks are exact: a tag is a class
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,8 @@ SCENE_VERSION = 1
 
 _VAL_START = 1_000_000_000  # first index of the validation split, beyond any training split
 _CLASS_SHARES = (0.3, 0.45, 0.25)  # how often a scene has 1, 2, 3 classes
+_GAP = (0.6, 1.1)  # least distance of two objects over the sum of their radii
+_PLACES_TRIED = 10  # for one object; the last is taken however much it overlaps
 _LEAST_VISIBLE = 0.55  # share of an object that others must leave in sight
 _NEAR_SIZE, _FAR_SIZE = (0.22, 0.32), (0.09, 0.16)  # radius over the shorter side of the image
 _NEAR_HAZE, _FAR_HAZE = (0.0, 0.05), (0.2, 0.45)  # share of the background that veils an object
@@ -172,9 +175,9 @@ def _paint(
 ) -> NDArray[np.uint8] | None:
     """Paint objects into the picture, far ones first; gives the mask, None where one is hidden."""
     focus = float(rng.uniform(*_BLUR))
-    azimuth, z = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 0.75)
+    azimuth, z = rng.uniform(0, 2 * math.pi), rng.uniform(0.45, 0.75)
     level = (1 - z * z) ** 0.5
-    light = (level * float(np.cos(azimuth)), -level * abs(float(np.sin(azimuth))), z)
+    light = (level * math.cos(azimuth), -level * abs(math.sin(azimuth)), z)
     owner = np.zeros(picture.shape[:2], np.uint8)  # 0, or 1 + the number of the topmost object
     areas: list[int] = []
     for number, sprite in enumerate(sprites, start=1):
@@ -201,12 +204,19 @@ def _arrange(
     sprites: list[_Sprite] = []
     for rank, class_id in enumerate(order):
         share = rng.uniform(*(_NEAR_SIZE if rank == 0 else _FAR_SIZE))
-        radius = max(_LEAST_RADIUS, share * size * min(height, width))
         haze = rng.uniform(*(_NEAR_HAZE if rank == 0 else _FAR_HAZE))
+        radius = max(_LEAST_RADIUS, share * size * min(height, width))
         low = max(radius, (horizon + 0.1) * height - 0.5 * radius)
-        y = rng.uniform(min(low, height - radius), height - radius)
-        x = rng.uniform(0.8 * radius, width - 0.8 * radius)
-        sprites.append(_Sprite(class_id, float(x), float(y), float(radius), float(haze)))
+        gap = rng.uniform(*_GAP)
+        for _ in range(_PLACES_TRIED):
+            x = float(rng.uniform(0.8 * radius, width - 0.8 * radius))
+            y = float(rng.uniform(min(low, height - radius), height - radius))
+            if all(
+                math.hypot(x - other.x, y - other.y) > gap * (radius + other.radius)
+                for other in sprites
+            ):
+                break
+        sprites.append(_Sprite(class_id, x, y, radius, haze))
     return sorted(sprites, key=lambda sprite: sprite.radius)
 
 
@@ -231,9 +241,9 @@ def _stamp(
     turn = rng.uniform(-0.15, 0.15) if stands else rng.uniform(-np.pi, np.pi)
     if SCENE_CLASSES[sprite.class_id - 1] == "fish":
         turn = rng.uniform(-0.6, 0.6)
-    mirror = rng.choice((-1.0, 1.0))
-    x = mirror * (dx * np.cos(turn) + dy * np.sin(turn))
-    y = dy * np.cos(turn) - dx * np.sin(turn)
+    mirror = float(rng.choice((-1.0, 1.0)))
+    x = mirror * (dx * math.cos(turn) + dy * math.sin(turn))
+    y = dy * math.cos(turn) - dx * math.sin(turn)
     noise = fractal_noise(rng, bottom - top, right - left, 5, 0.7)
     drawing = OBJECTS[sprite.class_id - 1](Canvas(x, y, noise, light, rng))
     shadow = np.clip(1 - np.hypot((dx + 0.3 * light[0]) / 1.05, (dy - 0.9) / 0.22), 0, 1)
@@ -252,10 +262,10 @@ def _photograph(rng: np.random.Generator, picture: Map) -> NDArray[np.uint8]:
     height, width = picture.shape[:2]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    slope = rng.uniform(-0.12, 0.12, 2)
-    exposure = rng.uniform(0.82, 1.12) * (1 + slope[0] * x + slope[1] * y)
+    tilt_x, tilt_y = (float(tilt) for tilt in rng.uniform(-0.12, 0.12, 2))
+    exposure = rng.uniform(0.82, 1.12) * (1 + tilt_x * x + tilt_y * y)
     exposure = exposure - rng.uniform(0, 0.12) * (x * x + y * y)
     cast = (1 + rng.uniform(-0.05, 0.05, 3)).astype(np.float32)
     grain = rng.standard_normal((height, width, 1), dtype=np.float32) * rng.uniform(0.004, 0.02)
-    exposed = picture * exposure.astype(np.float32)[..., None] * cast + grain
+    exposed = picture * exposure[..., None] * cast + grain
     return np.asarray(np.clip(exposed, 0, 1) * 255 + 0.5, dtype=np.uint8)
