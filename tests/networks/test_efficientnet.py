@@ -1,4 +1,4 @@
-"""EfficientNet-lite is the reference package's network, dilated and centred."""
+"""EfficientNet-lite is the reference package's network, dilated."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 from efficientnet_lite_pytorch.utils import get_model_params
-from torch import Tensor, nn
+from torch import nn
 
 from dcsp.errors import WeightsError
 from dcsp.networks.backbones import build_backbone
@@ -33,7 +33,7 @@ def reference(name: str, height: int, width: int) -> EfficientNet:
 @pytest.mark.parametrize("size", [(96, 64), (75, 98)])
 def test_features_equal_the_reference_package(name: str, size: tuple[int, int]) -> None:
     theirs = reference(name, *size)
-    ours = EfficientNetLite(name, output_stride=32, padding="tensorflow").eval()
+    ours = EfficientNetLite(name, output_stride=32).eval()
     ours.load_pretrained(theirs.state_dict(), "the reference")
     image = torch.randn(1, 3, *size)
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def test_the_package_indexs_weights_load_and_match_the_reference(
     theirs.load_state_dict(
         {k: v for k, v in state.items() if not k.startswith("_fc")}, strict=False
     )
-    ours = EfficientNetLite("efficientnet_lite0", 32, "tensorflow").eval()
+    ours = EfficientNetLite("efficientnet_lite0", 32).eval()
     ours.load_pretrained(state, str(path))
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
@@ -78,47 +78,6 @@ def test_dilated_features_sampled_at_the_lost_stride_are_the_undilated_ones(
         torch.testing.assert_close(
             dilated(image)[-1][..., ::step, ::step], plain(image)[-1], atol=1e-4, rtol=1e-4
         )
-
-
-def row_centre(backbone: EfficientNetLite, height: int, cell: int) -> float:
-    """Row of the image, in pixels, that the middle of one deepest cell's field of view lies on."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.constant_(module.weight, 1.0 / module.weight[0].numel())
-    image = torch.full((1, 3, height, 16), 1e-6, requires_grad=True)
-    backbone.eval()(image)[-1][0, :, cell].sum().backward()
-    weight = grad_of(image).sum(dim=(0, 1, 3)).double()
-    return float((weight * torch.arange(height)).sum() / weight.sum())
-
-
-def grad_of(tensor: Tensor) -> Tensor:
-    assert tensor.grad is not None
-    return tensor.grad
-
-
-@pytest.mark.parametrize("height", [512, 510, 513])
-def test_centred_padding_puts_cells_where_bilinear_resizing_expects_them(height: int) -> None:
-    cells = -(-height // 16)
-    middle = cells // 2
-    expected = (middle + 0.5) * height / cells - 0.5
-    centred = row_centre(EfficientNetLite("efficientnet_lite0", 16), height, middle)
-    assert abs(centred - expected) < 1.5
-    if height == 512:
-        shifted = row_centre(
-            EfficientNetLite("efficientnet_lite0", 16, "tensorflow"), height, middle
-        )
-        assert shifted - expected == pytest.approx(7.5, abs=0.5)
-
-
-def test_odd_sizes_are_not_changed_by_centring() -> None:
-    theirs = reference("efficientnet_lite0", 65, 97).state_dict()
-    centred = EfficientNetLite("efficientnet_lite0", 16).eval()
-    plain = EfficientNetLite("efficientnet_lite0", 16, "tensorflow").eval()
-    centred.load_pretrained(theirs, "reference")
-    plain.load_pretrained(theirs, "reference")
-    image = torch.randn(1, 3, 65, 97)
-    with torch.inference_mode():
-        torch.testing.assert_close(centred(image)[-1], plain(image)[-1])
 
 
 def test_weights_of_another_variant_are_refused_by_name() -> None:
