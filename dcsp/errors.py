@@ -27,6 +27,10 @@ class WeightsError(DcspError):
     """Weights cannot be found, fetched, verified or loaded into the network that asks for them."""
 
 
+class TrainingError(DcspError):
+    """Training diverged, or its saved state belongs to other settings."""
+
+
 class ClusterError(DcspError):
     """The cluster cannot run what was asked of it."""
 
