@@ -74,7 +74,7 @@ def _corpus(store: Store) -> Snapshot:
             for image_id in IDS[split]
         ]
         store.write_table(part_file(CORPUS_DIRECTORY, name), rows(CORPUS, images))
-        truth = f"corpus/truth/{name}.parquet"
+        truth = f"truth/{name}.parquet"
         masks = [{**image, "label": encode_labels(LABELS)} for image in images]
         store.write_table(truth, rows(TRUTH, masks))
         parts.append(CorpusPart(name, split, len(images), truth))

@@ -14,7 +14,7 @@ from tests.store_fixture import CUES_KEY, PARTS, build_store
 
 CUES_PART = part_file(CUES_KEY.directory, PARTS["train"])
 CORPUS_PART = part_file(CORPUS_DIRECTORY, PARTS["train"])
-TRUTH_PART = f"corpus/truth/{PARTS['val']}.parquet"
+TRUTH_PART = f"truth/{PARTS['val']}.parquet"
 
 
 @pytest.fixture

@@ -45,9 +45,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
     metrics: dict[str, Any] = store.read_json(metrics_file(plan.run_id))
     split = "val" if "val" in metrics and metrics["val"]["images"] else "train"
     figures: dict[str, Figures | None] = metrics.get(split, {}).get("figures", {})
-    rejected = store.read_table(
-        f"corpus/{plan.snapshot.fingerprint}.rejected.parquet", ["reason"]
-    )
+    rejected = store.read_table(f"corpus/{plan.snapshot.fingerprint}.rejected.parquet", ["reason"])
     return ReportData(
         run_id=plan.run_id,
         created=run["created"],
@@ -64,14 +62,15 @@ def collect(store: Store, plan: Plan) -> ReportData:
             )
             for phase, step in enumerate(plan.cue_steps)
         ],
+        compared={name: metrics["cues"][name]["figures"] for name in plan.config.cues.compare},
         prediction=figures.get("without_crf"),
         prediction_crf=figures.get("with_crf"),
         measured_split=split,
         curves=list(_curves(store, plan)),
         seconds=metrics["seconds"],
         reused=frozenset(s["title"] for s in run["steps"] if not s["computed"]),
-        rows=metrics["rows"],
-        rejected=dict(Counter(rejected["reason"].to_pylist())),
+        rows={name: rows for name, rows in metrics["rows"].items() if name != "cues"},
+        rejected=dict(Counter(map(str, rejected["reason"].to_pylist()))),
         fingerprints={s.title: s.stage.key.fingerprint for s in plan.steps},
         settings=dump_config(plan.config),
         versions=run["versions"],
@@ -91,7 +90,7 @@ def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
             history = store.read_json(f"{step.stage.key.directory}/{HISTORY_FILE}")
             names = [n for n in (history[0] if history else ()) if n not in UNPLOTTED]
             losses = {n: [(int(entry["step"]), entry[n]) for entry in history] for n in names}
-            yield Curve(step.title.replace("_", " "), losses)
+            yield Curve(step.title, losses)
 
 
 def _gallery(store: Store, plan: Plan) -> Iterator[GalleryItem]:

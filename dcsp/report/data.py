@@ -1,7 +1,7 @@
 """What a report shows: plain values that a job fills from the tables and figures of a run.
 
-Nothing here reads a store. Maps and labels of the gallery are arrays, so that the report decides
-alone how they look.
+Nothing here reads a store. Underscores in names of stages and tables are shown as spaces. Maps and
+labels of the gallery are arrays, so that the report decides alone how they look.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Curve:
     """The losses of one training stage.
 
     Attributes:
-        stage: Name of the stage, such as ``"joint phase 0"``.
+        stage: Name of the stage, such as ``"joint_phase0"``.
         losses: Name of the loss → (step, value) pairs in order of steps.
     """
 
@@ -87,6 +87,7 @@ class ReportData:
         classes: Class names in id order, background left out.
         images: Split → number of images.
         cues: The phases in order.
+        compared: Name → figures of phase 0 cues mined with other settings, for comparison alone.
         prediction: Figures of the predictions before the CRF, on the images that have a mask.
         prediction_crf: Figures after the CRF; None where the CRF is off.
         measured_split: Split the prediction's figures were taken on.
@@ -108,6 +109,7 @@ class ReportData:
     classes: Sequence[str]
     images: Mapping[str, int]
     cues: Sequence[CuePhase] = ()
+    compared: Mapping[str, Figures | None] = field(default_factory=dict)
     prediction: Figures | None = None
     prediction_crf: Figures | None = None
     measured_split: str = "val"

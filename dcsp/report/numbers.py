@@ -36,3 +36,11 @@ def quantity(number: int, noun: str) -> str:
     """A number with its noun, such as ``1 image`` or ``3 images``."""
     plural = noun if number == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{count(number)} {plural}"
+
+
+def title(name: str) -> str:
+    """The name of a stage or table as people write it: ``joint_phase0`` as ``joint phase 0``."""
+    words, digits = name.replace("_", " "), ""
+    while words and words[-1].isdigit():
+        words, digits = words[:-1], words[-1] + digits
+    return f"{words.rstrip()} {digits}" if words and digits else name.replace("_", " ")

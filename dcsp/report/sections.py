@@ -10,9 +10,11 @@ from dcsp.report.charts import line_chart
 from dcsp.report.data import ReportData
 from dcsp.report.gallery import swatch
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import count, duration, percent, points, quantity
+from dcsp.report.numbers import count, duration, percent, points, quantity, title
 from dcsp.report.trust import Statement
 
+_ASIDE = "cue aside"
+"""Style of cues that were mined for comparison alone: no step of the chain."""
 _STATUSES = ("ok", "skipped", "error")
 
 
@@ -63,8 +65,8 @@ def ladder(run: ReportData) -> Markup | None:
     rungs: list[Markup] = []
     before: _Step | None = None
     for step in steps:
-        comparable = before is not None and before.style == step.style
-        gain = step.miou - before.miou if before is not None and comparable else None
+        follows = before is not None and before.style == step.style != _ASIDE
+        gain = step.miou - before.miou if before is not None and follows else None
         tone = "" if gain is None else " up" if gain > 0 else " down" if gain < 0 else ""
         rungs.append(
             element(
@@ -131,8 +133,8 @@ def curves(run: ReportData) -> Markup | None:
     cards = [
         element(
             "div",
-            element("h3", curve.stage, _reused(curve.stage, run.reused)),
-            line_chart(curve.losses, f"losses of {curve.stage}"),
+            element("h3", title(curve.stage), _reused(curve.stage, run.reused)),
+            line_chart(curve.losses, f"losses of {title(curve.stage)}"),
             class_="card",
         )
         for curve in run.curves
@@ -150,19 +152,23 @@ def tables_and_time(run: ReportData) -> Markup | None:
 def provenance(run: ReportData) -> Markup:
     """Fingerprints, versions and the whole of the settings, folded away."""
     blocks = [
-        ("Fingerprints", _definitions(run.fingerprints)),
+        ("Fingerprints", _definitions({title(k): v for k, v in run.fingerprints.items()})),
         ("Settings", element("pre", run.settings, class_="mono") if run.settings else None),
         ("Versions", _definitions(run.versions)),
     ]
     return join(
-        element("details", element("summary", title), content)
-        for title, content in blocks
+        element("details", element("summary", heading), content)
+        for heading, content in blocks
         if content is not None
     )
 
 
 def _steps(run: ReportData) -> list[_Step]:
-    steps: list[_Step] = []
+    steps = [
+        _Step(f"Cues of phase 0, settings “{name}”", "train", figures["miou"], _ASIDE)
+        for name, figures in run.compared.items()
+        if figures and figures["miou"] is not None
+    ]
     for phase in run.cues:
         if phase.miou_first_pass is not None:
             name = f"Cues of phase {phase.phase}, one saliency pass"
@@ -196,7 +202,7 @@ def _rows_card(run: ReportData) -> Markup | None:
     rows = [
         element(
             "tr",
-            element("td", table),
+            element("td", title(table)),
             [_status_cell(status, statuses.get(status, 0)) for status in _STATUSES],
         )
         for table, statuses in run.rows.items()
@@ -229,7 +235,7 @@ def _seconds_card(run: ReportData) -> Markup | None:
     rows = [
         element(
             "tr",
-            element("td", stage, _reused(stage, run.reused)),
+            element("td", title(stage), _reused(stage, run.reused)),
             element("td", _bar(100 * seconds / longest), class_="wide"),
             element("td", duration(seconds), class_="num"),
         )

@@ -83,6 +83,7 @@ th.num { text-align: right; }
 .bar { height: 10px; border-radius: 5px; background: var(--track); overflow: hidden; }
 .bar i { display: block; height: 100%; border-radius: 5px; background: var(--accent); }
 .bar.cue i { background: var(--accent-soft); }
+.bar.aside i { background: var(--faint); opacity: 0.45; }
 
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }

@@ -14,7 +14,7 @@ import numpy as np
 
 from dcsp.evaluation.quality import Figures
 from dcsp.report.data import Curve, ReportData
-from dcsp.report.numbers import percent, points, quantity
+from dcsp.report.numbers import percent, points, quantity, title
 
 Level = Literal["good", "caution", "bad"]
 
@@ -192,8 +192,8 @@ def _training(data: ReportData) -> Iterator[Statement]:
         for name in curve.losses:
             values = [value for _, value in curve.losses[name]]
             if not all(math.isfinite(value) for value in values):
-                yield Statement("bad", f"The loss {name} of {curve.stage} was not finite.")
-    falling = [curve.stage for curve in data.curves if _still_falls(curve)]
+                yield Statement("bad", f"The loss {name} of {title(curve.stage)} was not finite.")
+    falling = [title(curve.stage) for curve in data.curves if _still_falls(curve)]
     if falling:
         yield Statement(
             "caution",
@@ -218,7 +218,7 @@ def _still_falls(curve: Curve) -> bool:
 
 def _failures(data: ReportData) -> Iterator[Statement]:
     failed = {table: rows.get("error", 0) for table, rows in data.rows.items()}
-    broken = [f"{quantity(n, 'row')} of {table}" for table, n in failed.items() if n]
+    broken = [f"{quantity(n, 'row')} of {title(table)}" for table, n in failed.items() if n]
     if broken:
         yield Statement(
             "caution",

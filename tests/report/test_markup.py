@@ -3,7 +3,7 @@
 import pytest
 
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import count, duration, percent, points, quantity
+from dcsp.report.numbers import count, duration, percent, points, quantity, title
 
 
 def test_strings_are_escaped_and_markup_is_kept() -> None:
@@ -33,3 +33,9 @@ def test_figures_read_well() -> None:
     assert (count(12345), quantity(1, "row"), quantity(2, "class")) == (
         "12\u2009345", "1 row", "2 classes"
     )  # fmt: skip
+
+
+def test_names_of_stages_are_split_into_words() -> None:
+    assert [title(name) for name in ("joint_phase0", "cues phase 12", "fcan", "a_b", "7")] == [
+        "joint phase 0", "cues phase 12", "fcan", "a b", "7"
+    ]  # fmt: skip

@@ -109,6 +109,21 @@ def test_without_a_crf_its_columns_are_left_out(run: ReportData) -> None:
     assert "CRF" not in text
 
 
+def test_cues_mined_for_comparison_are_shown_without_a_gain(run: ReportData) -> None:
+    compared = {"paper": run.prediction, "unmeasured": None}
+    plain = build_report(run)
+    page = build_report(replace(run, compared=compared))
+    assert "settings “paper”" in page and "unmeasured" not in page
+    assert page.count(' up"') == plain.count(' up"')
+
+
+def test_names_of_stages_are_written_with_spaces(run: ReportData) -> None:
+    curve = Curve("joint_phase0", {"total": [(0, 1.0)]})
+    run = replace(run, curves=[curve], reused=frozenset({"joint_phase0"}))
+    text = Reader(build_report(run)).text
+    assert "joint phase 0reused" in text and "joint_phase0" not in text
+
+
 def test_gallery_shows_every_panel_with_a_text_for_screen_readers(run: ReportData) -> None:
     alternatives = [v for n, v in Reader(build_report(run)).attributes if n == "alt"]
     assert alternatives == [
