@@ -111,7 +111,8 @@ def disconnect() -> None:
 
 
 def _start(address: str | None) -> None:
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": bool(os.environ.get("DCSP_RAY_LOGS")),
@@ -167,8 +168,7 @@ def map_parts(
             num_cpus=READ_CPUS,
         )
         .map_batches(
-            _Model,
-            fn_constructor_args=(store, stage, device),
+            _model_class(store, stage, device),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -203,7 +203,11 @@ def map_items(
 
     Few results are in flight at once, so that a long list costs the driver no memory.
     """
-    remote = ray.remote(num_cpus=num_cpus, max_retries=3)(_Apply(function))
+
+    def apply(item: Any) -> Result:
+        return function(item)
+
+    remote = ray.remote(num_cpus=num_cpus, max_retries=3)(apply)
     ahead = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
     results: list[Result] = []
 
@@ -222,15 +226,6 @@ def map_items(
     return results
 
 
-def _Apply(function: Callable[[Any], Result]) -> Callable[[Any], Result]:
-    """A plain function of the callable, since Ray makes tasks of functions alone."""
-
-    def apply(item: Any) -> Result:
-        return function(item)
-
-    return apply
-
-
 class _Read:
     """Task: the zipped rows of one part."""
 
@@ -245,16 +240,22 @@ class _Read:
         return pa.concat_tables(tables)
 
 
-class _Model:
-    """Actor: the loaded model, applied to whole parts."""
+def _model_class(store: Store, stage: PartMap, device: Device) -> type:
+    """An actor class that loads the model once and applies it to whole parts.
 
-    def __init__(self, store: Store, stage: PartMap, device: Device) -> None:
-        self._model = stage.load(store, device)
+    Its arguments travel inside the class: Ray cannot restart an actor whose arguments are lost.
+    """
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        return pa.concat_tables(
-            [_labelled(self._model(rows), *label) for label, rows in _by_part(table)]
-        )
+    class Model:
+        def __init__(self) -> None:
+            self._model = stage.load(store, device)
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            return pa.concat_tables(
+                [_labelled(self._model(rows), *label) for label, rows in _by_part(table)]
+            )
+
+    return Model
 
 
 class _FinishAndWrite:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dcsp.config import RunConfig, load_config
 from dcsp.errors import DcspError
 
-DONE, FAULT, MISTAKE = 0, 1, 2
+DONE, MISTAKE, INTERRUPTED = 0, 2, 130
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -44,8 +44,22 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
         code = MISTAKE
     except KeyboardInterrupt:
         print("interrupted; submit the job again to resume", file=sys.stderr, flush=True)
-        code = 130
+        code = INTERRUPTED
     else:
         code = DONE
-    sys.stdout.flush()
-    os._exit(code) if code == 130 else sys.exit(code)
+    sys.exit(code)
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The figures of a run in a line or two."""
+    lines = []
+    for phase, cues in metrics["cues"].items():
+        if cues["miou"] is not None:
+            first = f" (with S_1 alone {cues['miou_s1']:.1f})" if cues.get("miou_s1") else ""
+            lines.append(f"cues {phase}: mIoU {cues['miou']:.1f}{first}")
+    for split in ("train", "val"):
+        found = metrics.get(split)
+        if found and found["miou"] is not None:
+            crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
+            lines.append(f"{split}: mIoU {found['miou']:.1f}{crf}")
+    return "\n".join(lines) or "no ground truth: nothing was measured"

@@ -19,7 +19,7 @@ from dcsp.errors import ConfigError
 from dcsp.overview import describe
 from dcsp.runs import metrics_file, report_file
 from jobs._chain import Chain, say
-from jobs._main import config_parser, read_config, run_job
+from jobs._main import config_parser, read_config, run_job, summary
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,21 +49,6 @@ def main(arguments: Sequence[str]) -> None:
     metrics = chain.store.read_json(metrics_file(plan.run_id))
     say(summary(metrics))
     print(f"report: {chain.store.path(report_file(plan.run_id))}")
-
-
-def summary(metrics: dict) -> str:
-    """The figures of a run in a line or two."""
-    lines = []
-    for phase, cues in metrics["cues"].items():
-        if cues["miou"] is not None:
-            first = f" (with S_1 alone {cues['miou_s1']:.1f})" if cues.get("miou_s1") else ""
-            lines.append(f"cues {phase}: mIoU {cues['miou']:.1f}{first}")
-    for split in ("train", "val"):
-        found = metrics.get(split)
-        if found and found["miou"] is not None:
-            crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
-            lines.append(f"{split}: mIoU {found['miou']:.1f}{crf}")
-    return "\n".join(lines) or "no ground truth: nothing was measured"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dcsp.networks.base import RGB, Backbone
+from dcsp.networks.depthwise import depthwise_conv2d
 
 
 class _Group(NamedTuple):
@@ -149,6 +150,9 @@ class _SameConv2d(nn.Conv2d):
     """Convolution whose output has ceil(size / stride) cells, as TensorFlow's SAME padding."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.groups == self.in_channels > 1 and self.stride == (1, 1):
+            reach = self.dilation[0] * (self.kernel_size[0] - 1)
+            return depthwise_conv2d(input, self.weight, reach // 2, self.dilation[0])
         top, bottom = self._pads(input, 0)
         left, right = self._pads(input, 1)
         padding = (top, left)

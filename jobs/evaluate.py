@@ -1,0 +1,36 @@
+"""Evaluate alone: compare the tables of a finished chain with ground truth, write the report.
+
+    python jobs/evaluate.py --config FILE [key=value …]
+
+Predictions that are missing are made first; everything before them must be done (jobs/relabel.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
+
+from dcsp.runs import metrics_file, report_file
+from jobs._chain import Chain, say
+from jobs._main import config_parser, read_config, run_job, summary
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Evaluate what the command line asks for."""
+    config = read_config(config_parser(str(__doc__).split("\n", 1)[0]).parse_args(arguments))
+    chain = Chain(config)
+    plan = chain.plan()
+    titles = [step.title for step in plan if step.title != "predictions"]
+    chain.require(plan, titles, "jobs/relabel.py")
+    for step in plan:
+        chain.run(plan, step)
+    chain.finish(plan)
+    say(summary(chain.store.read_json(metrics_file(plan.run_id))))
+    print(f"report: {chain.store.path(report_file(plan.run_id))}")
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,45 @@
+"""Train alone: the FCAN, or the joint training of one phase.
+
+    python jobs/train.py --config FILE --stage fcan|joint_phase0|joint_phase1 … [key=value …]
+
+The joint training of phase N needs the cues of phase N (jobs/mine_cues.py --phase N).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
+
+from dcsp.errors import ConfigError
+from dcsp.training.stage import TrainStage
+from jobs._chain import Chain
+from jobs._main import config_parser, read_config, run_job
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train what the command line asks for."""
+    parser = config_parser(str(__doc__).split("\n", 1)[0])
+    parser.add_argument("--stage", required=True, help="fcan, joint_phase0, joint_phase1 …")
+    parsed = parser.parse_args(arguments)
+    chain = Chain(read_config(parsed))
+    plan = chain.plan()
+    trainings = [step.title for step in plan if isinstance(step.stage, TrainStage)]
+    if parsed.stage not in trainings:
+        raise ConfigError(f"--stage {parsed.stage!r} is none of {', '.join(trainings)}.")
+    step = plan.step(parsed.stage)
+    assert isinstance(step.stage, TrainStage)
+    if step.stage.saliency:
+        chain.run(plan, plan.step("saliency"))
+    if step.stage.cues:
+        phase = parsed.stage.removeprefix("joint_phase")
+        job = f"jobs/mine_cues.py --phase {phase}"
+        chain.require(plan, [f"cues_phase{phase}"], job)
+    chain.run(plan, step)
+    print(f"checkpoint: {chain.store.path(step.stage.key.directory)}")
+
+
+if __name__ == "__main__":
+    run_job(main)
