@@ -88,6 +88,12 @@ def _sample(data: ReportData) -> Iterator[Statement]:
     if final is None:
         return
     images = final["images"]
+    if data.measured_split == "train":
+        yield Statement(
+            "caution",
+            "The figures are of images that the network learned from: labels of new images may be "
+            "worse; give masks to a validation split to know.",
+        )
     if images < FEW_IMAGES:
         yield Statement(
             "caution",

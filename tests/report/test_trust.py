@@ -47,6 +47,10 @@ def test_few_images_are_named(run: ReportData) -> None:
     assert "Only 12 images" in said(replace(run, prediction_crf=figures(0.1, images=12)))
 
 
+def test_figures_of_training_images_are_named_as_such(run: ReportData) -> None:
+    assert "images that the network learned from" in said(replace(run, measured_split="train"))
+
+
 def test_weak_classes_are_named_with_the_reason(run: ReportData) -> None:
     missed = said(replace(run, prediction_crf=with_class("dog", 20.0, 90.0, 21.0)))
     assert "dog (20.0: only 21.0 % of its pixels are found)" in missed
