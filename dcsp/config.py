@@ -47,7 +47,7 @@ class SceneSettings(Settings):
 class CorpusSettings(Settings):
     """Where the images and their tags come from."""
 
-    kind: Literal["scenes", "voc", "folder", "parquet"] = "scenes"
+    kind: Literal["scenes", "voc", "folder", "parquet"]
     """``voc``: PASCAL VOC layout; ``folder``: images and a tag table; ``parquet``: shards with
     embedded images; ``scenes``: generated."""
     root: str | None = None
@@ -313,7 +313,7 @@ class RunConfig(Settings):
     name: str = "run"
     """Prefix of the run id."""
     seed: Annotated[int, Field(ge=0)] = 0
-    corpus: CorpusSettings = CorpusSettings()
+    corpus: CorpusSettings
     network: NetworkSettings = NetworkSettings()
     saliency: SaliencySettings = SaliencySettings()
     fcan: TrainSettings = TrainSettings(steps=30_000)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dcsp.config import RunConfig
+from dcsp.corpus.listing import list_corpus
+from dcsp.errors import CorpusError
 from dcsp.pipeline import Plan, Step, build_plan
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from dcsp.tables.store import Store
@@ -10,17 +12,27 @@ from dcsp.tables.store import Store
 UNKNOWN = "after ingest"
 
 
-def describe(store: Store, config: RunConfig, snapshot: Snapshot | None) -> str:
-    """The stages of a run as a table.
+def describe(config: RunConfig) -> str:
+    """The stages of a run as a table: what is done, and what submitting it would do.
 
-    Args:
-        store: Where to look for finished stages.
-        config: The run's settings.
-        snapshot: What ingest would give; None when the source has to be read first.
+    Lists the source, reads no image and computes nothing. A source that is not there yet is told of
+    in a line of its own.
 
     Raises:
-        DcspError: The config names what is not there.
+        DcspError: The config names weights that are not there.
     """
+    store = Store(config.store)
+    note = ""
+    known = None
+    try:
+        known = list_corpus(store, config.corpus, config.seed).known()
+    except CorpusError as error:
+        note = f"\nnote: {error}"
+    return stages_text(store, config, known[0] if known else None) + note
+
+
+def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> str:
+    """The stages over one snapshot; None when the source has to be read first."""
     lines = [f"{'stage':<16} {'fingerprint':<21} {'images':>9}  what will happen"]
     if snapshot is None:
         lines.append(_line("ingest", UNKNOWN, "", "will list the source and read what is new"))

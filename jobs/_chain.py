@@ -8,16 +8,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
-import pyarrow as pa
-
 from dcsp.config import RunConfig
-from dcsp.corpus.ingest import plan_batches, select_rows
-from dcsp.corpus.pack import Packer, Record, Tally
-from dcsp.corpus.source import SourceRow, open_source
-from dcsp.errors import CorpusError, StoreError
+from dcsp.corpus.ingest import plan_batches
+from dcsp.corpus.listing import Listing, list_corpus
+from dcsp.corpus.pack import Record, Tally
+from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.pipeline import Plan, Step, build_plan
 from dcsp.progress import Progress
@@ -40,16 +37,6 @@ from jobs import _cluster
 def say(text: str) -> None:
     """One line for whoever watches the job."""
     print(text, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What the source lists now, and the file that says which snapshot it became."""
-
-    rows: list[SourceRow]
-    duplicates: pa.Table
-    packer: Packer
-    pointer: str
 
 
 class Chain:
@@ -76,55 +63,39 @@ class Chain:
 
     def ingest(self) -> Snapshot:
         """List the source, pack what is new, and return the snapshot."""
+        listing = list_corpus(self.store, self.config.corpus, self.config.seed)
+        known = listing.known()
+        self.computed["ingest"] = known is None
+        if known is None:
+            started = time.monotonic()
+            snapshot = self._pack(listing)
+            self.seconds["ingest"] = round(time.monotonic() - started, 3)
+            listing.remember(snapshot, self.seconds["ingest"])
+        else:
+            snapshot, self.seconds["ingest"] = known
+        images = sum(part.rows for part in snapshot.parts)
+        note = "" if self.computed["ingest"] else ", nothing changed in the source"
+        say(f"ingest: {images} images, {snapshot.rejected} rejected{note}")
+        return snapshot
+
+    def _pack(self, listing: Listing) -> Snapshot:
         settings = self.config.corpus
-        started = time.monotonic()
-        listing = self._list()
-        if self.store.exists(listing.pointer):
-            found = self.store.read_json(listing.pointer)
-            snapshot = Snapshot.load(self.store, found["snapshot"])
-            self.seconds["ingest"], self.computed["ingest"] = found["seconds"], False
-            images = sum(part.rows for part in snapshot.parts)
-            say(f"ingest: nothing changed in the source, {images} images")
-            return snapshot
-        rows, packer = listing.rows, listing.packer
         tally = Tally(settings.max_rejected_share, listing.duplicates)
-        batches = plan_batches(rows, settings.part_rows)
+        batches = plan_batches(listing.rows, settings.part_rows)
         _ = self.resources
-        with Progress("ingest", len(rows)) as progress:
+        with Progress("ingest", len(listing.rows)) as progress:
 
             def count(record: Record) -> None:
                 tally.add(record)
                 progress.advance(record["listed"])
 
-            _cluster.map_items(packer, batches, self.config.cluster, count, title="ingest")
+            _cluster.map_items(
+                listing.packer, batches, self.config.cluster, count, title="ingest"
+            )
         snapshot = tally.snapshot(settings.classes)
         self.store.write_table(f"corpus/{snapshot.fingerprint}.rejected.parquet", tally.rejected)
         snapshot.save(self.store)
-        self.seconds["ingest"] = round(time.monotonic() - started, 3)
-        self.store.write_json(
-            listing.pointer, {"snapshot": snapshot.fingerprint, "seconds": self.seconds["ingest"]}
-        )
-        self.computed["ingest"] = True
-        say(f"ingest: {sum(p.rows for p in snapshot.parts)} images, {snapshot.rejected} rejected")
         return snapshot
-
-    def known_snapshot(self) -> Snapshot | None:
-        """What ingest would give without reading an image; None when it has to read some."""
-        try:
-            pointer = self._list().pointer
-        except CorpusError as error:
-            say(f"the source cannot be listed yet: {error}")
-            return None
-        if not self.store.exists(pointer):
-            return None
-        return Snapshot.load(self.store, self.store.read_json(pointer)["snapshot"])
-
-    def _list(self) -> _Listing:
-        settings = self.config.corpus
-        source = open_source(settings, self.config.seed)
-        rows, duplicates = select_rows(source.list_rows(), settings.limit)
-        packer = Packer(self.store, source, settings)
-        return _Listing(rows, duplicates, packer, f"corpus/listings/{packer.listing(rows)}.json")
 
     def plan(self) -> Plan:
         """Ingest and lay out the stages."""

@@ -1,6 +1,6 @@
 """Ingest alone: read the source, check every image once, write the parts of the corpus.
 
-    python jobs/ingest.py --config FILE [key=value …]
+python jobs/ingest.py --config FILE [key=value …]
 """
 
 from __future__ import annotations

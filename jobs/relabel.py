@@ -29,11 +29,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage, such as cues_phase0")
     parsed = parser.parse_args(arguments)
     config = read_config(parsed)
-    chain = Chain(config)
     if parsed.dry_run:
         print(dump_config(config))
-        print(describe(chain.store, config, chain.known_snapshot()))
+        print(describe(config))
         return
+    chain = Chain(config)
     print(dump_config(config), file=sys.stderr, flush=True)
     plan = chain.plan()
     titles = [step.title for step in plan]

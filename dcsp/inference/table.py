@@ -36,6 +36,7 @@ class PredictionStage:
         max_side: Longest side the network sees an image at.
         max_pixels: Decoding limit.
         network: Key of the training whose network is used.
+        model_store: Store that holds the network, where it is not the store of the table.
     """
 
     settings: PredictSettings
@@ -43,6 +44,7 @@ class PredictionStage:
     max_side: int | None
     max_pixels: int
     network: StageKey
+    model_store: Store | None = None
 
     @cached_property
     def key(self) -> StageKey:
@@ -70,7 +72,7 @@ class PredictionStage:
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds fused scores to the rows."""
         network = prepare(
-            load_checkpoint(store, self.network.directory), self.precision, device.name
+            load_checkpoint(self.model_store or store, self.network.directory), self.precision, device.name
         )
         views = prediction_views(self.settings)
 
