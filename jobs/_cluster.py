@@ -72,10 +72,10 @@ class Resources:
     nodes: int
 
     def mining_actors(self, settings: ClusterSettings, parts: int) -> int:
-        """Model actors for a stage of ``parts`` parts: a quarter of the CPUs is left for reads."""
+        """Model actors for a stage of ``parts`` parts; reads and writes keep CPUs of their own."""
         wanted = settings.actors
         if wanted is None:
-            wanted = int(self.gpus) if self.gpus else int(self.cpus - max(1.0, self.cpus / 4))
+            wanted = int(self.gpus) if self.gpus else int(self.cpus - max(SPARE_CPUS, self.cpus / 4))
         return max(1, min(wanted, parts))
 
     def actor_options(self) -> dict[str, float]:
