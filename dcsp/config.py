@@ -95,6 +95,9 @@ class NetworkSettings(Settings):
     """Image pixels per score-map pixel. Paper: 8."""
     atrous_rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
     """Dilation of the summed 3×3 branches, in score-map pixels. Paper: 6, 12, 18, 24."""
+    fcan_start: Literal["normal", "identity"] = "normal"
+    """The FCAN head's first weights: N(0, 0.01), or class c looking at score channel c alone.
+    Paper: normal."""
     max_side: PositiveInt | None = 1024
     """Longest side in pixels an image has at scale 1; larger images are scaled down to it (VOC
     images never are). Masks always come back at the image's own size."""
@@ -243,8 +246,10 @@ class TrainSettings(Settings):
     train_backbone: bool = True
     """False: only the new layers learn, as in the authors' released FCAN stage."""
     saliency_weight: Annotated[float, Field(ge=0.0)] = 0.0
-    """Weight of the joint saliency loss (squared error between the tagged classes' summed softmax
-    probability and S). Paper: 0."""
+    """Weight of the joint saliency loss, between the tagged classes' summed softmax probability and
+    S. Paper: 0."""
+    saliency_loss: Literal["squared", "cross_entropy"] = "squared"
+    """Its form; cross-entropy also asks for background where there is no saliency."""
     classification_weight: Annotated[float, Field(ge=0.0)] = 1.0
     """Weight of ℓ_c. Paper: 1."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

@@ -149,9 +149,12 @@ def build_network(
     backbone = build_backbone(
         settings.backbone, settings.output_stride, weights_file, pretrained=fetched_by_timm
     )
-    return SegmentationNetwork(
+    network = SegmentationNetwork(
         backbone, settings.backbone, classes, settings.atrous_rates, settings.max_side
     )
+    if settings.fcan_start == "identity":
+        _start_with_identity(network.fcan)
+    return network
 
 
 def parameter_groups(network: SegmentationNetwork, settings: TrainSettings) -> list[dict[str, Any]]:
@@ -248,6 +251,13 @@ def load_network(directory: str | Path, device: str | torch.device = "cpu") -> S
 
 def _per_channel(rgb: tuple[float, float, float]) -> Tensor:
     return torch.tensor(rgb).view(1, 3, 1, 1)
+
+
+@torch.no_grad()
+def _start_with_identity(fcan: nn.Conv2d) -> None:
+    """Let the map of class c be score channel c, plus the noise it was drawn with."""
+    channels = torch.arange(fcan.out_channels)
+    fcan.weight[channels, channels + 1] += 1.0
 
 
 def _initialise_new(module: nn.Module) -> None:

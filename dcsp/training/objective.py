@@ -99,9 +99,16 @@ def segmentation_term(score_BKhw: Tensor, cue_BHW: Tensor) -> Term:
 
 
 def saliency_term(
-    score_BKhw: Tensor, tags_BC: Tensor, saliency_BHW: Tensor, valid_B4: Tensor
+    score_BKhw: Tensor,
+    tags_BC: Tensor,
+    saliency_BHW: Tensor,
+    valid_B4: Tensor,
+    form: Literal["squared", "cross_entropy"] = "squared",
 ) -> Term:
-    """Joint saliency loss: squared error of the tagged classes' summed probability against S.
+    """Joint saliency loss: the tagged classes' summed probability should be S.
+
+    Squared error, or cross-entropy −S log p(tagged) − (1 − S) log p(background), which also says
+    that what is not salient is background and no absent class.
 
     The saliency map is averaged over each cell of the score map; cells that lie mostly outside the
     valid box, and images without tags, do not count.
@@ -111,6 +118,7 @@ def saliency_term(
         tags_BC: 1 for present classes, else 0, float.
         saliency_BHW: uint8, 255 = salient.
         valid_B4: (top, left, bottom, right) of the box where saliency is known, in crop pixels.
+        form: Which of the two.
     """
     height, width = score_BKhw.shape[-2:]
     inside_BHW = _inside(valid_B4, saliency_BHW.shape[-2], saliency_BHW.shape[-1])
@@ -119,9 +127,14 @@ def saliency_term(
     salient_Bhw = F.adaptive_avg_pool2d(salient_BHW, (height, width)) / known_Bhw.clamp(min=1e-6)
     tagged_B11 = (tags_BC > 0).any(dim=1)[:, None, None]
     counts_Bhw = ((known_Bhw >= 0.5) & tagged_B11).float()
-    probability_BKhw = score_BKhw.float().softmax(dim=1)
-    foreground_Bhw = torch.einsum("bchw,bc->bhw", probability_BKhw[:, 1:], (tags_BC > 0).float())
-    loss_Bhw = (foreground_Bhw - salient_Bhw).square() * counts_Bhw
+    log_BKhw = score_BKhw.float().log_softmax(dim=1)
+    absent_BC11 = (tags_BC <= 0)[:, :, None, None] & tagged_B11[:, None]
+    foreground_Bhw = log_BKhw[:, 1:].masked_fill(absent_BC11, -torch.inf).logsumexp(dim=1)
+    if form == "squared":
+        loss_Bhw = (foreground_Bhw.exp() - salient_Bhw).square()
+    else:
+        loss_Bhw = -(salient_Bhw * foreground_Bhw + (1.0 - salient_Bhw) * log_BKhw[:, 0])
+    loss_Bhw = loss_Bhw * counts_Bhw
     return Term(loss_Bhw.sum(), counts_Bhw.sum())
 
 
@@ -143,6 +156,7 @@ class Objective:
             self.weights["segmentation"] = 1.0
         if settings.saliency_weight > 0:
             self.weights["saliency"] = settings.saliency_weight
+        self._saliency_form = settings.saliency_loss
         self._world = world
 
     @property
@@ -181,7 +195,13 @@ class Objective:
             return classification_term(logits_BC, batch["tags"])
         if name == "segmentation":
             return segmentation_term(scores.score_map, batch["cue"])
-        return saliency_term(scores.score_map, batch["tags"], batch["saliency"], batch["valid"])
+        return saliency_term(
+            scores.score_map,
+            batch["tags"],
+            batch["saliency"],
+            batch["valid"],
+            self._saliency_form,
+        )
 
 
 def _nearest(labels_BHW: Tensor, height: int, width: int) -> Tensor:
