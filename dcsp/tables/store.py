@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,16 +38,19 @@ class Store:
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
         try:
-            self._fs, root = fsspec.url_to_fs(self.url, use_listings_cache=False)
+            self._fs, root = fsspec.url_to_fs(  # type: ignore[no-untyped-call]
+                self.url, use_listings_cache=False
+            )
         except (ValueError, ImportError) as error:
             raise StoreError(
                 f"Cannot open the store {self.url}: {error}; use a local path or s3://bucket/prefix."
             ) from error
-        self._root = root.rstrip("/")
+        self._root: str = root.rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
-        return (Store, (self.url,))
+        # A worker may run in another directory than the process that opened a relative path.
+        return (Store, (self._root if self.is_local else self.url,))
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
@@ -61,32 +65,58 @@ class Store:
         return f"{self.url.rstrip('/')}/{name}"
 
     def exists(self, name: str) -> bool:
-        """Whether a file of this name is there."""
-        return bool(self._fs.isfile(self._resolve(name)))
+        """Whether a file of this name is there.
+
+        Raises:
+            StoreError: The store cannot be asked.
+        """
+        target = self._resolve(name)
+        with self._told("look up", name):
+            # Not isfile(): it takes a store that cannot be reached for one without the file.
+            try:
+                return bool(self._fs.info(target)["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def list(self, directory: str) -> list[str]:
-        """Sorted names in a directory, without temporary files; empty when it does not exist."""
+        """Sorted names in a directory, without temporary files; empty when it does not exist.
+
+        Raises:
+            StoreError: The directory cannot be listed.
+        """
         return sorted(self.sizes(directory))
 
     def sizes(self, directory: str) -> dict[str, int]:
-        """Name → bytes of the entries of a directory, from one listing (folders have 0)."""
-        try:
-            entries = self._fs.ls(self._resolve(directory), detail=True)
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise self._fault("list", directory, error) from error
-        named = ((PurePosixPath(entry["name"]).name, entry) for entry in entries)
+        """Name → bytes of the entries of a directory, from one listing (folders have 0).
+
+        Raises:
+            StoreError: The directory cannot be listed.
+        """
+        target = self._resolve(directory).rstrip("/")
+        with self._told("list", directory):
+            try:
+                entries = self._fs.ls(target, detail=True)
+            except FileNotFoundError:
+                return {}
+        # An object store may list the directory's own marker among its entries.
+        paths = ((entry["name"].rstrip("/"), entry) for entry in entries)
+        named = ((PurePosixPath(path).name, entry) for path, entry in paths if path != target)
         return {
-            name: int(entry.get("size") or 0)
+            name: 0 if entry["type"] == "directory" else int(entry["size"] or 0)
             for name, entry in named
-            if not name.startswith(TEMPORARY_PREFIX) and name != PurePosixPath(directory).name
+            if not name.startswith(TEMPORARY_PREFIX)
         }
 
     def parts(self, directory: str) -> set[str]:
-        """Names of the finished parts of a table, from one listing."""
+        """Names of the finished parts of a table, from one listing.
+
+        Raises:
+            StoreError: The directory cannot be listed.
+        """
         suffix = ".parquet"
-        return {name.removesuffix(suffix) for name in self.sizes(directory) if name.endswith(suffix)}
+        return {
+            name.removesuffix(suffix) for name in self.sizes(directory) if name.endswith(suffix)
+        }
 
     def read_bytes(self, name: str) -> bytes:
         """Whole content of a file.
@@ -94,12 +124,9 @@ class Store:
         Raises:
             StoreError: The file is not there or cannot be read.
         """
-        try:
-            return bytes(self._fs.cat_file(self._resolve(name)))
-        except FileNotFoundError as error:
-            raise StoreError(f"The store {self.url} has no {name}.") from error
-        except OSError as error:
-            raise self._fault("read", name, error) from error
+        target = self._resolve(name)
+        with self._told("read", name):
+            return bytes(self._fs.cat_file(target))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file whole: a reader sees the old content or the new, never a part of it.
@@ -108,19 +135,24 @@ class Store:
             StoreError: The store cannot be written.
         """
         target = self._resolve(name)
-        try:
+        with self._told("write", name):
             if self.is_local:
                 _write_local(Path(target), data)
             else:
                 self._fs.pipe_file(target, data)
-        except OSError as error:
-            raise self._fault("write", name, error) from error
 
     def remove(self, name: str) -> None:
-        """Remove a file or a directory with all it holds; nothing happens when it is not there."""
+        """Remove a file or a directory with all it holds; nothing happens when it is not there.
+
+        Raises:
+            StoreError: It cannot be removed.
+        """
         target = self._resolve(name)
-        if self._fs.exists(target):
-            self._fs.rm(target, recursive=True)
+        with self._told("remove", name):
+            try:
+                self._fs.rm(target, recursive=True)
+            except FileNotFoundError:
+                return
 
     def read_json(self, name: str) -> Any:
         """Content of a JSON file.
@@ -131,11 +163,19 @@ class Store:
         try:
             return json.loads(self.read_bytes(name))
         except ValueError as error:
-            raise StoreError(f"{self.path(name)} is not valid JSON ({error}).") from error
+            raise StoreError(
+                f"{self.path(name)} is not valid JSON ({error}): remove it and submit again."
+            ) from error
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write JSON, readable by people, whole."""
-        self.write_bytes(name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        """Write JSON, readable by people, whole.
+
+        Raises:
+            StoreError: The store cannot be written.
+            ValueError: The value holds a NaN or an infinity, which JSON has not.
+        """
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        self.write_bytes(name, f"{text}\n".encode())
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a Parquet file, or some of its columns, in one thread.
@@ -143,16 +183,18 @@ class Store:
         Raises:
             StoreError: The file is not there, is torn, or lacks a column.
         """
+        target = self._resolve(name)
+        source: pa.NativeFile
+        with self._told("read", name):
+            source = (
+                pa.memory_map(target) if self.is_local else pa.BufferReader(self.read_bytes(name))
+            )
+        wanted = None if columns is None else list(columns)
         try:
-            if self.is_local:
-                with pa.memory_map(self._resolve(name)) as source:
-                    table = pq.ParquetFile(source).read(columns=_listed(columns), use_threads=False)
-            else:
-                source = pa.BufferReader(self.read_bytes(name))
-                table = pq.ParquetFile(source).read(columns=_listed(columns), use_threads=False)
-        except FileNotFoundError as error:
-            raise StoreError(f"The store {self.url} has no {name}.") from error
-        except (pa.ArrowInvalid, OSError) as error:
+            with source:
+                file = pq.ParquetFile(source, page_checksum_verification=True)
+                table = file.read(columns=wanted, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
             raise StoreError(
                 f"{self.path(name)} is torn or no Parquet file ({error}): "
                 "remove it and submit the job again."
@@ -163,27 +205,62 @@ class Store:
         return table
 
     def write_table(self, name: str, table: pa.Table) -> int:
-        """Write a Parquet file whole and return its bytes; equal tables give equal bytes."""
+        """Write a Parquet file whole and return its bytes; equal tables give equal bytes.
+
+        Every page has a checksum, so that a file damaged later is told from a good one.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_statistics=False)
+        # In one piece: where a table is cut into chunks must not show in its bytes.
+        pq.write_table(
+            table.combine_chunks(),
+            sink,
+            compression="zstd",
+            write_statistics=False,
+            write_page_checksum=True,
+        )
         data = sink.getvalue().to_pybytes()
         self.write_bytes(name, data)
         return len(data)
 
     def _resolve(self, name: str) -> str:
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts or "\0" in name:
             raise StoreError(f"{name!r} is no name inside a store.")
         return f"{self._root}/{name}" if name else self._root
 
-    def _fault(self, action: str, name: str, error: OSError) -> StoreError:
+    @contextmanager
+    def _told(self, action: str, name: str) -> Iterator[None]:
+        """Turn what a file system raises into one :class:`StoreError`."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if action == "read":
+                raise StoreError(f"The store {self.url} has no {name}.") from error
+            raise self._fault(action, name, error) from error
+        except _file_system_errors() as error:
+            raise self._fault(action, name, error) from error
+
+    def _fault(self, action: str, name: str, error: Exception) -> StoreError:
+        cure = (
+            "check the path, the permissions and the free space"
+            if self.is_local
+            else "check the address, the credentials and the permissions"
+        )
+        reason = " ".join(str(error).split())
         return StoreError(
-            f"Cannot {action} {name or 'the root'} in the store {self.url} ({error}): "
-            "check the path, the permissions and the free space."
+            f"Cannot {action} {name or 'the root'} in the store {self.url} ({reason}): {cure}."
         )
 
 
-def _listed(columns: Sequence[str] | None) -> list[str] | None:
-    return None if columns is None else list(columns)
+def _file_system_errors() -> tuple[type[Exception], ...]:
+    """What reading and writing can raise: s3fs lets some errors of botocore through."""
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        return (OSError,)
+    return (OSError, BotoCoreError, ClientError)
 
 
 def _write_local(target: Path, data: bytes) -> None:
