@@ -1,4 +1,4 @@
-"""Every setting of a run, with its unit, its range and the paper's value (DCSP, Chaudhry et al. 2017).
+"""Every setting of a run, with its unit, its range and the paper's value (Chaudhry et al. 2017).
 
 One YAML file holds a :class:`RunConfig`; ``a.b=value`` overrides change single settings; unknown
 keys are refused. This module holds settings alone: it reads no data and decides nothing.
@@ -7,15 +7,15 @@ keys are refused. This module holds settings alone: it reads no data and decides
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dcsp.errors import ConfigError
-from dcsp.labels import VOC_CLASSES
+from dcsp.labels import VOC_CLASSES, TagMapper
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -26,7 +26,7 @@ Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 class Settings(BaseModel):
     """Base of every block of settings: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SceneSettings(Settings):
@@ -56,8 +56,8 @@ class CorpusSettings(Settings):
     """Tag table of a ``folder`` corpus: CSV, JSONL or Parquet with ``image`` and ``tags`` columns;
     left out: ``tags.csv|jsonl|parquet`` in ``root``."""
     masks: str | None = None
-    """Folder of ground-truth masks (PNG of class ids, named like the images) of a ``folder`` corpus,
-    used by evaluation alone."""
+    """Folder of ground-truth masks (PNG of class ids, named like the images) of a ``folder``
+    corpus, used by evaluation alone."""
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)] = VOC_CLASSES
     """Class names in id order, background left out: the first has id 1."""
     aliases: dict[str, str] = Field(default_factory=dict)
@@ -80,12 +80,23 @@ class CorpusSettings(Settings):
             raise ValueError(f"corpus.kind={self.kind} needs corpus.root, the place of the images")
         return self
 
+    @model_validator(mode="after")
+    def _names_are_unambiguous(self) -> CorpusSettings:
+        try:
+            mapper = TagMapper(self.classes, self.aliases)
+        except ConfigError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        if mapper.lookup("background") is not None:
+            raise ValueError("corpus.classes holds 'background', which is id 0 already: drop it")
+        return self
+
 
 class NetworkSettings(Settings):
     """The one network: dilated backbone, four summed atrous branches, FCAN head (paper 4.1)."""
 
     backbone: str = "resnet101"
-    """``resnet18|50|101``, ``vgg16``, ``efficientnet_lite0|1|2`` or ``timm:NAME``. Paper: resnet101."""
+    """``resnet18|50|101``, ``vgg16``, ``efficientnet_lite0|1|2`` or ``timm:NAME``.
+    Paper: resnet101."""
     weights: str = "imagenet"
     """``imagenet``: the registry's file for this backbone; ``random``: none; else a path or https
     URL of a .safetensors or .pth state dict with the backbone's key names."""
@@ -211,10 +222,19 @@ class CueSettings(Settings):
     compare: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], DCSPSettings] = Field(
         default_factory=dict
     )
-    """Further settings of phase 0 to mine and measure beside the cues that are trained on."""
+    """Name → further settings of phase 0 to mine and measure beside the cues that are trained on;
+    names that start with ``phase`` and a digit are the run's own."""
     adapt: AdaptSettings = AdaptSettings()
     crf: CRFSettings = CRFSettings()
     """The dense CRF, where a cue method uses it."""
+
+    @field_validator("compare")
+    @classmethod
+    def _names_are_free(cls, value: dict[str, DCSPSettings]) -> dict[str, DCSPSettings]:
+        taken = [name for name in value if name.startswith("phase") and name[5:6].isdigit()]
+        if taken:
+            raise ValueError(f"the name {taken[0]!r} is the run's own: call it something else")
+        return value
 
 
 class TrainSettings(Settings):
@@ -253,7 +273,8 @@ class TrainSettings(Settings):
     classification_weight: Annotated[float, Field(ge=0.0)] = 1.0
     """Weight of ℓ_c. Paper: 1."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is kept. Paper: 0."""
+    """Decay of an exponential moving average of the weights, which is then what is kept.
+    Paper: 0."""
     checkpoint_every: PositiveInt = 500
     """Steps between resumable checkpoints."""
 
@@ -263,6 +284,13 @@ class TrainSettings(Settings):
         if value[0] > value[1]:
             raise ValueError(f"scale is (smallest, largest), got {value}")
         return value
+
+
+class FCANSettings(TrainSettings):
+    """Training of the attention network on ℓ_c (paper 4.1)."""
+
+    steps: PositiveInt = 30_000
+    """Optimiser steps. Paper: 30,000."""
 
 
 class PrecisionSettings(Settings):
@@ -313,18 +341,18 @@ class ClusterSettings(Settings):
 class RunConfig(Settings):
     """Everything one run needs to know."""
 
-    store: str
+    store: Annotated[str, Field(min_length=1)]
     """Local path or ``s3://bucket/prefix`` where every table of every run lives."""
-    name: str = "run"
-    """Prefix of the run id."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
+    """Prefix of the run id: letters, digits, dots, hyphens and underscores."""
     seed: Annotated[int, Field(ge=0)] = 0
     corpus: CorpusSettings
     network: NetworkSettings = NetworkSettings()
     saliency: SaliencySettings = SaliencySettings()
-    fcan: TrainSettings = TrainSettings(steps=30_000)
+    fcan: FCANSettings = FCANSettings()
     """Training of the attention network on ℓ_c. Paper: 30,000 steps."""
     cues: CueSettings = CueSettings()
-    joint: TrainSettings = TrainSettings(steps=10_000)
+    joint: TrainSettings = TrainSettings()
     """Joint training on ℓ_c + ℓ_s, once per phase. Paper: 10,000 steps."""
     predict: PredictSettings = PredictSettings()
     precision: PrecisionSettings = PrecisionSettings()
@@ -333,11 +361,14 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _saliency_pass_exists(self) -> RunConfig:
-        if self.cues.dcsp.saliency_pass > self.saliency.passes:
-            raise ValueError(
-                f"cues.dcsp.saliency_pass is {self.cues.dcsp.saliency_pass} but saliency.thresholds "
-                f"gives only {self.saliency.passes} passes: add a threshold or use a lower pass"
-            )
+        wanted = {"cues.dcsp": self.cues.dcsp}
+        wanted |= {f"cues.compare.{name}": other for name, other in self.cues.compare.items()}
+        for key, settings in wanted.items():
+            if settings.saliency_pass > self.saliency.passes:
+                raise ValueError(
+                    f"{key}.saliency_pass is {settings.saliency_pass} but saliency.thresholds give "
+                    f"only {self.saliency.passes} passes: add a threshold or use a lower pass"
+                )
         return self
 
 
@@ -356,9 +387,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"The config {path} is not valid YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"The config {path} must be a mapping of settings, such as 'store: ./store'.")
+        raise ConfigError(
+            f"The config {path} must be a mapping of settings, such as 'store: ./store'."
+        )
     for override in overrides:
-        _apply_override(tree, override)
+        tree = _overridden(tree, override)
     return parse_config(tree, source=str(path))
 
 
@@ -379,45 +412,53 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of a tree with one setting changed; mappings that YAML aliases share stay apart."""
     key, equals, text = override.partition("=")
     path = key.split(".")
     if not equals or not all(path):
         raise ConfigError(f"The override {override!r} must look like corpus.limit=100.")
-    node = tree
-    for step in path[:-1]:
-        child = node.setdefault(step, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"The override {override!r} goes through {step!r}, which is a value.")
-        node = child
     try:
-        node[path[-1]] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"The value of the override {override!r} is not valid YAML.") from error
+    changed = node = dict(tree)
+    for step in path[:-1]:
+        child = node.get(step, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"The override {override!r} goes through {step!r}, which is a value.")
+        node[step] = node = dict(child)
+    node[path[-1]] = value
+    return changed
 
 
 def _explain(error: Any) -> str:
-    where = ".".join(str(step) for step in error["loc"])
+    where = ".".join(str(step) for step in error["loc"] if step != "[key]")
     if error["type"] == "extra_forbidden":
         *parents, unknown = error["loc"]
-        near = difflib.get_close_matches(str(unknown), _keys_under(parents), n=1)
+        near = difflib.get_close_matches(str(unknown), list(_keys_under(parents)), n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""
         return f"unknown setting '{where}'{hint}"
     if error["type"] == "missing":
         return f"the setting '{where}' is required"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}={error['input']!r}: {message}" if where and not isinstance(
-        error["input"], dict
-    ) else message
+    message: str = error["msg"].removeprefix("Value error, ")
+    if not isinstance(error["input"], dict):
+        return f"{where}={error['input']!r}: {message}"
+    return message if not where or where in message else f"{where}: {message}"
 
 
-def _keys_under(parents: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = RunConfig
+def _keys_under(parents: Sequence[str | int]) -> Iterator[str]:
+    """Names of the settings below a path of keys; none where the path is of no block."""
+    kind: Any = RunConfig
     for step in parents:
-        field = model.model_fields.get(str(step))
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        ):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
+        if _is_block(kind):
+            field = kind.model_fields.get(str(step))
+            kind = field.annotation if field else None
+        else:  # a mapping of names to blocks: whatever the name, the block is the same
+            kind = next((inner for inner in get_args(kind) if _is_block(inner)), None)
+    if _is_block(kind):
+        yield from kind.model_fields
+
+
+def _is_block(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
