@@ -32,6 +32,7 @@ from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 from jobs import _cluster
+from jobs._resources import Resources
 
 
 def say(text: str) -> None:
@@ -53,12 +54,10 @@ class Chain:
         self.seconds: dict[str, float] = {}
 
     @cached_property
-    def resources(self) -> _cluster.Resources:
+    def resources(self) -> Resources:
         """Of the cluster, which is joined at the first use."""
         resources = _cluster.connect(self.config.cluster)
-        say(
-            f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs"
-        )
+        say(f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
         return resources
 
     def ingest(self) -> Snapshot:
@@ -89,9 +88,7 @@ class Chain:
                 tally.add(record)
                 progress.advance(record["listed"])
 
-            _cluster.map_items(
-                listing.packer, batches, self.config.cluster, count, title="ingest"
-            )
+            _cluster.map_items(listing.packer, batches, self.config.cluster, count, title="ingest")
         snapshot = tally.snapshot(settings.classes)
         self.store.write_table(f"corpus/{snapshot.fingerprint}.rejected.parquet", tally.rejected)
         snapshot.save(self.store)

@@ -7,22 +7,21 @@ It connects to a cluster, works out who gets which CPUs and GPUs, spreads a
 
 from __future__ import annotations
 
-import _thread
+import concurrent.futures
 import json
 import logging
 import os
-import queue
+import secrets
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep CUDA visible to CPU tasks
+if not os.environ.get("DCSP_RAY_LOGS"):
+    # Ray's C++ side warns on the terminal of what it does itself; what it dies of still shows.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-import pyarrow as pa
 import ray
 import ray.data
 import ray.train
@@ -33,55 +32,30 @@ from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, DcspError
 from dcsp.progress import Progress
 from dcsp.tables.mapping import (
+    STAGE_FILE,
     Device,
     Part,
     PartMap,
     PartSummary,
     begin_stage,
-    read_part,
-    write_part,
 )
 from dcsp.tables.store import Store
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage, checkpoint_is_complete, save_checkpoint
-from dcsp.training.stream import PartSlice, rank_batch
+from dcsp.training.stream import rank_batch
+from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, ReadSamples, model_class
+from jobs._resources import FINISH_CPUS, READ_CPUS, SPARE_CPUS, Resources
+from jobs._watch import in_thread, watched
 
 Result = TypeVar("Result")
 
-READ_CPUS = 0.25
-"""CPUs a read task asks for; unlike the actors' share, so that Ray does not fuse the two."""
-FINISH_CPUS = 0.5
-"""CPUs a task asks for that fuses, refines, encodes and writes."""
-SPARE_CPUS = 2
-"""Logical CPUs that a local cluster has beyond its cores, so that reads never wait for a model."""
+RESUMABLE = "checkpoints/resumable"
+"""Directory of the store for trainings that have not ended."""
 SAMPLE_TASKS = 2
 """Tasks a training worker has reading and augmenting at once."""
 SAMPLES_AHEAD_BYTES = 2**29
 """Most bytes of samples waiting for a training worker."""
-PART, ROWS = "_part", "_rows"
-"""Columns that carry a part's name and size between tasks."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a connected cluster has."""
-
-    cpus: float
-    gpus: float
-    nodes: int
-
-    def mining_actors(self, settings: ClusterSettings, parts: int) -> int:
-        """Model actors for a stage of ``parts`` parts; reads and writes keep CPUs of their own."""
-        wanted = settings.actors
-        if wanted is None:
-            wanted = int(self.gpus) if self.gpus else int(self.cpus - max(SPARE_CPUS, self.cpus / 4))
-        return max(1, min(wanted, parts))
-
-    def actor_options(self) -> dict[str, float]:
-        """Ray resources of one model actor."""
-        cpus = 1.0 if self.cpus >= 2 else 0.5
-        return {"num_cpus": cpus, "num_gpus": 1} if self.gpus else {"num_cpus": cpus}
 
 
 def connect(settings: ClusterSettings) -> Resources:
@@ -122,7 +96,9 @@ def _start(address: str | None) -> None:
             ray.init(address=address, **quiet)
         else:
             cores = os.cpu_count() or 1
-            ray.init(num_cpus=cores + SPARE_CPUS, include_dashboard=False, **quiet)
+            # A token of its own: nobody else joins, and none is left in the home directory.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            ray.init("local", num_cpus=cores + SPARE_CPUS, include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
             f"Cannot join the Ray cluster at {address or 'this machine'} ({error}): check the "
@@ -161,22 +137,22 @@ def map_parts(
             [{PART: part.name, ROWS: part.rows} for part in parts], override_num_blocks=len(parts)
         )
         .map_batches(
-            _Read(store, stage),
+            ReadParts(store, stage),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
             num_cpus=READ_CPUS,
         )
         .map_batches(
-            _model_class(store, stage, device),
+            model_class(store, stage, device),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
-            **resources.actor_options(),
+            **resources.actor_options(actors),
         )
         .map_batches(
-            _FinishAndWrite(store, stage),
+            FinishAndWrite(store, stage),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -184,7 +160,7 @@ def map_parts(
         )
     )
     summaries = []
-    for row in _watched(dataset.iter_rows, stage.key.stage, settings.stall_minutes):
+    for row in watched(dataset.iter_rows, stage.key.stage, settings.stall_minutes):
         statuses = {name: int(row[name]) for name in ("ok", "skipped", "error")}
         summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
         progress.advance(row["rows"])
@@ -220,143 +196,23 @@ def map_items(
         for reference in waiting:
             yield ray.get(reference)
 
-    for result in _watched(run, title, settings.stall_minutes):
+    for result in watched(run, title, settings.stall_minutes):
         results.append(result)
         advance(result)
     return results
 
 
-class _Read:
-    """Task: the zipped rows of one part."""
-
-    def __init__(self, store: Store, stage: PartMap) -> None:
-        self._store, self._stage = store, stage
-
-    def __call__(self, items: pa.Table) -> pa.Table:
-        tables = [
-            _labelled(read_part(self._store, self._stage.inputs, item[PART]), item[PART], item[ROWS])
-            for item in items.to_pylist()
-        ]
-        return pa.concat_tables(tables)
-
-
-def _model_class(store: Store, stage: PartMap, device: Device) -> type:
-    """An actor class that loads the model once and applies it to whole parts.
-
-    Its arguments travel inside the class: Ray cannot restart an actor whose arguments are lost.
-    """
-
-    class Model:
-        def __init__(self) -> None:
-            self._model = stage.load(store, device)
-
-        def __call__(self, table: pa.Table) -> pa.Table:
-            return pa.concat_tables(
-                [_labelled(self._model(rows), *label) for label, rows in _by_part(table)]
-            )
-
-    return Model
-
-
-class _FinishAndWrite:
-    """Task: the model's results become rows of the table, written whole; returns a summary."""
-
-    def __init__(self, store: Store, stage: PartMap) -> None:
-        self._store, self._stage = store, stage
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        summaries = [
-            write_part(self._store, self._stage, Part(*label), self._stage.finish(rows))
-            for label, rows in _by_part(table)
-        ]
-        return pa.Table.from_pylist(
-            [
-                {
-                    "part": summary.part,
-                    "rows": summary.rows,
-                    "bytes": summary.bytes,
-                    **{name: summary.statuses.get(name, 0) for name in ("ok", "skipped", "error")},
-                }
-                for summary in summaries
-            ]
-        )
-
-
-def _labelled(rows: pa.Table, part: str, size: int) -> pa.Table:
-    count = rows.num_rows
-    return rows.append_column(PART, pa.array([part] * count, pa.string())).append_column(
-        ROWS, pa.array([size] * count, pa.int64())
-    )
-
-
-def _by_part(table: pa.Table) -> Iterator[tuple[tuple[str, int], pa.Table]]:
-    """Each part of a block with its label: blocks of several small parts can have been joined."""
-    names, sizes = table[PART].to_pylist(), table[ROWS].to_pylist()
-    rows = table.drop_columns([PART, ROWS])
-    start = 0
-    for stop in range(1, len(names) + 1):
-        if stop == len(names) or names[stop] != names[start]:
-            yield (names[start], sizes[start]), rows.slice(start, stop - start)
-            start = stop
-
-
-def _watched(
-    make: Callable[[], Iterator[Result]], title: str, stall_minutes: float
-) -> Iterator[Result]:
-    """Iterate in a thread and fail when nothing comes for too long; user errors come out bare.
-
-    Raises:
-        ClusterError: Nothing came for ``stall_minutes``.
-        DcspError: A task raised it.
-    """
-    done = object()
-    items: queue.Queue[Any] = queue.Queue(maxsize=64)
-
-    def run() -> None:
-        try:
-            for item in make():
-                items.put(item)
-            items.put(done)
-        except BaseException as error:
-            items.put(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    while True:
-        try:
-            item = items.get(timeout=stall_minutes * 60)
-        except queue.Empty:
-            raise ClusterError(
-                f"The stage {title} made no progress for {stall_minutes:g} minutes: look at the "
-                "cluster (ray status), or raise cluster.stall_minutes; submitting again resumes."
-            ) from None
-        if item is done:
-            return
-        if isinstance(item, BaseException):
-            raise _bare(item)
-        yield item
-
-
-def _bare(error: BaseException) -> BaseException:
-    """The user's error inside Ray's wrappers, or the error itself."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, DcspError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
-
-
 @ray.remote(num_cpus=0)
 class _Board:
-    """Where a training worker writes how far it is, for the driver's progress bar."""
+    """Where training workers write how far they are, or what the user must mend."""
 
     def __init__(self) -> None:
-        self._state = (0, "")
+        self._state: tuple[int, str, DcspError | None] = (0, "", None)
 
-    def write(self, done: int, note: str) -> None:
-        self._state = (done, note)
+    def write(self, done: int, note: str, error: DcspError | None = None) -> None:
+        self._state = (done, note, error)
 
-    def read(self) -> tuple[int, str]:
+    def read(self) -> tuple[int, str, DcspError | None]:
         return self._state
 
 
@@ -373,111 +229,77 @@ def train(
     Raises:
         DcspError: The stage met something the user must mend, or made no progress for too long.
     """
-    workers = settings.train_workers or max(1, int(resources.gpus))
-    cpus = settings.train_cpus or _training_cpus(resources, workers)
-    _check_training_fits(workers, cpus, resources)
+    resources.check_training_fits(settings)
     directory = stage.key.directory
-    store.write_json(f"{directory}/stage.json", stage.key.as_dict())
+    resumable = f"{RESUMABLE}/{stage.key.fingerprint}"
+    store.write_json(f"{directory}/{STAGE_FILE}", stage.key.as_dict())
     board = _Board.remote()
     trainer = ray.train.torch.TorchTrainer(
         _train_worker,
         train_loop_config={"store": store, "stage": stage, "parts": list(parts), "board": board},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers,
-            use_gpu=bool(resources.gpus),
-            resources_per_worker={"CPU": cpus, **({"GPU": 1} if resources.gpus else {})},
-        ),
+        scaling_config=_scaling(resources, settings),
         run_config=ray.train.RunConfig(
             name=stage.key.fingerprint,
-            storage_path=_absolute(store, "checkpoints/resumable"),
+            storage_path=_absolute(store, RESUMABLE),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _Watch(board, progress, stage.title, settings.stall_minutes) as watch:
-        try:
-            trainer.fit()
-        except KeyboardInterrupt:
-            watch.raise_if_stalled()
-            raise
-        except Exception as error:
-            raise _bare(error) from None
+    for done, note in watched(lambda: _fit(trainer, board), stage.title, settings.stall_minutes):
+        progress.reach(done, note)
     if not checkpoint_is_complete(store, directory):
         raise ClusterError(
             f"Ray says that {stage.title} has ended, but {store.path(directory)} is not complete: "
-            f"remove {store.path('checkpoints/resumable/' + stage.key.fingerprint)} and submit again."
+            f"remove {store.path(resumable)} and submit again."
         )
-    store.remove(f"checkpoints/resumable/{stage.key.fingerprint}")
+    store.remove(resumable)
+
+
+def _scaling(resources: Resources, settings: ClusterSettings) -> ray.train.ScalingConfig:
+    gpus = {"GPU": 1} if resources.gpus else {}
+    return ray.train.ScalingConfig(
+        num_workers=resources.training_workers(settings),
+        use_gpu=bool(resources.gpus),
+        resources_per_worker={"CPU": resources.training_cpus(settings), **gpus},
+    )
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer, board: Any) -> Iterator[tuple[int, str]]:
+    """Train, and yield how far it is whenever that changes.
+
+    The trainer has a thread of its own: in the main thread it would take Ctrl-C over for good and
+    leave with exit code 0.
+    """
+    fitting = in_thread(trainer.fit)
+    last = -1
+    while not concurrent.futures.wait([fitting], timeout=1.0).done:
+        try:
+            done, note, error = ray.get(board.read.remote(), timeout=30)
+        except (RayError, TimeoutError):
+            continue
+        if error is not None:
+            raise error  # at once: Ray would try again what cannot go well
+        if done != last:
+            last = done
+            yield done, note
+    fitting.result()
 
 
 def _absolute(store: Store, name: str) -> str:
     return str(Path(store.path(name)).resolve()) if store.is_local else store.path(name)
 
 
-def _training_cpus(resources: Resources, workers: int) -> float:
-    """CPUs of a training worker: what reads and augmentation leave."""
-    free = resources.cpus - max(1.0, min(SPARE_CPUS, resources.cpus / 4) + READ_CPUS)
-    share = free / workers
-    return float(int(share)) if share >= 1 else max(0.25, round(share, 2))
-
-
-def _check_training_fits(workers: int, cpus: float, resources: Resources) -> None:
-    if workers * cpus + READ_CPUS > resources.cpus:
-        raise ClusterError(
-            f"{workers} training workers of {cpus:g} CPUs leave none of the cluster's "
-            f"{resources.cpus:g} CPUs for reading, and would wait for ever: lower "
-            "cluster.train_workers or cluster.train_cpus."
-        )
-    if resources.gpus and workers > resources.gpus:
-        raise ClusterError(
-            f"{workers} training workers want a GPU each, the cluster has {resources.gpus:g}: "
-            "lower cluster.train_workers."
-        )
-
-
-class _Watch:
-    """Shows a training's progress from a thread and interrupts it when it stalls."""
-
-    def __init__(self, board: Any, progress: Progress, title: str, stall_minutes: float) -> None:
-        self._board, self._progress, self._title = board, progress, title
-        self._limit = stall_minutes * 60
-        self._ended, self._stalled = threading.Event(), False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> _Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(timeout=5)
-
-    def raise_if_stalled(self) -> None:
-        if self._stalled:
-            raise ClusterError(
-                f"The stage {self._title} made no progress for {self._limit / 60:g} minutes: look "
-                "at the cluster (ray status), or raise cluster.stall_minutes; submitting again resumes."
-            )
-
-    def _run(self) -> None:
-        last, moved = -1, time.monotonic()
-        while not self._ended.wait(1.0):
-            try:
-                done, note = ray.get(self._board.read.remote(), timeout=30)
-            except (RayError, TimeoutError):
-                continue
-            if done != last:
-                last, moved = done, time.monotonic()
-                self._progress.reach(done, note)
-            elif time.monotonic() - moved > self._limit:
-                self._stalled = True
-                _thread.interrupt_main()
-                return
-
-
 def _train_worker(job: dict[str, Any]) -> None:
-    """One training process: restore, stream samples, step, report; rank 0 leaves the model."""
-    store, stage, parts = job["store"], job["stage"], job["parts"]
+    """One training process; what the user must mend goes to the driver as it is."""
+    try:
+        _train_on_rank(job["store"], job["stage"], job["parts"], job["board"])
+    except DcspError as error:
+        ray.get(job["board"].write.remote(0, "", error))
+        raise
+
+
+def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], board: Any) -> None:
+    """Restore, stream samples, step, report; rank 0 leaves the model."""
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     trainer = stage.trainer(store, str(ray.train.torch.get_device()), rank, world)
@@ -490,7 +312,7 @@ def _train_worker(job: dict[str, Any]) -> None:
     for batch in _samples(store, stage, parts, rank, world, trainer.step_number):
         log.add(trainer.step(batch))
         if rank == 0:
-            job["board"].write.remote(log.done, log.note())
+            board.write.remote(log.done, log.note())
         if trainer.step_number % stage.settings.checkpoint_every == 0 and not trainer.finished:
             _report(trainer, log, rank)
     if rank == 0:
@@ -520,7 +342,7 @@ def _samples(
     dataset = ray.data.from_items(
         [{"piece": json.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces)
     ).map_batches(
-        _ReadSamples(store, stage),
+        ReadSamples(store, stage),
         batch_size=1,
         num_cpus=READ_CPUS,
         compute=ray.data.TaskPoolStrategy(size=SAMPLE_TASKS),
@@ -531,17 +353,6 @@ def _samples(
         prefetch_batches=2,
         drop_last=True,
     )
-
-
-class _ReadSamples:
-    """Task: the augmented samples of one slice of a part."""
-
-    def __init__(self, store: Store, stage: TrainStage) -> None:
-        self._store, self._stage = store, stage
-
-    def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
-        (piece,) = items["piece"]
-        return dict(self._stage.read(self._store, PartSlice(*json.loads(piece))))
 
 
 def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:

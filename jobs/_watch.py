@@ -1,0 +1,77 @@
+"""Iterating over work that others do: it may stop moving, and its errors come wrapped."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from dcsp.errors import ClusterError, DcspError
+
+Result = TypeVar("Result")
+
+
+def watched(
+    make: Callable[[], Iterable[Result]], title: str, stall_minutes: float
+) -> Iterator[Result]:
+    """Iterate in a thread and fail when nothing comes for too long; user errors come out bare.
+
+    Raises:
+        ClusterError: Nothing came for ``stall_minutes``.
+        DcspError: A task raised it.
+    """
+    done = object()
+    items: queue.Queue[Any] = queue.Queue(maxsize=64)
+
+    def run() -> None:
+        try:
+            for item in make():
+                items.put((item, None))
+            items.put((done, None))
+        except BaseException as error:
+            items.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            item, error = items.get(timeout=stall_minutes * 60)
+        except queue.Empty:
+            raise ClusterError(
+                f"The stage {title} made no progress for {stall_minutes:g} minutes: look at the "
+                "cluster (ray status), or raise cluster.stall_minutes; submitting again resumes."
+            ) from None
+        if error is not None:
+            raise bare(error)
+        if item is done:
+            return
+        yield item
+
+
+def in_thread(work: Callable[[], object]) -> Future[None]:
+    """Start work in a thread of its own that does not keep the process alive."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def bare(error: BaseException) -> BaseException:
+    """The user's error inside Ray's wrappers, or the error itself."""
+    waiting: list[Any] = [error]
+    for seen in waiting:  # grows while it is walked
+        if isinstance(seen, DcspError):
+            return seen
+        inner = [getattr(seen, name, None) for name in ("cause", "controller_failure", "__cause__")]
+        inner += getattr(seen, "worker_failures", {}).values()
+        waiting += [e for e in inner if isinstance(e, BaseException) and e not in waiting]
+    return error
