@@ -93,11 +93,13 @@ def _start(address: str | None) -> None:
     }
     try:
         if address:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, runtime_env={"env_vars": PATIENT_THREADS}, **quiet)
         else:
             cores = os.cpu_count() or 1
             # A token of its own: nobody else joins, and none is left in the home directory.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            for name, value in PATIENT_THREADS.items():
+                os.environ.setdefault(name, value)
             ray.init("local", num_cpus=cores + SPARE_CPUS, include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
