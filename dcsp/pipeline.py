@@ -1,7 +1,7 @@
 """The chain of stages that a config asks for, each with the fingerprint that decides its output.
 
-saliency → FCAN → cues phase 0 → joint → adapt: cues phase 1 → joint → … → predictions; evaluation and
-report belong to the run. Nothing is computed here: a plan says what would be.
+saliency → FCAN → cues phase 0 → joint → adapt: cues phase 1 → joint → … → predictions; evaluation
+and report belong to the run. Nothing is computed here: a plan says what would be.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ TRAIN_VERSION = 1
 EVALUATION_VERSION = 1
 SPEED_ALONE = {"checkpoint_every"}
 """Training settings that do not decide the result."""
+WEIGHTS_ALONE = {"weights", "weights_sha256"}
+"""Network settings that say where a file lies; its digest decides the result."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,19 @@ class Step:
         return digest([part.name for part in self.parts(snapshot)])
 
     def is_done(self, store: Store, snapshot: Snapshot) -> bool:
-        """Whether its output is complete in the store."""
+        """Whether its output is complete in the store, no part having been removed since."""
         if isinstance(self.stage, TrainStage):
             return checkpoint_is_complete(store, self.stage.key.directory)
-        return store.exists(manifest_file(self.stage.key, self.scope(snapshot)))
+        manifest = manifest_file(self.stage.key, self.scope(snapshot))
+        return store.exists(manifest) and not self.rows_left(store, snapshot)
 
     def rows_left(self, store: Store, snapshot: Snapshot) -> int:
-        """Images still to do; for a training, those of all its steps."""
-        if self.is_done(store, snapshot):
+        """Images still to do; for a training that has not ended, those of all its steps."""
+        if not isinstance(self.stage, TrainStage):
+            return sum(p.rows for p in pending_parts(store, self.stage, self.parts(snapshot)))
+        if checkpoint_is_complete(store, self.stage.key.directory):
             return 0
-        if isinstance(self.stage, TrainStage):
-            return self.stage.settings.steps * self.stage.settings.batch
-        return sum(p.rows for p in pending_parts(store, self.stage, self.parts(snapshot)))
+        return self.stage.settings.steps * self.stage.settings.batch
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Plan:
     @property
     def cue_steps(self) -> list[Step]:
         """The cue tables that are trained on, by phase."""
-        return [self.step(f"cues_phase{phase}") for phase in range(self.config.cues.adapt.rounds + 1)]
+        phases = range(self.config.cues.adapt.rounds + 1)
+        return [self.step(f"cues_phase{phase}") for phase in phases]
 
     @property
     def model(self) -> TrainStage:
@@ -102,6 +106,7 @@ class Plan:
             "evaluation": EVALUATION_VERSION,
             "snapshot": self.snapshot.fingerprint,
             "report": self.config.report.model_dump(mode="json"),
+            "labelled": sorted(self.config.predict.splits),
             "steps": {step.title: step.stage.key.fingerprint for step in self.steps},
         }
         return f"{self.config.name}-{digest(decided)[:12]}"
@@ -177,7 +182,7 @@ def _train_stage(
         TRAIN_VERSION,
         settings={
             "train": _deciding(settings),
-            "network": config.network.model_dump(mode="json", exclude={"weights", "weights_sha256"}),
+            "network": config.network.model_dump(mode="json", exclude=WEIGHTS_ALONE),
             "precision": config.precision.model_dump(mode="json"),
             **({"saliency_pass": config.cues.dcsp.saliency_pass} if learns_saliency else {}),
         },

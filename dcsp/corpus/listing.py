@@ -10,7 +10,8 @@ from dcsp.config import CorpusSettings
 from dcsp.corpus.ingest import select_rows
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.source import SourceRow, open_source
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.mapping import CORPUS_DIRECTORY
+from dcsp.tables.snapshot import Snapshot, snapshot_file
 from dcsp.tables.store import Store
 
 
@@ -34,12 +35,21 @@ class Listing:
         return f"corpus/listings/{self.packer.listing(self.rows)}.json"
 
     def known(self) -> tuple[Snapshot, float] | None:
-        """The snapshot of an equal listing and the seconds it took; None before the first."""
+        """The snapshot of an equal listing and the seconds it took.
+
+        None before the first, and where a part has been removed since: it has to be packed again.
+        """
         store = self.packer.store
         if not store.exists(self.file):
             return None
         found = store.read_json(self.file)
-        return Snapshot.load(store, found["snapshot"]), float(found["seconds"])
+        if not store.exists(snapshot_file(found["snapshot"])):
+            return None
+        snapshot = Snapshot.load(store, found["snapshot"])
+        there = store.parts(CORPUS_DIRECTORY)
+        if any(part.name not in there for part in snapshot.parts):
+            return None
+        return snapshot, float(found["seconds"])
 
     def remember(self, snapshot: Snapshot, seconds: float) -> None:
         """Write down which snapshot the listing became."""

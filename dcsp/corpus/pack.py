@@ -1,7 +1,7 @@
 """From batches of listed rows to parts in the store, and from parts to a snapshot.
 
-A batch that was packed leaves a small record, named by a digest of its rows; packing it again reads
-the record instead of the images. Records make ingest resumable and a second ingest free.
+A batch that was packed leaves a small record, named by a digest of its rows; packing it again
+reads the record instead of the images. Records make ingest resumable and a second ingest free.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.ingest import count_lost, ingest_rows, part_name
+from dcsp.corpus.ingest import TAG_STAGE, ingest_rows, part_name
 from dcsp.corpus.source import Source, SourceRow, listing_digest
 from dcsp.errors import CorpusError
 from dcsp.labels import TagMapper
@@ -40,11 +40,12 @@ class Packer:
     settings: CorpusSettings
 
     def __call__(self, batch: Sequence[SourceRow]) -> Record:
-        """Pack one batch, or read the record of a batch that was packed before."""
+        """Pack one batch, or read the record of a batch whose part is there already."""
         file = f"corpus/batches/{self._digest(batch)}.json"
         if self.store.exists(file):
             record: Record = self.store.read_json(file)
-            return record
+            if self._is_there(record):
+                return record
         record = self._pack(batch)
         self.store.write_json(file, record)
         return record
@@ -60,9 +61,7 @@ class Packer:
             "listed": len(batch),
             "part": None,
             "rejected": rejected.to_pylist(),
-            "images": Counter(
-                self.settings.classes[tag - 1] for tags in corpus["tags"].to_pylist() for tag in tags
-            ),
+            "images": self._count_images(corpus),
         }
         if corpus.num_rows:
             name = part_name(corpus)
@@ -70,6 +69,19 @@ class Packer:
             part = CorpusPart(name, batch[0].split, corpus.num_rows, self._write_truth(name, truth))
             record["part"] = vars(part)
         return record
+
+    def _count_images(self, corpus: pa.Table) -> Counter[str]:
+        """Images of each class, by name."""
+        tags: list[list[int]] = [row["tags"] for row in corpus.select(["tags"]).to_pylist()]
+        return Counter(self.settings.classes[tag - 1] for of_image in tags for tag in of_image)
+
+    def _is_there(self, record: Record) -> bool:
+        """Whether the files of a packed batch are in the store: people remove damaged ones."""
+        part = record["part"]
+        if part is None:
+            return True
+        files = [part_file(CORPUS_DIRECTORY, part["name"]), part["truth"]]
+        return all(self.store.exists(file) for file in files if file)
 
     def _write_truth(self, name: str, truth: pa.Table) -> str | None:
         if OK not in truth["status"].to_pylist():
@@ -98,10 +110,14 @@ class Tally:
 
     def __init__(self, limit: float, rejected: pa.Table) -> None:
         self._limit = limit
-        self._rejected = rejected.to_pylist()
         self._listed = rejected.num_rows
+        self._rejected: list[Record] = []
+        self._lost = 0
+        self._reasons: Counter[str] = Counter()
+        self._example = ""
         self._parts: list[CorpusPart] = []
         self._images: Counter[str] = Counter()
+        self._reject(rejected.to_pylist())
 
     def add(self, record: Record) -> None:
         """Count one batch.
@@ -110,7 +126,7 @@ class Tally:
             CorpusError: Too large a share of the rows seen so far was rejected.
         """
         self._listed += record["listed"]
-        self._rejected += record["rejected"]
+        self._reject(record["rejected"])
         self._images.update(record["images"])
         if record["part"]:
             self._parts.append(CorpusPart(**record["part"]))
@@ -123,16 +139,23 @@ class Tally:
         Raises:
             CorpusError: It is past the limit; the message names the commonest reasons.
         """
-        lost = count_lost(self.rejected)
-        if self._listed and lost / self._listed > self._limit:
-            reasons = Counter(row["reason"] for row in self._rejected)
-            common = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(4))
-            example = self._rejected[0]
+        if self._listed and self._lost / self._listed > self._limit:
+            common = self._reasons.most_common(4)
+            told = ", ".join(f"{count} {reason}" for reason, count in common)
             raise CorpusError(
-                f"{lost} of {self._listed} images were rejected ({common}; first: "
-                f"{example['uri']}: {example['message']}), more than "
-                f"corpus.max_rejected_share={self._limit:g}: mend the source or raise the limit."
+                f"{self._lost} of {self._listed} images were rejected ({told}; first: "
+                f"{self._example}), more than corpus.max_rejected_share={self._limit:g}: mend the "
+                "source or raise the limit."
             )
+
+    def _reject(self, rows: Sequence[Record]) -> None:
+        """Count rejected rows; a dropped tag is told of and loses no image."""
+        self._rejected += rows
+        lost = [row for row in rows if row["stage"] != TAG_STAGE]
+        self._lost += len(lost)
+        self._reasons.update(row["reason"] for row in lost)
+        if lost and not self._example:
+            self._example = f"{lost[0]['uri']}: {lost[0]['message']}"
 
     @property
     def rejected(self) -> pa.Table:
@@ -151,6 +174,6 @@ class Tally:
         return Snapshot(
             classes=tuple(classes),
             parts=tuple(self._parts),
-            rejected=count_lost(self.rejected),
+            rejected=self._lost,
             counts={name: self._images[name] for name in classes},
         )

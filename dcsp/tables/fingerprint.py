@@ -49,7 +49,8 @@ class StageKey:
         inputs: What it reads: name → fingerprint.
         weights: Files it loads: name → sha256.
         seed: Seed of its random choices; ``None`` for a stage that makes none.
-        home: Top-level directory of its output, where that is not the stage's name; decides nothing.
+        home: Top-level directory of its output, where that is not the stage's name; decides
+            nothing.
     """
 
     stage: str

@@ -1,7 +1,7 @@
 """Tables made image by image: one part of the corpus in, one aligned part of a derived table out.
 
-A :class:`PartMap` says what a stage reads and how it turns rows into rows; it knows nothing of where
-it runs. ``jobs`` spreads parts over a Ray cluster; :func:`run_part` does one part in this process.
+A :class:`PartMap` says what a stage reads and how it turns rows into rows; it knows nothing of
+where it runs. ``jobs`` spreads parts over a Ray cluster; :func:`run_part` does one part here.
 Every corpus row has exactly one row in the derived table, with a status: nothing is dropped.
 """
 
@@ -120,8 +120,8 @@ def read_part(store: Store, inputs: Sequence[TableInput], part: str) -> pa.Table
     Raises:
         StoreError: A part is not there, or its rows are not those of the corpus part.
     """
-    columns: dict[str, pa.ChunkedArray] = {}
-    ids: pa.ChunkedArray | None = None
+    columns: dict[str, pa.ChunkedArray[Any]] = {}
+    ids: pa.ChunkedArray[Any] | None = None
     for source in inputs:
         name = part_file(source.directory, part)
         wanted = dict.fromkeys(("image_id", *source.columns))
@@ -135,7 +135,7 @@ def read_part(store: Store, inputs: Sequence[TableInput], part: str) -> pa.Table
             )
         for column in source.columns:
             columns[source.column(column)] = table[column]
-    return pa.table(columns)
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
 def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> PartSummary:
@@ -146,12 +146,12 @@ def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> Part
     """
     if rows.num_rows != part.rows:
         raise StoreError(
-            f"The stage {stage.key.stage} made {rows.num_rows} rows of the {part.rows} rows of part "
-            f"{part.name}: this is a fault of the stage; nothing was written."
+            f"The stage {stage.key.stage} made {rows.num_rows} rows of the {part.rows} rows of "
+            f"part {part.name}: this is a fault of the stage; nothing was written."
         )
     table = rows.select(stage.schema.names).cast(stage.schema)
     size = store.write_table(part_file(stage.key.directory, part.name), table)
-    return PartSummary(part.name, table.num_rows, size, dict(Counter(table["status"].to_pylist())))
+    return PartSummary(part.name, table.num_rows, size, _count_statuses(table))
 
 
 def run_part(store: Store, stage: PartMap, model: PartModel, part: Part) -> PartSummary:
@@ -203,19 +203,27 @@ def complete_stage(
         seconds: Wall time that this submission spent on the stage.
 
     Raises:
-        StoreError: A part is missing.
+        StoreError: A part is missing, or does not have the rows of its corpus part.
     """
     directory = stage.key.directory
     sizes = store.sizes(directory)
     missing = [part.name for part in parts if f"{part.name}.parquet" not in sizes]
     if missing:
         raise StoreError(
-            f"The table {directory} lacks {len(missing)} of {len(parts)} parts: submit the job again."
+            f"The table {directory} lacks {len(missing)} of {len(parts)} parts: "
+            "submit the job again."
         )
     statuses: Counter[str] = Counter({OK: 0, SKIPPED: 0, ERROR: 0})
     counted = {summary.part: summary.statuses for summary in summaries}
     for part in parts:
-        statuses.update(counted.get(part.name) or _count_statuses(store, directory, part.name))
+        file = part_file(directory, part.name)
+        found = counted.get(part.name) or _count_statuses(store.read_table(file, ["status"]))
+        if sum(found.values()) != part.rows:
+            raise StoreError(
+                f"{store.path(file)} has {sum(found.values())} rows, its corpus part {part.rows}: "
+                "remove it and submit the job again."
+            )
+        statuses.update(found)
     manifest = {
         "stage": stage.key.stage,
         "fingerprint": stage.key.fingerprint,
@@ -230,5 +238,5 @@ def complete_stage(
     return manifest
 
 
-def _count_statuses(store: Store, directory: str, part: str) -> Mapping[str, int]:
-    return Counter(store.read_table(part_file(directory, part), ["status"])["status"].to_pylist())
+def _count_statuses(table: pa.Table) -> dict[str, int]:
+    return dict(Counter(map(str, table["status"].to_pylist())))

@@ -46,8 +46,8 @@ def infer_rows(
 ) -> RowResults[Result]:
     """Run a model over the images of a part.
 
-    Rows are visited in order of image size, so that a batch holds like shapes; while the model works
-    on one batch, the next is decoded.
+    Rows are visited in order of image size, so that a batch holds like shapes; while the model
+    works on one batch, the next is decoded.
 
     Args:
         rows: A part with ``bytes``, ``height`` and ``width`` columns.

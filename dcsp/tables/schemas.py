@@ -1,11 +1,13 @@
 """Arrow schemas of every table in a store.
 
-All tables but ``rejected`` are aligned: the part ``P`` of a derived table has exactly the rows of the
-part ``P`` of the corpus, in the same order, each with a status. Maps and labels are PNG bytes, so
-that pandas, DuckDB and pyarrow read a table without this package.
+All tables but ``rejected`` are aligned: the part ``P`` of a derived table has exactly the rows of
+the part ``P`` of the corpus, in the same order, each with a status. Maps and labels are PNG bytes,
+so that pandas, DuckDB and pyarrow read a table without this package.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,13 +18,13 @@ SKIPPED = "skipped"
 ERROR = "error"
 """Status of a row that failed; ``error`` says why."""
 
-_HEAD: list[pa.Field] = [
+_HEAD: list[pa.Field[Any]] = [
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("height", pa.int32()),
     pa.field("width", pa.int32()),
 ]
 _TAGS = pa.field("tags", pa.list_(pa.int16()))
-_STATUS: list[pa.Field] = [
+_STATUS: list[pa.Field[Any]] = [
     pa.field("status", pa.string(), nullable=False),
     pa.field("error", pa.string()),
 ]
@@ -38,8 +40,8 @@ CORPUS = pa.schema(
         *_STATUS,
     ]
 )
-"""Ingested images: ``bytes`` are the source's own; ``height`` and ``width`` those of the decoded
-RGB image after EXIF orientation; ``tags`` sorted unique class ids from 1; ``sha256`` of ``bytes``."""
+"""Ingested images: ``bytes`` are the source's own and ``sha256`` theirs; ``height`` and ``width``
+those of the decoded RGB image after EXIF orientation; ``tags`` sorted unique class ids from 1."""
 
 REJECTED = pa.schema(
     [
@@ -57,7 +59,7 @@ TRUTH = pa.schema([*_HEAD, pa.field("label", pa.binary()), *_STATUS])
 """Ground-truth masks, read by evaluation and the report alone; ``skipped`` where there is none."""
 
 SALIENCY = pa.schema([*_HEAD, pa.field("maps", pa.list_(pa.binary())), *_STATUS])
-"""S_1 … S_K as 8-bit grey PNGs at the detector's own size; to be resized to ``height``×``width``."""
+"""S_1 … S_K as 8-bit grey PNGs at the detector's size, to be resized to ``height``×``width``."""
 
 CUES = pa.schema(
     [
@@ -72,9 +74,9 @@ CUES = pa.schema(
         *_STATUS,
     ]
 )
-"""Cues: ``label`` a palette PNG of class ids (0 background, 255 ignore); ``attention`` an 8-bit grey
-PNG of ``attention_shape`` = [n, h, w] maps stacked top to bottom, one a tag, at score-map size;
-``foreground`` the share of pixels with a class."""
+"""Cues: ``label`` a palette PNG of class ids (0 background, 255 ignore); ``attention`` an 8-bit
+grey PNG of ``attention_shape`` = [n, h, w] maps stacked top to bottom, one a tag, at score-map
+size; ``foreground`` the share of pixels with a class."""
 
 PREDICTIONS = pa.schema(
     [

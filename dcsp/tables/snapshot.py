@@ -1,4 +1,4 @@
-"""Snapshots: an ordered list of parts is a corpus; a snapshot never changes once written."""
+"""Snapshots: an ordered list of parts is a corpus at one moment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dcsp.errors import StoreError
 from dcsp.tables.fingerprint import digest, digest_lines
 from dcsp.tables.mapping import Part
 from dcsp.tables.store import Store
@@ -77,24 +78,34 @@ class Snapshot:
         return sum(part.rows for part in self.of(splits))
 
     def save(self, store: Store) -> None:
-        """Write the snapshot; an equal one already there stays as it is."""
-        store.write_json(snapshot_file(self.fingerprint), {"version": SNAPSHOT_VERSION, **asdict(self)})
+        """Write the snapshot; one of the same fingerprint can differ in ``rejected`` alone."""
+        content = {"version": SNAPSHOT_VERSION, **asdict(self)}
+        store.write_json(snapshot_file(self.fingerprint), content)
 
     @classmethod
     def load(cls, store: Store, fingerprint: str) -> Snapshot:
         """Read a snapshot.
 
         Raises:
-            StoreError: There is none of that fingerprint.
+            StoreError: There is none of that fingerprint, or it is of another version.
         """
-        tree: dict[str, Any] = store.read_json(snapshot_file(fingerprint))
-        return cls(
-            classes=tuple(tree["classes"]),
-            parts=tuple(CorpusPart(**part) for part in tree["parts"]),
-            rejected=tree["rejected"],
-            tombstones=tuple(tree["tombstones"]),
-            counts=tree["counts"],
-        )
+        file = snapshot_file(fingerprint)
+        tree: Any = store.read_json(file)
+        try:
+            if tree["version"] != SNAPSHOT_VERSION:
+                raise ValueError(f"version {tree['version']}, expected {SNAPSHOT_VERSION}")
+            return cls(
+                classes=tuple(tree["classes"]),
+                parts=tuple(CorpusPart(**part) for part in tree["parts"]),
+                rejected=tree["rejected"],
+                tombstones=tuple(tree["tombstones"]),
+                counts=tree["counts"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{store.path(file)} is no snapshot that this version of dcsp reads ({error}): use "
+                "the version that wrote it, or remove it and ingest again."
+            ) from error
 
 
 def snapshot_file(fingerprint: str) -> str:
