@@ -111,13 +111,18 @@ def resize_rgb(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
     return np.array(resized, dtype=np.uint8)
 
 
-def resize_map(map_: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
-    """Resize one map or a stack of maps bilinearly (half-pixel centres, no antialiasing).
+def resize_map(
+    map_: NDArray[np.floating], height: int, width: int, *, corners: bool = False
+) -> NDArray[np.float32]:
+    """Resize one map or a stack of maps bilinearly, without antialiasing.
 
     Args:
         map_: HW or CHW float, any range.
         height: New height in pixels, at least 1.
         width: New width in pixels, at least 1.
+        corners: The outermost values lie on the outermost pixels, as those of a score map do: its
+            cell i is centred on image pixel i × output stride. Otherwise values fill cells of equal
+            size, as the pixels of a resized image do.
 
     Returns:
         (height, width) or (C, height, width) float32 within the range of ``map_``; a copy even
@@ -138,7 +143,7 @@ def resize_map(map_: NDArray[np.floating], height: int, width: int) -> NDArray[n
     stack = stack.reshape(1, -1, *map_.shape[-2:])
     with torch.inference_mode():
         resized = torch.nn.functional.interpolate(
-            stack, size=(height, width), mode="bilinear", align_corners=False
+            stack, size=(height, width), mode="bilinear", align_corners=corners
         )
     result: NDArray[np.float32] = resized.reshape(*map_.shape[:-2], height, width).numpy()
     return result

@@ -220,12 +220,26 @@ def test_resized_images_are_antialiased() -> None:
     st.integers(1, 9),
     st.integers(1, 9),
 )
-def test_resized_maps_stay_in_range(map_: np.ndarray, height: int, width: int) -> None:
-    resized = resize_map(map_, height, width)
+@pytest.mark.parametrize("corners", [False, True])
+def test_resized_maps_stay_in_range(
+    corners: bool, map_: np.ndarray, height: int, width: int
+) -> None:
+    resized = resize_map(map_, height, width, corners=corners)
     assert resized.dtype == np.float32
     assert resized.shape == (*map_.shape[:-2], height, width)
     assert resized.min() >= map_.min() - 1e-6
     assert resized.max() <= map_.max() + 1e-6
+
+
+def test_the_values_of_a_score_map_lie_on_every_strideth_pixel() -> None:
+    stretched = resize_map(np.array([[0.0, 1.0, 4.0]]), 1, 5, corners=True)
+    np.testing.assert_allclose(stretched, [[0.0, 0.5, 1.0, 2.5, 4.0]])
+    maps = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    full = resize_map(maps, 65, 49, corners=True)
+    np.testing.assert_allclose(full[:, ::16, ::16], maps, atol=1e-5)
+    columns = np.stack([[np.interp(np.arange(49) / 16, range(4), row) for row in m] for m in maps])
+    rows = np.stack([[np.interp(np.arange(65) / 16, range(5), c) for c in m.T] for m in columns])
+    np.testing.assert_allclose(full, rows.transpose(0, 2, 1), atol=1e-5)
 
 
 def test_maps_are_resized_between_pixel_centres() -> None:

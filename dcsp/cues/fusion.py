@@ -43,7 +43,7 @@ def to_image(
     Returns:
         nHW attention, min-max normalised over the image, and HW saliency, both float32 in [0, 1].
     """
-    full = normalize_attention(resize_map(attention, height, width))
+    full = normalize_attention(resize_map(attention, height, width, corners=True))
     return full, resize_map(saliency, height, width)
 
 
@@ -141,7 +141,8 @@ def adapt_labels(
         ValueError: A tag has no channel.
     """
     ids = (BACKGROUND, *tags)
-    return winning_label(resize_map(_tagged_scores(scores, tags), height, width), ids)[0]
+    full = resize_map(_tagged_scores(scores, tags), height, width, corners=True)
+    return winning_label(full, ids)[0]
 
 
 def refine_adapted(
@@ -166,7 +167,8 @@ def refine_adapted(
     """
     if not len(tags):
         return np.zeros(image.shape[:2], np.uint8)
-    probabilities = softmax(resize_map(_tagged_scores(scores, tags), *image.shape[:2]))
+    full = resize_map(_tagged_scores(scores, tags), *image.shape[:2], corners=True)
+    probabilities = softmax(full)
     labels, _ = winning_label(dense_crf(image, probabilities, crf), (BACKGROUND, *tags))
     return labels
 

@@ -106,8 +106,9 @@ def score_views(
         batch: Most images in one batch.
 
     Returns:
-        For each image, in the order given, (N, h, w) float32 with h = ceil(H / output stride) of
-        the image at scale 1. Attention channel c−1 is class c; score channel 0 is the background.
+        For each image, in the order given, (N, h, w) float32 with h = round((H − 1) / output
+        stride) + 1 of the image at scale 1, at least 2: the outermost cells lie on the outermost
+        pixels. Attention channel c−1 is class c; score channel 0 is the background.
     """
     device = torch.device(device)
     results: list[NDArray[np.float32] | None] = [None] * len(images)
@@ -137,10 +138,10 @@ def _batches(
 def _fuse(network: Scorer, pixels_BCHW: Tensor, views: Views, channels_last: bool) -> Tensor:
     height, width = pixels_BCHW.shape[-2:]
     stride = network.output_stride
-    size = (-(-height // stride), -(-width // stride))
+    size = (_cells(height, stride), _cells(width, stride))
     fused: Tensor | None = None
     for scale in views.scales:
-        scaled = _scale(pixels_BCHW, scale)
+        scaled = _scale(pixels_BCHW, scale, stride)
         for mirrored in (False, True) if views.flip else (False,):
             view = scaled.flip(-1) if mirrored else scaled
             if channels_last:
@@ -166,9 +167,19 @@ def _take(scores: ScoresLike, views: Views) -> Tensor:
     return maps.relu() if views.relu else maps
 
 
-def _scale(pixels_BCHW: Tensor, scale: float) -> Tensor:
+def _cells(side: float, stride: int) -> int:
+    """Score-map cells of a side: cell i is centred on pixel i × stride, the last on the last pixel.
+
+    At 321 pixels and stride 8 these are the paper's 41.
+    """
+    return max(1, round((side - 1) / stride)) + 1
+
+
+def _scale(pixels_BCHW: Tensor, scale: float, stride: int) -> Tensor:
+    """Images at a scale, at the nearest size that the score map's cells fit exactly."""
     height, width = pixels_BCHW.shape[-2:]
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    cells = (_cells(height * scale, stride), _cells(width * scale, stride))
+    size = ((cells[0] - 1) * stride + 1, (cells[1] - 1) * stride + 1)
     if size == (height, width):
         return pixels_BCHW
     # Only the CPU resizes bytes; there it is several times faster than on floats.
@@ -181,7 +192,7 @@ def _scale(pixels_BCHW: Tensor, scale: float) -> Tensor:
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[-2:] == size:
         return maps
-    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
 def _autocast(precision: PrecisionSettings, device: torch.device) -> AbstractContextManager[object]:

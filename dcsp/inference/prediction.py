@@ -60,7 +60,7 @@ def predict_labels(
     """
     height, width = image.shape[:2]
     inner = limit_side(height, width, max_side)
-    probabilities = softmax(resize_map(scores, *inner))
+    probabilities = softmax(resize_map(scores, *inner, corners=True))
     ids = range(len(scores))
     plain, _ = winning_label(probabilities, ids)
     label = plain

@@ -61,7 +61,7 @@ def overlay_attention(
     base = _dimmed(image)
     if not len(tags):
         return base.astype(np.uint8)
-    full = np.clip(resize_map(attention, image.shape[0], image.shape[1]), 0.0, 1.0)
+    full = np.clip(resize_map(attention, *image.shape[:2], corners=True), 0.0, 1.0)
     strongest = full.argmax(axis=0)
     colours = voc_palette()[np.asarray(tags)][strongest].astype(np.float32)
     opacity = full.max(axis=0)[..., None] * 0.9

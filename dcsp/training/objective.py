@@ -82,8 +82,8 @@ def classification_term(logits_BC: Tensor, tags_BC: Tensor) -> Term:
 def segmentation_term(score_BKhw: Tensor, cue_BHW: Tensor) -> Term:
     """ℓ_s: softmax cross-entropy against the cue, mean over the pixels of score maps with a label.
 
-    The cue is resized to the score map's size by taking the pixel at the centre of each cell, the
-    grid on which score maps are upsampled again at inference.
+    The cue is brought to the score map's size by taking the pixel that each cell is centred on,
+    i × output stride for cell i: the grid on which score maps are upsampled again at inference.
 
     Args:
         score_BKhw: Logits, background first, float.
@@ -93,7 +93,7 @@ def segmentation_term(score_BKhw: Tensor, cue_BHW: Tensor) -> Term:
         A total that is 0, with gradients 0, where no pixel has a label.
     """
     height, width = score_BKhw.shape[-2:]
-    cue_Bhw = _nearest(cue_BHW, height, width).long()
+    cue_Bhw = _at_cells(cue_BHW, height, width).long()
     total = F.cross_entropy(score_BKhw.float(), cue_Bhw, ignore_index=IGNORE, reduction="sum")
     return Term(total, (cue_Bhw != IGNORE).sum().float())
 
@@ -110,8 +110,8 @@ def saliency_term(
     Squared error, or cross-entropy −S log p(tagged) − (1 − S) log p(background), which also says
     that what is not salient is background and no absent class.
 
-    The saliency map is averaged over each cell of the score map; cells that lie mostly outside the
-    valid box, and images without tags, do not count.
+    The saliency map is averaged around each cell of the score map; cells that lie mostly outside
+    the valid box, and images without tags, do not count.
 
     Args:
         score_BKhw: Logits, background first, float.
@@ -121,10 +121,10 @@ def saliency_term(
         form: Which of the two.
     """
     height, width = score_BKhw.shape[-2:]
-    inside_BHW = _inside(valid_B4, saliency_BHW.shape[-2], saliency_BHW.shape[-1])
-    known_Bhw = F.adaptive_avg_pool2d(inside_BHW.float(), (height, width))
-    salient_BHW = saliency_BHW.float() * inside_BHW / 255.0
-    salient_Bhw = F.adaptive_avg_pool2d(salient_BHW, (height, width)) / known_Bhw.clamp(min=1e-6)
+    inside_BHW = _inside(valid_B4, saliency_BHW.shape[-2], saliency_BHW.shape[-1]).float()
+    known_Bhw = _around_cells(inside_BHW, height, width)
+    salient_Bhw = _around_cells(saliency_BHW * inside_BHW / 255.0, height, width)
+    salient_Bhw = salient_Bhw / known_Bhw.clamp(min=1e-6)
     tagged_B11 = (tags_BC > 0).any(dim=1)[:, None, None]
     counts_Bhw = ((known_Bhw >= 0.5) & tagged_B11).float()
     log_BKhw = score_BKhw.float().log_softmax(dim=1)
@@ -204,16 +204,32 @@ class Objective:
         )
 
 
-def _nearest(labels_BHW: Tensor, height: int, width: int) -> Tensor:
-    rows = _centres(labels_BHW.shape[-2], height, labels_BHW.device)
-    columns = _centres(labels_BHW.shape[-1], width, labels_BHW.device)
-    nearest_Bhw: Tensor = labels_BHW[:, rows[:, None], columns[None, :]]
-    return nearest_Bhw
+def _stride(pixels: int, cells: int) -> int:
+    """Output stride: the one power of two of which ``pixels`` gives that many cells.
+
+    Raises:
+        ValueError: There is none.
+    """
+    stride = 1
+    while -(-pixels // stride) > cells:
+        stride *= 2
+    if -(-pixels // stride) != cells:
+        raise ValueError(f"A score map of {cells} cells does not belong to {pixels} pixels.")
+    return stride
 
 
-def _centres(source: int, target: int, device: torch.device) -> Tensor:
-    """Index of the source pixel at the centre of each of ``target`` equal cells."""
-    return (2 * torch.arange(target, device=device) + 1) * source // (2 * target)
+def _at_cells(labels_BHW: Tensor, height: int, width: int) -> Tensor:
+    """Labels of the pixels that the cells of a score map are centred on."""
+    down, across = _stride(labels_BHW.shape[-2], height), _stride(labels_BHW.shape[-1], width)
+    return labels_BHW[:, ::down, ::across]
+
+
+def _around_cells(maps_BHW: Tensor, height: int, width: int) -> Tensor:
+    """Mean of float maps over the window half an output stride around the centre of each cell."""
+    strides = (_stride(maps_BHW.shape[-2], height), _stride(maps_BHW.shape[-1], width))
+    reach = (strides[0] // 2, strides[1] // 2)
+    window = (2 * reach[0] + 1, 2 * reach[1] + 1)
+    return F.avg_pool2d(maps_BHW[:, None], window, strides, reach, count_include_pad=False)[:, 0]
 
 
 def _inside(valid_B4: Tensor, height: int, width: int) -> Tensor:

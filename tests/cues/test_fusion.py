@@ -133,10 +133,29 @@ def test_maps_come_to_the_image_normalised_over_it() -> None:
     np.testing.assert_allclose(to_image(stored, saliency, 40, 30)[0], full, atol=1e-5)
 
 
+def test_attention_lies_on_the_images_corners_and_saliency_fills_it() -> None:
+    """Cells of a score map are centred on pixels; a saliency map's pixels are those of a resize."""
+    rng = np.random.default_rng(1)
+    attention, saliency = rng.random((2, 5, 6), np.float32), rng.random((8, 8), np.float32)
+    full, salient = to_image(attention, saliency, 33, 41)
+    low, high = attention.min((1, 2), keepdims=True), attention.max((1, 2), keepdims=True)
+    np.testing.assert_allclose(full[:, ::8, ::8], (attention - low) / (high - low), atol=1e-5)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(saliency)[None, None], (33, 41), mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(salient, expected[0, 0], atol=1e-6)
+
+
+def test_a_cell_labels_the_pixel_it_is_centred_on() -> None:
+    scores = np.random.default_rng(0).normal(size=(4, 5, 7)).astype(np.float32)
+    labels = adapt_labels(scores, [1, 2, 3], 65, 97)
+    np.testing.assert_array_equal(labels[::16, ::16], scores.argmax(axis=0))
+
+
 def masked_argmax(scores: np.ndarray, tags: list[int], height: int, width: int) -> np.ndarray:
     """The definition: upsample every class, −inf for the absent ones, argmax."""
     full = torch.nn.functional.interpolate(
-        torch.from_numpy(scores)[None], size=(height, width), mode="bilinear", align_corners=False
+        torch.from_numpy(scores)[None], size=(height, width), mode="bilinear", align_corners=True
     )[0]
     for channel in range(len(scores)):
         if channel != 0 and channel not in tags:

@@ -27,7 +27,7 @@ def example(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def upsampled_softmax(scores: np.ndarray, height: int, width: int) -> np.ndarray:
     full = torch.nn.functional.interpolate(
-        torch.from_numpy(scores)[None], (height, width), mode="bilinear", align_corners=False
+        torch.from_numpy(scores)[None], (height, width), mode="bilinear", align_corners=True
     )
     return full[0].softmax(dim=0).numpy()
 
@@ -39,6 +39,12 @@ def test_without_crf_it_is_the_argmax_of_the_upsampled_scores() -> None:
     assert prediction.label.dtype == np.uint8
     np.testing.assert_array_equal(prediction.label, expected)
     np.testing.assert_array_equal(prediction.label_without_crf, expected)
+
+
+def test_a_cell_labels_the_pixel_it_is_centred_on() -> None:
+    scores = np.random.default_rng(0).normal(size=(6, 7, 9)).astype(np.float32)
+    label = predict_labels(np.zeros((49, 65, 3), np.uint8), scores, PLAIN).label
+    np.testing.assert_array_equal(label[::8, ::8], scores.argmax(axis=0))
 
 
 def test_with_crf_it_is_the_argmax_of_the_crf_over_all_classes() -> None:
