@@ -27,7 +27,9 @@ def depthwise_conv2d(x_BCHW: Tensor, weight: Tensor, padding: int, dilation: int
         return F.conv2d(x_BCHW, weight, None, 1, padding, dilation, weight.shape[0])
     if torch.is_autocast_enabled("cpu"):
         x_BCHW = x_BCHW.to(torch.get_autocast_dtype("cpu"))
-    result: Tensor = _Depthwise.apply(x_BCHW, weight, padding, dilation)
+    result: Tensor = _Depthwise.apply(  # type: ignore[no-untyped-call]
+        x_BCHW, weight, padding, dilation
+    )
     return result
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,6 +77,43 @@ def test_new_layers_start_from_small_normal_weights_and_zero_biases() -> None:
         if module.weight.numel() > 1000:
             assert module.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert net.backbone.get_submodule("fc6") in net.new_modules()
+
+
+def build(fcan_start: Any) -> SegmentationNetwork:
+    torch.manual_seed(0)
+    settings = NetworkSettings(
+        backbone="resnet18", weights="random", output_stride=16, fcan_start=fcan_start
+    )
+    return build_network(settings, CLASSES, None)
+
+
+def test_a_head_that_starts_as_identity_gives_each_class_its_own_scores() -> None:
+    drawn, identity = build("normal"), build("identity")
+    change = identity.fcan.weight[:, :, 0, 0] - drawn.fcan.weight[:, :, 0, 0]
+    shifted = torch.cat([torch.zeros(3, 1), torch.eye(3)], dim=1)  # background belongs to no class
+    torch.testing.assert_close(change, shifted)
+    assert drawn.fcan.weight.abs().max() < 0.06
+    assert identity.fcan.bias is not None and not identity.fcan.bias.any()
+    scores = identity(image())
+    noise = F.conv2d(scores.score_map, drawn.fcan.weight)
+    torch.testing.assert_close(scores.attention, scores.score_map[:, 1:] + noise)
+
+
+def test_only_the_start_differs_and_the_head_learns_all_the_same() -> None:
+    drawn, identity = build("normal"), build("identity")
+    for key, value in drawn.state_dict().items():
+        assert torch.equal(identity.state_dict()[key], value) == (key != "fcan.weight")
+    assert identity.fcan.weight.requires_grad
+    identity.tag_logits(identity(image()).attention).sum().backward()
+    assert identity.fcan.weight.grad is not None and identity.fcan.weight.grad.any()
+    assert identity.fcan in identity.new_modules()
+
+
+def test_a_stored_head_is_the_trained_one_not_a_start() -> None:
+    net = build("identity")
+    with torch.no_grad():
+        net.fcan.weight.fill_(0.25)
+    assert (network_from_bytes(*network_to_bytes(net)).fcan.weight == 0.25).all()
 
 
 def test_batch_statistics_stay_frozen_in_training() -> None:
