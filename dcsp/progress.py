@@ -63,7 +63,7 @@ class Progress:
         """One line: title, counts, rate, time left."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         rate = self.done / seconds
-        left = (self.total - self.done) / rate if rate else float("inf")
+        left = max(self.total - self.done, 0) / rate if rate else float("inf")
         text = (
             f"{self.title}: {self.done}/{self.total} {self._unit}, {rate:.1f} {self._unit}/s, "
             f"{_clock(seconds)} gone, {_clock(left)} left"

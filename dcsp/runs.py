@@ -74,14 +74,24 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
         run_id: Left out: the published run.
 
     Raises:
-        StoreError: There is no such run.
+        StoreError: There is no such run, or its stages have other fingerprints now: another
+            version of dcsp made it, or a weights file that it names has changed.
     """
     name = run_id or current_run(store)
     if not name:
         raise StoreError(f"The store {store.url} has no published run: run jobs/relabel.py first.")
     run: dict[str, Any] = store.read_json(f"{run_directory(name)}/run.json")
     config = parse_config(run["config"], source=f"the config of the run {name}")
-    return run, build_plan(config, Snapshot.load(store, run["snapshot"]))
+    plan = build_plan(config, Snapshot.load(store, run["snapshot"]))
+    known = {step["title"]: step["fingerprint"] for step in run["steps"]}
+    changed = [step.title for step in plan if known.get(step.title) != step.stage.key.fingerprint]
+    if changed:
+        raise StoreError(
+            f"The stage {changed[0]} of the run {name} has another fingerprint now: use the "
+            "version of dcsp and the weights files that it was made with, or run jobs/relabel.py "
+            "again."
+        )
+    return run, plan
 
 
 def current_run(store: Store) -> str | None:
@@ -101,7 +111,7 @@ def publish(store: Store, run_id: str) -> None:
 
 
 def step_record(store: Store, plan: Plan, step: Step) -> dict[str, Any]:
-    """What a finished step wrote about itself: ``seconds``, ``bytes`` and, for a table, ``rows``."""
+    """What a finished step wrote about itself: ``seconds``, ``bytes`` and a table's ``rows``."""
     if isinstance(step.stage, TrainStage):
         file = f"{step.stage.key.directory}/{COMPLETE_FILE}"
     else:
@@ -111,7 +121,7 @@ def step_record(store: Store, plan: Plan, step: Step) -> dict[str, Any]:
 
 
 def table_rows(store: Store, plan: Plan) -> dict[str, dict[str, int]]:
-    """Table → status → rows; ``cues`` are those of the last phase, each phase has its own entry."""
+    """Table → status → rows; ``cues`` are the last phase's, each phase has its own entry too."""
     rows = {"corpus": {"ok": plan.snapshot.rows(["train", "val"]), "skipped": 0, "error": 0}}
     for step in plan.steps:
         if not isinstance(step.stage, TrainStage):

@@ -93,7 +93,7 @@ def require_folder(root: str, key: str) -> Folder:
 
 def locate(uri: str) -> tuple[Any, str]:
     """The file system of a path or URL, and the path there."""
-    fs, path = fsspec.url_to_fs(uri, use_listings_cache=False)
+    fs, path = fsspec.url_to_fs(uri, use_listings_cache=False)  # type: ignore[no-untyped-call]
     return fs, str(path)
 
 

@@ -74,9 +74,7 @@ class AdaptStage:
         """Load the network; the model adds fused scores to the rows."""
         settings = self.config.cues.adapt
         precision = self.images.precision
-        network = prepare(
-            load_checkpoint(store, self.network.directory), precision, device.name
-        )
+        network = prepare(load_checkpoint(store, self.network.directory), precision, device.name)
         views = Views("scores", settings.scales, settings.flip)
 
         def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[bytes]:

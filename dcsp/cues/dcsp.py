@@ -1,4 +1,4 @@
-"""Cues of DCSP: hierarchical saliency × fully convolutional attention (paper 4.1, 4.2, Algorithm 1)."""
+"""Cues of DCSP: hierarchical saliency × attention (paper 4.1, 4.2, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -79,13 +79,11 @@ class DCSPStage:
         """Load the FCAN; the model adds the raw attention of the tagged classes to the rows."""
         settings = self.settings.attention
         precision = self.images.precision
-        network = prepare(
-            load_checkpoint(store, self.network.directory), precision, device.name
-        )
+        network = prepare(load_checkpoint(store, self.network.directory), precision, device.name)
         views = attention_views(settings)
 
         def model(rows: pa.Table) -> pa.Table:
-            tags: list[list[int]] = rows["tags"].to_pylist()
+            tags: list[Any] = rows["tags"].to_pylist()
 
             def infer(images: list[NDArray[np.uint8]], numbers: list[int]) -> list[bytes]:
                 volumes = score_views(

@@ -1,4 +1,4 @@
-"""The predictions table: pixel labels of every image, with and without the dense CRF (method 1.8)."""
+"""The predictions table: pixel labels of every image, with and without the CRF (method 1.8)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class PredictionStage:
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds fused scores to the rows."""
         network = prepare(
-            load_checkpoint(self.model_store or store, self.network.directory), self.precision, device.name
+            load_checkpoint(self.model_store or store, self.network.directory),
+            self.precision,
+            device.name,
         )
         views = prediction_views(self.settings)
 

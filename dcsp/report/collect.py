@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config import CorpusSettings, dump_config
+from dcsp.errors import ImageError
 from dcsp.evaluation.quality import Figures
-from dcsp.images import decode_rgb
+from dcsp.images import decode_rgb, limit_side
 from dcsp.pipeline import Plan
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
@@ -26,6 +27,8 @@ from dcsp.training.stage import HISTORY_FILE, TrainStage
 TRAIN_SHARE = 2 / 3
 """Share of the gallery that shows training images, which have cues to show."""
 UNPLOTTED = {"step", "learning_rate"}
+BLANK_SIDE = 256
+"""Longest side in pixels of the grey that stands for an image that does not decode."""
 
 
 def write_report(store: Store, plan: Plan) -> str:
@@ -118,7 +121,7 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
             image_id=row["image_id"],
             split=part.split,
             tags=row["tags"],
-            image=decode_rgb(row["bytes"], plan.config.corpus.max_pixels),
+            image=_image(row, plan.config.corpus.max_pixels),
             saliency={f"S_{k}": decode_map(maps[k - 1]) for k in sorted({1, len(maps)}) if maps},
             attention=decode_maps(attention, row["cue0.attention_shape"]) if attention else None,
             cues={
@@ -133,7 +136,8 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
 
 
 def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
-    tables = [TableInput("", CORPUS_DIRECTORY, ("image_id", "tags", "bytes"))]
+    corpus = ("image_id", "height", "width", "tags", "bytes")
+    tables = [TableInput("", CORPUS_DIRECTORY, corpus)]
     if split == "train":
         saliency = plan.step("saliency").stage.key.directory
         tables.append(TableInput("saliency", saliency, ("maps", "error")))
@@ -144,6 +148,15 @@ def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
         directory = plan.step("predictions").stage.key.directory
         tables.append(TableInput("prediction", directory, ("label", "error")))
     return tuple(tables)
+
+
+def _image(row: dict[str, Any], max_pixels: int) -> NDArray[np.uint8]:
+    """The image of a row; grey where it does not decode: its tables then tell of the error."""
+    try:
+        return decode_rgb(row["bytes"], max_pixels)
+    except ImageError:
+        height, width = limit_side(row["height"], row["width"], BLANK_SIDE)
+        return np.full((height, width, 3), 128, np.uint8)
 
 
 def _label(data: bytes | None) -> NDArray[np.uint8] | None:

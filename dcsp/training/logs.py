@@ -63,12 +63,12 @@ class TrainLog:
         from torch.utils.tensorboard import SummaryWriter
 
         with tempfile.TemporaryDirectory() as folder:
-            writer = SummaryWriter(folder)  # type: ignore[no-untyped-call]
+            writer = SummaryWriter(folder)
             for figures in self.history:
                 for name, value in figures.items():
                     if name != "step":
-                        writer.add_scalar(f"{self.title}/{name}", value, int(figures["step"]))  # type: ignore[no-untyped-call]
-            writer.close()  # type: ignore[no-untyped-call]
+                        writer.add_scalar(f"{self.title}/{name}", value, int(figures["step"]))
+            writer.close()
             store.remove(directory)
             for file in Path(folder).iterdir():
                 store.write_bytes(f"{directory}/{file.name}", file.read_bytes())

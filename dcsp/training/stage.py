@@ -86,7 +86,7 @@ class TrainStage:
         """The augmented samples of one slice of a part, a function of the seed and the slice."""
         rows = read_part(store, self.inputs, piece.part)
         order = row_order(piece.row_order_seed, rows.num_rows)[piece.start : piece.stop]
-        rows = rows.take(pa.array(order))
+        rows = rows.take(order)
         if self.cues:
             rows = rows.rename_columns({"cue.label": "cue"})
         if self.saliency:
@@ -185,6 +185,7 @@ def train_here(
     log = TrainLog(stage.title, stage.settings.steps, stage.settings.batch)
     for batch in _batches(store, stage, parts):
         log.add(trainer.step(batch))
+    log.add(trainer.flush())
     network = trainer.trained_network()
     save_checkpoint(store, stage, network, log)
     return network
