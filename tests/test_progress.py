@@ -1,0 +1,97 @@
+"""A log gets a line every few seconds and one at the end; a terminal gets a bar."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from dcsp import progress
+from dcsp.progress import Progress
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", made)
+    return made
+
+
+def test_a_log_gets_a_line_every_few_seconds(clock: Clock) -> None:
+    log = io.StringIO()
+    with Progress("saliency", 100, stream=log) as bar:
+        for _ in range(12):
+            clock.now += 1
+            bar.advance(2)
+    lines = log.getvalue().splitlines()
+    assert lines == [
+        "saliency: 10/100 images, 2.0 images/s, 0:05 gone, 0:45 left",
+        "saliency: 20/100 images, 2.0 images/s, 0:10 gone, 0:40 left",
+        "saliency: 24/100 images, 2.0 images/s, 0:12 gone, 0:38 left",
+    ]
+
+
+def test_totals_add_up_however_they_are_told(clock: Clock) -> None:
+    bar = Progress("fcan", 50, stream=io.StringIO())
+    bar.advance(3)
+    bar.advance(4)
+    bar.reach(20)
+    assert bar.done == 20
+    bar.advance(5)
+    assert bar.done == 25 and bar.total == 50
+
+
+def test_a_note_stands_at_the_end_of_the_line(clock: Clock) -> None:
+    log = io.StringIO()
+    with Progress("fcan", 40, unit="images", stream=log) as bar:
+        clock.now += 8
+        bar.reach(10, "step 1/4, loss 0.693")
+    first, last = log.getvalue().splitlines()
+    assert first.endswith("0:24 left, step 1/4, loss 0.693")
+    assert last == "fcan: 10/40 images, 1.2 images/s, 0:08 gone, 0:24 left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done", "expected"),
+    [
+        (0.0, 0, "0:00 gone, ? left"),
+        (59.6, 5, "1:00 gone, 1:00 left"),
+        (3600 * 25 + 61, 5, "25:01:01 gone, 25:01:01 left"),
+        (10, 10, "0:10 gone, 0:00 left"),
+        (10, 20, "0:10 gone, 0:00 left"),
+    ],
+)
+def test_times_read_like_a_clock(clock: Clock, seconds: float, done: int, expected: str) -> None:
+    bar = Progress("x", 10, stream=io.StringIO())
+    clock.now += seconds
+    bar.reach(done)
+    assert bar.line().endswith(expected)
+
+
+def test_nothing_done_says_nothing(clock: Clock) -> None:
+    log = io.StringIO()
+    with Progress("evaluation", 0, unit="parts", stream=log):
+        clock.now += 60
+    assert log.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar(clock: Clock) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    with Progress("verify", 4, unit="parts", stream=screen) as bar:
+        bar.advance(3, "note")
+        bar.advance(1)
+    assert "verify: 100%" in screen.getvalue() and "4/4" in screen.getvalue()
