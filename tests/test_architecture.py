@@ -1,0 +1,101 @@
+"""What may import what, and how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted([*ROOT.glob("dcsp/**/*.py"), *ROOT.glob("jobs/**/*.py")])
+SCRIPTS = sorted(ROOT.glob("jobs/[a-z]*.py"))
+LONGEST = 400  # lines
+LISTS_OF_SETTINGS = {"dcsp.config": 500}
+"""Every setting has a line of its own and one that explains it."""
+
+LAYERS = [
+    {"jobs"},
+    {"dcsp.cli", "dcsp.overview", "dcsp.inventory", "dcsp.verify"},
+    {"dcsp.report"},
+    {"dcsp.evaluation", "dcsp.runs"},
+    {"dcsp.pipeline", "dcsp.export"},
+    {"dcsp.training", "dcsp.inference", "dcsp.cues"},
+    {"dcsp.networks", "dcsp.saliency", "dcsp.corpus"},
+    {"dcsp.images", "dcsp.tables"},
+    {"dcsp.labels", "dcsp.config", "dcsp.progress"},
+    {"dcsp.errors"},
+]
+"""From the top to the ground: a module imports from its own layer and those below."""
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer_of(module: str) -> int | None:
+    """Index of the layer; None for packages of others and for ``dcsp`` itself."""
+    for index, names in enumerate(LAYERS):
+        if any(module == name or module.startswith(f"{name}.") for name in names):
+            return index
+    return None
+
+
+def of_package(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_ray_is_imported_in_one_place(path: Path) -> None:
+    if name_of(path) != "jobs._cluster":
+        assert not [module for module in imports(path) if of_package(module, "ray")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down(path: Path) -> None:
+    here = layer_of(name_of(path))
+    if name_of(path) == "dcsp":
+        return
+    assert here is not None, f"{name_of(path)} has no layer: put it into LAYERS"
+    layers = {module: layer_of(module) for module in imports(path)}
+    ups = [module for module, layer in layers.items() if layer is not None and layer < here]
+    assert not ups, f"{name_of(path)} imports from above: {ups}"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_scripts_say_how_to_run_them(path: Path) -> None:
+    if path.stem.startswith("_"):
+        return
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert text is not None
+    assert f"python jobs/{path.name} --" in text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_can_be_read_in_one_sitting(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= LISTS_OF_SETTINGS.get(name_of(path), LONGEST)
+
+
+def test_truth_is_read_by_evaluation_and_report_alone() -> None:
+    readers = {"dcsp.evaluation", "dcsp.report", "dcsp.corpus", "dcsp.tables"}
+    readers |= {"dcsp.inventory", "dcsp.verify", "dcsp.pipeline", "dcsp.cli", "jobs"}
+    for path in MODULES:
+        if any(of_package(name_of(path), reader) for reader in readers):
+            continue
+        constants = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in constants:
+            if isinstance(node, ast.Attribute):
+                assert node.attr != "truth", f"{name_of(path)} reads ground truth"
