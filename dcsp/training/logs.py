@@ -18,11 +18,16 @@ class TrainLog:
         title: Name of the stage.
         steps: Steps of the whole stage.
         batch: Images a step, over all workers.
+
+    Attributes:
+        history: Figures of every step.
+        restarts: Steps from which the training went on after it had been interrupted.
     """
 
     def __init__(self, title: str, steps: int, batch: int) -> None:
         self.title = title
         self.history: list[dict[str, float]] = []
+        self.restarts: list[int] = []
         self._steps, self._batch = steps, batch
         self._before = 0.0
         self._started = time.monotonic()
@@ -51,12 +56,15 @@ class TrainLog:
 
     def dump(self) -> str:
         """What :meth:`restore` needs, as JSON."""
-        return json.dumps({"history": self.history, "seconds": self.seconds})
+        return json.dumps(
+            {"history": self.history, "restarts": self.restarts, "seconds": self.seconds}
+        )
 
     def restore(self, text: str) -> None:
         """Go on from a log that was dumped with a checkpoint."""
         tree: dict[str, Any] = json.loads(text)
         self.history, self._before = tree["history"], tree["seconds"]
+        self.restarts = [*tree["restarts"], len(self.history)]
 
     def write_events(self, store: Store, directory: str) -> None:
         """Write TensorBoard events of the whole history into a directory of the store."""

@@ -159,6 +159,7 @@ def save_checkpoint(
             "stage": stage.title,
             "fingerprint": stage.key.fingerprint,
             "steps": stage.settings.steps,
+            "restarts": log.restarts,
             "bytes": len(weights),
             "seconds": round(log.seconds, 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
