@@ -313,7 +313,7 @@ def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], board
     if restored is not None:
         with restored.as_directory() as folder:
             trainer.load_state_dict(state_from_bytes(Path(folder, "state.pt").read_bytes()))
-            log.restore(Path(folder, "log.json").read_text())
+            log.restore(Path(folder, "log.json").read_text(), trainer.step_number)
     for batch in _samples(store, stage, parts, rank, world, trainer.step_number):
         log.add(trainer.step(batch))
         if rank == 0:
@@ -362,6 +362,7 @@ def _samples(
 
 def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:
     """A barrier of all ranks; rank 0 leaves everything needed to go on."""
+    log.add(trainer.flush())
     if rank != 0:
         ray.train.report({"step": trainer.step_number})
         return

@@ -39,7 +39,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--store", required=True, help="store with a published run")
     parser.add_argument("--images", required=True, metavar="DIR", help="images to label")
     parser.add_argument("--out", required=True, metavar="DIR", help="where masks are written")
-    parser.add_argument("--crf", action=argparse.BooleanOptionalAction, help="as trained by default")
+    parser.add_argument(
+        "--crf", action=argparse.BooleanOptionalAction, help="as trained by default"
+    )
     parser.add_argument("--run", help="id of a run; the published one by default")
     parsed = parser.parse_args(arguments)
     models = Store(parsed.store)

@@ -1,4 +1,4 @@
-"""The whole chain: ingest → saliency → FCAN → cues → joint → adapt → … → predict → evaluate → report.
+"""The whole chain: ingest → saliency → FCAN → cues → joint → adapt → … → predict → report.
 
     python jobs/relabel.py --config jobs/configs/demo.yaml [key=value …] [--dry-run] [--until STAGE]
 
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str]) -> None:
     """Run the chain that the command line asks for."""
     parser = config_parser(str(__doc__).split("\n", 1)[0])
     parser.add_argument("--dry-run", action="store_true", help="print the stages and stop")
-    parser.add_argument("--until", metavar="STAGE", help="stop after this stage, such as cues_phase0")
+    parser.add_argument(
+        "--until", metavar="STAGE", help="stop after this stage, such as cues_phase0"
+    )
     parsed = parser.parse_args(arguments)
     config = read_config(parsed)
     if parsed.dry_run:

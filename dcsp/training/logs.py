@@ -60,11 +60,11 @@ class TrainLog:
             {"history": self.history, "restarts": self.restarts, "seconds": self.seconds}
         )
 
-    def restore(self, text: str) -> None:
-        """Go on from a log that was dumped with a checkpoint."""
+    def restore(self, text: str, step: int) -> None:
+        """Go on from a log that was dumped with a checkpoint of some step."""
         tree: dict[str, Any] = json.loads(text)
         self.history, self._before = tree["history"], tree["seconds"]
-        self.restarts = [*tree["restarts"], len(self.history)]
+        self.restarts = [*tree["restarts"], step]
 
     def write_events(self, store: Store, directory: str) -> None:
         """Write TensorBoard events of the whole history into a directory of the store."""
