@@ -207,9 +207,8 @@ def map_items(
     return results
 
 
-@ray.remote(num_cpus=0)
 class _Board:
-    """Where training workers write how far they are, or what the user must mend."""
+    """Actor: where training workers write how far they are, or what the user must mend."""
 
     def __init__(self) -> None:
         self._state: tuple[int, str, DcspError | None] = (0, "", None)
@@ -238,7 +237,7 @@ def train(
     directory = stage.key.directory
     resumable = f"{RESUMABLE}/{stage.key.fingerprint}"
     store.write_json(f"{directory}/{STAGE_FILE}", stage.key.as_dict())
-    board = _Board.remote()
+    board = ray.remote(num_cpus=0)(_Board).remote()
     trainer = ray.train.torch.TorchTrainer(
         _train_worker,
         train_loop_config={"store": store, "stage": stage, "parts": list(parts), "board": board},
