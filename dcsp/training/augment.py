@@ -227,7 +227,9 @@ def _sample_of_row(
         return None
     window = draw_window(row["height"], row["width"], settings, rng, max_side)
     try:
-        image = decode_rgb(row["bytes"], at_least=window.scaled)
+        # Ingest has judged the size by its own limit.
+        limit = row["height"] * row["width"]
+        image = decode_rgb(row["bytes"], limit, at_least=window.scaled)
     except ImageError:
         return None
     cue, saliency = row.get("cue"), row.get("saliency")

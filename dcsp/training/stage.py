@@ -25,7 +25,7 @@ from dcsp.networks.deeplab import (
 )
 from dcsp.networks.weights import backbone_weights
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Part, TableInput, read_part
+from dcsp.tables.mapping import CORPUS_DIRECTORY, Part, TableInput, begin_stage, read_part
 from dcsp.tables.store import Store
 from dcsp.training.augment import make_samples
 from dcsp.training.logs import TrainLog
@@ -182,6 +182,7 @@ def train_here(
     store: Store, stage: TrainStage, parts: Sequence[Part], device: str = "cpu"
 ) -> SegmentationNetwork:
     """Run a whole training stage in this process, without Ray."""
+    begin_stage(store, stage.key)
     trainer = stage.trainer(store, device)
     log = TrainLog(stage.title, stage.settings.steps, stage.settings.batch)
     for batch in _batches(store, stage, parts):

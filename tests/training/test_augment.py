@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from dcsp.config import TrainSettings
+from dcsp.images import decode_rgb
 from dcsp.tables.codecs import encode_labels, encode_map
 from dcsp.training.augment import PADDING, Window, augment, cut, make_samples, sample_rng
 
@@ -236,3 +237,16 @@ def test_photographs_become_samples() -> None:
     rows = table(*images).set_column(3, "bytes", [[photo.read_bytes() for photo in photos]])
     batch = make_samples(rows, TrainSettings(crop=224), 5, 0, "fcan", 0)
     assert batch["image"].std(axis=(1, 2, 3)).min() > 10
+
+
+def test_training_decodes_whatever_size_ingest_has_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``corpus.max_pixels`` is ingest's to judge by: no second limit drops an image in silence."""
+    limits: list[int] = []
+
+    def decode(data: bytes, max_pixels: int, at_least: tuple[int, int]) -> NDArray[np.uint8]:
+        limits.append(max_pixels)
+        return decode_rgb(data, max_pixels, at_least)
+
+    monkeypatch.setattr("dcsp.training.augment.decode_rgb", decode)
+    batch = make_samples(table(noise(40, 50)), PLAIN, 3, seed=0, stage="fcan", epoch=0)
+    assert limits == [40 * 50] and batch["tags"].sum() == 2

@@ -1,0 +1,202 @@
+"""The whole chain in this process, on generated scenes and without Ray: what jobs do, in short."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+from onnx import TensorProto, helper
+
+from dcsp.config import RunConfig, parse_config
+from dcsp.corpus.ingest import plan_batches, select_rows
+from dcsp.corpus.pack import Packer, Tally
+from dcsp.corpus.scenes import ScenesSource
+from dcsp.corpus.source import SourceRow
+from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
+from dcsp.labels import SCENE_CLASSES
+from dcsp.pipeline import Plan, build_plan
+from dcsp.report.collect import write_report
+from dcsp.runs import metrics_file, publish, save_run, step_record, table_rows
+from dcsp.tables.mapping import CORPUS_DIRECTORY, complete_stage, part_file, run_parts_here
+from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.store import Store
+from dcsp.training.stage import TrainStage, train_here
+
+CORRUPT, UNTAGGED = "train_000001", "train_000002"
+"""Planted rows: an image that no longer decodes, and one without tags."""
+
+
+def write_detector(path: Path) -> str:
+    """A detector that calls bright pixels salient, as an ONNX file of 32×32 images.
+
+    Brightness is relative to the brightest pixel left: once that is erased, the next is found.
+    """
+    constants = {"half": 0.55, "gain": 2.2, "low": 0.0, "high": 1.0}
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["grey"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["grey", "half"], ["above"]),
+        helper.make_node("Mul", ["above", "gain"], ["steep"]),
+        helper.make_node("Clip", ["steep", "low", "high"], ["map"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 32, 32])
+    found = helper.make_tensor_value_info("map", TensorProto.FLOAT, ["N", 1, 32, 32])
+    values = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in constants.items()]
+    graph = helper.make_graph(nodes, "brightness", [image], [found], values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(path))
+    return str(path)
+
+
+def chain_config(store: Path | str, detector: str, **blocks: Any) -> RunConfig:
+    """Settings small enough for seconds; ``blocks`` replace whole blocks."""
+    training = {"steps": 2, "batch": 2, "crop": 64, "scale": [0.9, 1.1], "learning_rate": 0.01}
+    tree: dict[str, Any] = {
+        "store": str(store),
+        "name": "tiny",
+        "corpus": {
+            "kind": "scenes",
+            "classes": list(SCENE_CLASSES),
+            "part_rows": 3,
+            "scenes": {"train": 6, "val": 2, "height": 48, "width": 64},
+        },
+        "network": {
+            "backbone": "resnet18",
+            "weights": "random",
+            "output_stride": 16,
+            "atrous_rates": [1, 2],
+        },
+        "saliency": {
+            "detector": {
+                "model": detector,
+                "height": 32,
+                "width": 32,
+                "mean": [0, 0, 0],
+                "std": [1, 1, 1],
+            }
+        },
+        "fcan": {**training, "saliency_weight": 1.0},
+        "joint": training,
+        "cues": {
+            "dcsp": {"attention": {"scales": [1, 0.75]}, "gamma_low": 0.3, "gamma_high": 0.3},
+            "compare": {"soft": {"gamma_low": 0.2, "gamma_high": 0.5, "crf": True}},
+            "adapt": {"scales": [1]},
+        },
+        "predict": {"scales": [1]},
+        "precision": {"autocast": "fp32"},
+        "report": {"gallery": 6},
+    }
+    return parse_config(tree | blocks)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Scenes of which one has lost its tags, and whose masks may be those of other images.
+
+    Attributes:
+        scenes: The scenes as they are.
+        shuffled: Whether each image gets the mask of the next one.
+    """
+
+    scenes: ScenesSource
+    shuffled: bool = False
+
+    def list_rows(self) -> list[SourceRow]:
+        return [
+            replace(row, tags=()) if row.image_id == UNTAGGED else row
+            for row in self.scenes.list_rows()
+        ]
+
+    def read(self, row: SourceRow) -> bytes:
+        return self.scenes.read(row)
+
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        rows = self.scenes.list_rows()
+        index = next(i for i, other in enumerate(rows) if other.image_id == row.image_id)
+        return self.scenes.read_mask(rows[(index + self.shuffled) % len(rows)])
+
+
+def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
+    """Pack the scenes into parts; then one image's bytes are damaged where they lie."""
+    settings, store = config.corpus, Store(config.store)
+    scenes = ScenesSource(settings.scenes, settings.classes, config.seed, settings.splits)
+    source = Planted(scenes, shuffled)
+    rows, duplicates = select_rows(source.list_rows())
+    packer, tally = Packer(store, source, settings), Tally(0.1, duplicates)
+    for batch in plan_batches(rows, settings.part_rows):
+        tally.add(packer(batch))
+    snapshot = tally.snapshot(settings.classes)
+    snapshot.save(store)
+    store.write_table(f"corpus/{snapshot.fingerprint}.rejected.parquet", tally.rejected)
+    for part in snapshot.parts:
+        _damage(store, part_file(CORPUS_DIRECTORY, part.name))
+    return snapshot
+
+
+def _damage(store: Store, file: str) -> None:
+    table = store.read_table(file)
+    rows = table.to_pylist()
+    for row in rows:
+        if row["image_id"] == CORRUPT:
+            row["bytes"] = b"\xff\xd8 what is left of a photograph"
+            row["sha256"] = hashlib.sha256(row["bytes"]).hexdigest()
+    store.write_table(file, pa.Table.from_pylist(rows, table.schema))
+
+
+def compute(config: RunConfig, snapshot: Snapshot) -> Plan:
+    """Do every stage up to the predictions."""
+    store, plan = Store(config.store), build_plan(config, snapshot)
+    for step in plan:
+        parts = step.parts(snapshot)
+        if step.is_done(store, snapshot):
+            continue
+        if isinstance(step.stage, TrainStage):
+            train_here(store, step.stage, parts)
+        else:
+            summaries = run_parts_here(store, step.stage, parts)
+            complete_stage(store, step.stage, step.scope(snapshot), parts, summaries, 1.0)
+    return plan
+
+
+def evaluate(plan: Plan) -> dict[str, Any]:
+    """Compare with the ground truth, write metrics and report, and publish the run."""
+    store = Store(plan.config.store)
+    save_run(store, plan, {step.title: True for step in plan})
+    qualities: Qualities = {}
+    for part in plan.snapshot.parts:
+        qualities = add_qualities(qualities, Evaluator(store, plan)(part))
+    seconds = {step.title: step_record(store, plan, step)["seconds"] for step in plan}
+    metrics = build_metrics(plan, qualities, seconds, table_rows(store, plan))
+    store.write_json(metrics_file(plan.run_id), metrics)
+    write_report(store, plan)
+    publish(store, plan.run_id)
+    return metrics
+
+
+def table(plan: Plan, title: str, splits: Sequence[str] = ("train",)) -> dict[str, dict[str, Any]]:
+    """Image id → row of the table of a step."""
+    store, directory = Store(plan.config.store), plan.step(title).stage.key.directory
+    return {
+        row["image_id"]: row
+        for part in plan.snapshot.of(splits)
+        for row in store.read_table(part_file(directory, part.name)).to_pylist()
+    }
+
+
+def upsample(maps: np.ndarray, height: int, width: int, corners: bool) -> np.ndarray:
+    """NHW maps at another size, bilinear, axis by axis with :func:`numpy.interp`, in float64."""
+
+    def positions(old: int, new: int) -> np.ndarray:
+        if corners:
+            return np.linspace(0, old - 1, new)
+        return (np.arange(new) + 0.5) * old / new - 0.5
+
+    rows, columns = positions(maps.shape[1], height), positions(maps.shape[2], width)
+    tall = np.stack([[np.interp(rows, range(m.shape[0]), c) for c in m.T] for m in maps])
+    wide = [[np.interp(columns, range(m.shape[0]), c) for c in m.T] for m in tall]
+    return np.stack(wide)

@@ -1,0 +1,301 @@
+"""The whole chain, in process: statuses, the paper's rule, and who may look at ground truth."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcsp.config import RunConfig
+from dcsp.errors import StoreError
+from dcsp.pipeline import Plan
+from dcsp.runs import current_run, load_run, report_file, run_directory
+from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
+from dcsp.tables.mapping import part_file, run_parts_here
+from dcsp.tables.store import Store
+from dcsp.training.stage import TrainStage
+from dcsp.verify import verify_store
+from tests import chain
+from tests.chain import CORRUPT, UNTAGGED, table
+
+GAMMA = 0.3  # of chain_config
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that has ended."""
+
+    store: Store
+    plan: Plan
+    metrics: dict[str, Any]
+    config: RunConfig
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread adds numbers up in one order: equal inputs give equal bytes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return chain.write_detector(tmp_path_factory.mktemp("detector") / "brightness.onnx")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, detector: str, one_thread: None) -> Done:
+    store = tmp_path_factory.mktemp("chain") / "store"
+    config = chain.chain_config(store, detector)
+    plan = chain.compute(config, chain.ingest(config))
+    return Done(Store(store), plan, chain.evaluate(plan), config)
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def test_every_image_has_one_row_in_every_table(done: Done) -> None:
+    expected = sorted(f"train_{number:06d}" for number in range(6))
+    for step in done.plan:
+        if not isinstance(step.stage, TrainStage):
+            assert sorted(table(done.plan, step.title)) == expected, step.title
+    assert len(table(done.plan, "predictions", ("train", "val"))) == 8
+
+
+@pytest.mark.parametrize("title", ["cues_phase0", "cues_phase1", "cues_soft"])
+def test_cues_of_untagged_images_are_skipped_and_those_of_bad_ones_are_errors(
+    done: Done, title: str
+) -> None:
+    rows = table(done.plan, title)
+    statuses = {image_id: row["status"] for image_id, row in rows.items()}
+    assert statuses.pop(UNTAGGED) == "skipped" and rows[UNTAGGED]["label"] is None
+    assert statuses.pop(CORRUPT) == "error" and rows[CORRUPT]["label"] is None
+    assert set(statuses.values()) == {"ok"}
+    assert "unreadable: " in rows[CORRUPT]["error"] and rows[UNTAGGED]["error"] is None
+    for row in rows.values():
+        assert (row["phase"], row["method"]) == ((1, "adapt") if title[-1] == "1" else (0, "dcsp"))
+
+
+def test_saliency_and_predictions_need_no_tags(done: Done) -> None:
+    for title, content in (("saliency", "maps"), ("predictions", "label")):
+        rows = table(done.plan, title)
+        assert rows[UNTAGGED]["status"] == "ok" and rows[UNTAGGED][content]
+        assert rows[CORRUPT]["status"] == "error" and not rows[CORRUPT][content]
+        assert rows[CORRUPT]["error"].startswith("unreadable: ")
+
+
+def test_labels_are_class_ids_of_the_images_size_that_pillow_reads(done: Done) -> None:
+    for title in ("cues_phase0", "cues_phase1", "cues_soft", "predictions"):
+        for row in table(done.plan, title).values():
+            if row["status"] != "ok":
+                continue
+            with Image.open(io.BytesIO(row["label"])) as image:
+                ids = set(np.unique(np.array(image)).tolist())
+                assert (image.height, image.width) == (row["height"], row["width"]) == (48, 64)
+            allowed = set(range(7)) if title == "predictions" else {0, *row["tags"]}
+            assert ids <= (allowed | {255} if title == "cues_soft" else allowed), title
+
+
+def test_areas_of_predictions_cover_the_image(done: Done) -> None:
+    for row in table(done.plan, "predictions", ("train", "val")).values():
+        if row["status"] == "ok":
+            label = decode_labels(row["label"])
+            areas = {area["class"]: area["pixels"] for area in row["areas"]}
+            assert areas == {i: int((label == i).sum()) for i in np.unique(label)}
+            assert all(0 < area["confidence"] <= 1 for area in row["areas"])
+
+
+def test_hierarchical_saliency_only_grows(done: Done) -> None:
+    gained = 0
+    for row in table(done.plan, "saliency").values():
+        if row["status"] == "ok":
+            first, second, third = map(decode_map, row["maps"])
+            assert first.shape == (32, 32)
+            assert (second >= first).all() and (third >= second).all()
+            gained += int((third > first).sum())
+    assert gained  # or the tests of S_1 against S_3 would test nothing
+
+
+# --- Algorithm 1 ----------------------------------------------------------------------------------
+
+
+def rule(row: dict[str, Any], saliency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Method 1.4 and 1.5 pixel by pixel from stored maps; and where rounding cannot decide."""
+    height, width = row["height"], row["width"]
+    attention = chain.upsample(
+        decode_maps(row["attention"], row["attention_shape"]).astype(float), height, width, True
+    )
+    low = attention.min(axis=(1, 2), keepdims=True)
+    span = attention.max(axis=(1, 2), keepdims=True) - low
+    attention = np.where(span > 0, (attention - low) / np.where(span > 0, span, 1), 0)
+    s = chain.upsample(saliency[None].astype(float), height, width, False)
+    both = attention + s
+    means = np.where(both > 0, 2 * attention * s / np.where(both > 0, both, 1), 0)
+    label = np.where(means.max(0) < GAMMA, 0, np.array(row["tags"])[means.argmax(0)])
+    top = np.sort(np.concatenate([means, np.zeros_like(means[:1])]), axis=0)
+    sure = (abs(top[-1] - GAMMA) > 1e-5) & ((top[-1] - top[-2] > 1e-5) | (label == 0))
+    return label, sure
+
+
+def test_the_papers_rule_on_the_stored_attention_gives_the_cue(done: Done) -> None:
+    saliency = table(done.plan, "saliency")
+    pixels = disagreements = foreground = 0
+    for image_id, row in table(done.plan, "cues_phase0").items():
+        if row["status"] != "ok":
+            continue
+        cue = decode_labels(row["label"])
+        assert row["foreground"] == pytest.approx(float((cue > 0).mean()), abs=1e-6)
+        third, sure = rule(row, decode_map(saliency[image_id]["maps"][2]))
+        np.testing.assert_array_equal(cue[sure], third[sure])
+        first, _ = rule(row, decode_map(saliency[image_id]["maps"][0]))
+        pixels += int(sure.sum())
+        foreground += int((cue > 0).sum())
+        disagreements += int((first != third).sum())
+    assert pixels > 0.99 * 4 * 48 * 64 and foreground and disagreements
+
+
+def test_the_cue_of_s1_is_measured_from_the_same_attention(done: Done) -> None:
+    saliency, cues = table(done.plan, "saliency"), table(done.plan, "cues_phase0")
+    truth = {
+        row["image_id"]: row["label"]
+        for part in done.plan.snapshot.parts
+        for row in done.store.read_table(str(part.truth)).to_pylist()
+    }
+    for key, number in (("miou_s1", 0), ("miou", 2)):
+        matrix = np.zeros((7, 8), int)
+        for image_id, row in cues.items():
+            if row["status"] == "skipped":
+                continue
+            found = np.full((48, 64), 7)  # a failed image finds nothing
+            if row["status"] == "ok":
+                found = rule(row, decode_map(saliency[image_id]["maps"][number]))[0]
+            np.add.at(matrix, (decode_labels(truth[image_id]), found), 1)
+        hits, square = np.diag(matrix[:, :7]), matrix[:, :7]
+        union = matrix.sum(1) + square.sum(0) - hits
+        expected = 100 * np.mean(hits[union > 0] / union[union > 0])
+        assert done.metrics["cues"]["phase0"][key] == pytest.approx(expected, abs=0.05)
+
+
+def test_adapted_cues_are_the_networks_argmax_among_the_tags(done: Done) -> None:
+    """Method 1.6: without a CRF and at one scale, an absent class never stands in the way."""
+    rows = table(done.plan, "cues_phase1")
+    found = [set(np.unique(decode_labels(r["label"]))) for r in rows.values() if r["label"]]
+    assert len(found) == 4 and all(ids for ids in found)
+
+
+# --- metrics, runs and report ---------------------------------------------------------------------
+
+
+def test_metrics_hold_what_others_rely_on(done: Done) -> None:
+    metrics = done.store.read_json(f"{run_directory(done.plan.run_id)}/metrics.json")
+    assert metrics == json.loads(json.dumps(done.metrics))
+    cues = metrics["cues"]
+    percentages = [cues["phase0"][key] for key in ("miou", "miou_s1", "coverage")]
+    percentages += [cues["phase1"]["miou"], cues["soft"]["miou"]]
+    percentages += [metrics["val"]["miou"], metrics["val"]["miou_crf"], metrics["train"]["miou"]]
+    assert all(0 <= value <= 100 and math.isfinite(value) for value in percentages)
+    assert list(metrics["val"]["per_class"])[:2] == ["background", "ball"]
+    assert metrics["val"]["images"] == 2 and metrics["train"]["failed"] == 1
+    assert set(metrics["seconds"]) == {step.title for step in done.plan}
+    assert metrics["rows"]["saliency"] == {"ok": 5, "skipped": 0, "error": 1}
+    assert metrics["rows"]["cues"] == metrics["rows"]["cues_phase0"]
+    assert metrics["rows"]["cues"] == {"ok": 4, "skipped": 1, "error": 1}
+    assert metrics["rows"]["predictions"] == {"ok": 7, "skipped": 0, "error": 1}
+    assert metrics["rows"]["corpus"] == {"ok": 8, "skipped": 0, "error": 0}
+
+
+def test_a_run_is_published_and_found_again(done: Done) -> None:
+    assert current_run(done.store) == done.plan.run_id
+    run, plan = load_run(done.store)
+    assert plan.run_id == run["run_id"] == done.plan.run_id and plan.config == done.config
+    assert run["model"] == done.plan.model.key.directory
+    assert {"dcsp", "torch", "python"} <= set(run["versions"])
+    assert all(step["computed"] for step in run["steps"])
+
+
+def test_a_run_of_other_fingerprints_is_told(done: Done) -> None:
+    file = f"{run_directory(done.plan.run_id)}/run.json"
+    kept = done.store.read_bytes(file)
+    run = done.store.read_json(file)
+    run["steps"][1]["fingerprint"] = "0" * 20
+    done.store.write_json(file, run)
+    try:
+        with pytest.raises(StoreError, match=r"The stage fcan of the run .* another fingerprint"):
+            load_run(done.store)
+    finally:
+        done.store.write_bytes(file, kept)
+
+
+def test_the_report_shows_images_that_do_not_decode(done: Done) -> None:
+    page = done.store.read_bytes(report_file(done.plan.run_id)).decode()
+    assert page.startswith("<!DOCTYPE html>") or page.startswith("<!doctype html>")
+    for words in (CORRUPT, "unreadable", UNTAGGED, "S_1", "ground truth", done.plan.run_id):
+        assert words in page, words
+
+
+def test_the_same_request_does_nothing(done: Done) -> None:
+    for step in done.plan:
+        assert step.is_done(done.store, done.plan.snapshot), step.title
+        if not isinstance(step.stage, TrainStage):
+            assert run_parts_here(done.store, step.stage, step.parts(done.plan.snapshot)) == []
+
+
+def test_the_store_is_whole(done: Done) -> None:
+    found = verify_store(done.store)
+    assert found.problems == [] and found.checkpoints == 3
+    for step in done.plan:
+        assert done.store.read_json(f"{step.stage.key.directory}/stage.json")["stage"]
+    assert found.parts == 3 + 3 + 2 * 4 + 3  # corpus, truth, saliency and cues, predictions
+
+
+# --- ground truth ---------------------------------------------------------------------------------
+
+
+def outputs(done_plan: Plan) -> dict[str, bytes]:
+    """Every byte that training, mining and prediction leave, but clocks and event logs."""
+    store = Store(done_plan.config.store)
+    found: dict[str, bytes] = {}
+    for step in done_plan:
+        directory = step.stage.key.directory
+        if isinstance(step.stage, TrainStage):
+            names = [
+                f"{directory}/{n}" for n in ("model.safetensors", "model.json", "history.json")
+            ]
+        else:
+            names = [part_file(directory, part.name) for part in step.parts(done_plan.snapshot)]
+        found |= {name: store.read_bytes(name) for name in names}
+    return found
+
+
+@pytest.mark.parametrize("truth", ["deleted", "shuffled"])
+def test_ground_truth_decides_nothing_but_figures(
+    done: Done, tmp_path: Path, detector: str, truth: str
+) -> None:
+    config = chain.chain_config(tmp_path / "store", detector)
+    snapshot = chain.ingest(config, shuffled=truth == "shuffled")
+    if truth == "deleted":
+        shutil.rmtree(tmp_path / "store/truth")
+    plan = chain.compute(config, snapshot)
+    ours, theirs = outputs(done.plan), outputs(plan)
+    assert list(ours) == list(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    if truth == "deleted":
+        with pytest.raises(StoreError, match="has no truth/"):
+            chain.evaluate(plan)
+    else:
+        assert plan.run_id != done.plan.run_id  # its figures are others
+        metrics = chain.evaluate(plan)
+        assert metrics["val"]["miou"] != done.metrics["val"]["miou"]
+        assert metrics["cues"]["phase0"]["miou"] != done.metrics["cues"]["phase0"]["miou"]
