@@ -66,12 +66,16 @@ def in_thread(work: Callable[[], object]) -> Future[None]:
 
 
 def bare(error: BaseException) -> BaseException:
-    """The user's error inside Ray's wrappers, or the error itself."""
+    """The user's error inside Ray's wrappers, or the error itself.
+
+    A wrapper of Ray is of the wrapped error's class as well, with a traceback for its text: what
+    has a ``cause`` is a wrapper.
+    """
     waiting: list[Any] = [error]
     for seen in waiting:  # grows while it is walked
-        if isinstance(seen, DcspError):
+        inner = [getattr(seen, name, None) for name in ("cause", "controller_failure")]
+        if isinstance(seen, DcspError) and not isinstance(inner[0], BaseException):
             return seen
-        inner = [getattr(seen, name, None) for name in ("cause", "controller_failure", "__cause__")]
-        inner += getattr(seen, "worker_failures", {}).values()
+        inner += [seen.__cause__, *getattr(seen, "worker_failures", {}).values()]
         waiting += [e for e in inner if isinstance(e, BaseException) and e not in waiting]
     return error

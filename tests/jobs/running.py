@@ -1,0 +1,152 @@
+"""Running jobs as a user does, and looking at what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from dcsp.config import RunConfig, load_config
+from dcsp.corpus.listing import list_corpus
+from dcsp.pipeline import Plan, build_plan
+from dcsp.tables.store import Store
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE = 300.0
+"""Seconds a job of the tiny run may take on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended: its store, its config file, and what it printed."""
+
+    store: Path
+    config_file: Path
+    out: str
+    err: str
+
+    @property
+    def run_id(self) -> str:
+        return (self.store / "CURRENT").read_text().strip()
+
+    @property
+    def directory(self) -> Path:
+        return self.store / "runs" / self.run_id
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return dict(json.loads((self.directory / "metrics.json").read_text()))
+
+    def config(self, *overrides: str) -> RunConfig:
+        """Its config, with ``store`` set."""
+        return load_config(self.config_file, [f"store={self.store}", *overrides])
+
+    def plan(self, *overrides: str) -> Plan:
+        """Its plan; the corpus must have been ingested."""
+        config = self.config(*overrides)
+        store = Store(config.store)
+        known = list_corpus(store, config.corpus, config.seed).known()
+        assert known is not None
+        return build_plan(config, known[0])
+
+    def table(self, title: str) -> Path:
+        """Directory of one of its tables or checkpoints."""
+        return self.store / self.plan().step(title).stage.key.directory
+
+    def with_corpus(self, store: Path) -> Run:
+        """The same run in a new store that holds the ingested corpus and no more."""
+        for name in ("corpus", "truth"):
+            shutil.copytree(self.store / name, store / name)
+        return Run(store, self.config_file, "", "")
+
+
+def parts(directory: Path) -> dict[str, bytes]:
+    """Name → content of the parts of a table."""
+    return {file.name: file.read_bytes() for file in sorted(directory.glob("*.parquet"))}
+
+
+def states(store: Path) -> dict[str, tuple[int, int]]:
+    """File → inode and time of change of every file below a store."""
+    files = (file for file in store.rglob("*") if file.is_file())
+    return {str(f.relative_to(store)): (f.stat().st_ino, f.stat().st_mtime_ns) for f in files}
+
+
+def start(
+    job: str, *arguments: object, environment: Mapping[str, str] | None = None, log: Path
+) -> subprocess.Popen[str]:
+    """Start a job in a process of its own; what it prints goes to a file."""
+    command = [sys.executable, str(REPOSITORY / "jobs" / job), *map(str, arguments)]
+    with log.open("w") as sink:
+        return subprocess.Popen(
+            command,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def call(
+    job: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end."""
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "jobs" / job), *map(str, arguments)],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def wait_until(holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Poll often until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.01)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """A process and all that it has started."""
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def kill_and_bury(process: subprocess.Popen[str]) -> None:
+    """SIGKILL a driver alone; what it started must follow by itself.
+
+    Raises:
+        AssertionError: Some of it lived on (and is ended now, by process id).
+    """
+    members = family(process)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    _, alive = psutil.wait_procs(members[1:], timeout=60)
+    names = [member.name() for member in alive if member.is_running()]
+    for member in alive:
+        member.kill()
+    assert not names, f"orphans: {names}"
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    """End processes that may have ended already."""
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=30)

@@ -1,0 +1,165 @@
+"""Processes that are lost, stages that stand still, errors that are the user's, on one node."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from dcsp.config import ClusterSettings
+from dcsp.errors import ClusterError, CorpusError, StoreError, TrainingError
+from dcsp.progress import Progress
+from dcsp.tables.mapping import Part
+from dcsp.tables.store import Store
+from dcsp.training.stage import TrainStage, load_checkpoint
+from jobs import _cluster
+from tests.jobs.running import Run, parts
+from tests.jobs.stages import FaultyTraining, LengthStage, faulty, write_ids
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+def mine(
+    store: Store,
+    stage: LengthStage,
+    todo: list[Part],
+    resources: _cluster.Resources,
+    **settings: float | None,
+) -> list[str]:
+    """Mine parts; the names of the parts that summaries came for."""
+    cluster = ClusterSettings(**settings)
+    progress = Progress("lengths", sum(part.rows for part in todo), stream=io.StringIO())
+    done = _cluster.map_parts(store, stage, todo, resources, cluster, progress)
+    assert {summary.part: summary.rows for summary in done} == {p.name: p.rows for p in todo}
+    assert progress.done == progress.total
+    return [summary.part for summary in done]
+
+
+@pytest.mark.parametrize("dies", ["model", "finish"])
+def test_a_lost_process_costs_and_duplicates_nothing(
+    cluster: _cluster.Resources, tmp_path: Path, dies: str
+) -> None:
+    stage = LengthStage(str(tmp_path), dies=dies)
+    store = Store(tmp_path / "store")
+    todo = write_ids(store, parts=8, rows=2)
+    done = mine(store, stage, todo, cluster)
+    assert (tmp_path / "died").exists()
+    assert sorted(done) == [part.name for part in todo]
+    whole = Store(tmp_path / "undisturbed")
+    write_ids(whole, parts=8, rows=2)
+    mine(whole, LengthStage(str(tmp_path)), todo, cluster)
+    directory = stage.key.directory
+    assert parts(tmp_path / "store" / directory) == parts(tmp_path / "undisturbed" / directory)
+    assert not list((tmp_path / "store" / directory).glob(".tmp-*"))
+
+
+def test_a_stage_that_stands_still_is_an_error(cluster: _cluster.Resources, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    todo = write_ids(store, parts=2, rows=2)
+    stage = LengthStage(str(tmp_path), seconds=60)
+    with pytest.raises(ClusterError, match=r"lengths made no progress for 0\.05 minutes"):
+        mine(store, stage, todo, cluster, stall_minutes=0.05)
+
+
+def test_errors_of_the_user_come_out_as_they_are(
+    cluster: _cluster.Resources, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    todo = write_ids(store, parts=2, rows=2)
+    with pytest.raises(StoreError) as caught:
+        mine(store, LengthStage(str(tmp_path), dies="by mistake"), todo, cluster)
+    assert (type(caught.value), str(caught.value)) == (StoreError, "The disk is full: make room.")
+
+    def task(number: int) -> int:
+        raise CorpusError(f"Image {number} is bad: remove it.")
+
+    with pytest.raises(CorpusError) as of_task:
+        _cluster.map_items(task, [7], ClusterSettings())
+    assert (type(of_task.value), str(of_task.value)) == (CorpusError, "Image 7 is bad: remove it.")
+
+
+def run_training(
+    stage: TrainStage, run: Run, resources: _cluster.Resources, **settings: float | None
+) -> Store:
+    """Train with a stage that may be faulty."""
+    store = Store(run.store)
+    cluster = ClusterSettings(**{"train_cpus": 1.0, **settings})
+    progress = Progress(stage.title, 1, stream=io.StringIO())
+    todo = run.plan().snapshot.of(["train"])
+    _cluster.train(store, stage, todo, resources, cluster, progress)
+    return store
+
+
+@pytest.fixture
+def fresh(finished: Run, tmp_path: Path) -> Run:
+    """A store with the tiny corpus alone."""
+    return finished.with_corpus(tmp_path / "store")
+
+
+def _fcan(run: Run, scratch: Path, fault: str, **settings: int) -> FaultyTraining:
+    overrides = [f"fcan.{name}={value}" for name, value in settings.items()]
+    stage = run.plan(*overrides).step("fcan").stage
+    assert isinstance(stage, TrainStage)
+    return faulty(stage, scratch, fault)
+
+
+def test_a_lost_training_worker_goes_on_from_the_checkpoint(
+    cluster: _cluster.Resources, finished: Run, fresh: Run, tmp_path: Path
+) -> None:
+    stage = _fcan(fresh, tmp_path, "dies", checkpoint_every=1)
+    store = run_training(stage, fresh, cluster)
+    assert (tmp_path / "died").exists() and stage.starts() == 2
+    history = json.loads((fresh.store / stage.key.directory / "history.json").read_text())
+    assert history == json.loads((finished.table("fcan") / "history.json").read_text())
+    load_checkpoint(store, stage.key.directory)
+    assert not (fresh.store / "checkpoints/resumable" / stage.key.fingerprint).exists()
+
+
+def test_two_workers_train_as_many_steps_as_one(
+    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+) -> None:
+    stage = _fcan(fresh, tmp_path, "")
+    store = run_training(stage, fresh, cluster, train_workers=2)
+    assert stage.starts() == 2
+    history = json.loads((fresh.store / stage.key.directory / "history.json").read_text())
+    assert [figures["step"] for figures in history] == [1, 2, 3, 4]
+    network = load_checkpoint(store, stage.key.directory)
+    assert sum(p.numel() for p in network.parameters()) > 1_000_000
+
+
+def test_a_training_that_diverges_ends_at_once_with_the_users_error(
+    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+) -> None:
+    stage = _fcan(fresh, tmp_path, "diverges")
+    with pytest.raises(TrainingError, match=r"not finite: lower fcan\.learning_rate"):
+        run_training(stage, fresh, cluster)
+    assert stage.starts() <= 2, "it is not tried over and over"
+    assert not (fresh.store / stage.key.directory / "complete.json").exists()
+
+
+def test_more_workers_than_cpus_are_refused(
+    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(ClusterError, match=r"9 training workers of 1 CPUs leave none"):
+        run_training(_fcan(fresh, tmp_path, ""), fresh, cluster, train_workers=9)
+
+
+def test_a_training_that_hangs_is_an_error(
+    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=r"fcan made no progress for 0\.5 minutes"):
+        run_training(_fcan(fresh, tmp_path, "hangs"), fresh, cluster, stall_minutes=0.5)
+    assert time.monotonic() - started < 300
+    _cluster.disconnect()  # the hanging worker goes with it
+
+
+def test_actors_that_would_take_every_cpu_leave_room_for_reads(
+    cluster: _cluster.Resources, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    todo = write_ids(store, parts=12, rows=1)
+    mine(store, LengthStage(str(tmp_path)), todo, cluster, actors=12, stall_minutes=3)

@@ -1,0 +1,104 @@
+"""Several nodes: stages spread over them, and a node that is lost costs nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from dcsp.config import ClusterSettings
+from dcsp.progress import Progress
+from dcsp.tables.mapping import PartMap
+from dcsp.tables.store import Store
+from dcsp.training.stage import TrainStage, load_checkpoint
+from jobs import _cluster
+from tests.jobs.running import Run, parts, wait_until
+from tests.jobs.stages import LengthStage, faulty, write_ids
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def nodes(no_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without CPUs for work and two workers of two CPUs."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32))
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            made.add_node(num_cpus=2)
+        yield made
+    finally:
+        _cluster.disconnect()
+        made.shutdown()
+
+
+def test_mining_and_training_span_nodes_and_a_lost_node_costs_nothing(
+    finished: Run, nodes: Cluster, tmp_path: Path
+) -> None:
+    settings = ClusterSettings(address=nodes.address, actors=3, train_cpus=1, train_workers=2)
+    resources = _cluster.connect(settings)
+    assert (resources.nodes, resources.cpus) == (3, 5)
+    run = finished.with_corpus(tmp_path / "store")
+
+    saliency = run.plan().step("saliency").stage
+    assert not isinstance(saliency, TrainStage)
+    _mine(Store(run.store), saliency, run.plan().snapshot.of(["train"]), resources, settings)
+    assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
+
+    fcan = run.plan().step("fcan").stage
+    assert isinstance(fcan, TrainStage)
+    training = faulty(fcan, tmp_path, "")
+    with Progress("fcan", 1, stream=io.StringIO()) as progress:
+        todo = run.plan().snapshot.of(["train"])
+        _cluster.train(Store(run.store), training, todo, resources, settings, progress)
+    assert training.starts() == 2
+    load_checkpoint(Store(run.store), fcan.key.directory)
+
+    _lose_a_node(nodes, resources, settings, tmp_path)
+
+
+def _lose_a_node(
+    nodes: Cluster, resources: _cluster.Resources, settings: ClusterSettings, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    stage = LengthStage(str(scratch), seconds=0.3)
+    store = Store(tmp_path / "lengths")
+    todo = write_ids(store, parts=40, rows=2)
+    failed: list[BaseException] = []
+
+    def mine() -> None:
+        try:
+            _mine(store, stage, todo, resources, settings)
+        except BaseException as error:
+            failed.append(error)
+
+    mining = threading.Thread(target=mine)
+    mining.start()
+    workers = {node.node_id: node for node in nodes.worker_nodes}
+    wait_until(lambda: failed or stage.nodes() & set(workers), "a part made on a worker")
+    assert not failed, failed
+    lost = (stage.nodes() & set(workers)).pop()
+    done_before = len(parts(tmp_path / "lengths" / stage.key.directory))
+    nodes.remove_node(workers[lost], allow_graceful=False)
+    mining.join(timeout=300)
+    assert not mining.is_alive() and not failed, failed
+    assert done_before < len(todo), "the node was lost in the middle"
+    made = parts(tmp_path / "lengths" / stage.key.directory)
+    assert set(made) == {f"{part.name}.parquet" for part in todo}
+    for part in todo:
+        rows = store.read_table(f"{stage.key.directory}/{part.name}.parquet")
+        assert rows["image_id"].to_pylist() == [f"{part.name}-{row}" for row in range(part.rows)]
+
+
+def _mine(store: Store, stage: PartMap, todo: list[Any], resources: Any, settings: Any) -> None:
+    with Progress(stage.key.stage, 1, stream=io.StringIO()) as progress:
+        done = _cluster.map_parts(store, stage, todo, resources, settings, progress)
+    assert sorted(summary.part for summary in done) == sorted(part.name for part in todo)

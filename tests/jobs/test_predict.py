@@ -1,0 +1,112 @@
+"""Labelling any folder of images with the published model."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray
+from PIL import Image
+
+from dcsp.errors import CorpusError, StoreError
+from jobs import _cluster, predict
+from tests.jobs.running import PATIENCE, Run, parts, start, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+def _picture(path: Path, height: int, width: int, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(path)
+
+
+def _main(finished: Run, images: Path, out: Path, *more: str) -> None:
+    predict.main(
+        ["--store", str(finished.store), "--images", str(images), "--out", str(out), *more]
+    )
+
+
+def test_every_readable_image_of_a_folder_gets_a_mask(
+    cluster: object, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    sizes = {"photo.jpg": (40, 56), "deep/er/photo.png": (33, 47), "grey.jpg": (48, 40)}
+    sizes["anim.gif"] = (36, 52)
+    for name, (height, width) in sizes.items():
+        _picture(images / name, height, width, {"grey.jpg": "L", "anim.gif": "P"}.get(name, "RGB"))
+    (images / "broken.jpg").write_bytes((images / "photo.jpg").read_bytes()[:200])
+    (images / "notes.txt").write_text("no image")
+
+    _main(finished, images, out, "--no-crf")
+
+    printed = capsys.readouterr().out
+    assert f"4 masks in {out}, 0 images failed, 1 rejected" in printed
+    for name, size in sizes.items():
+        mask = Image.open((out / name).with_suffix(".png"))
+        assert mask.mode == "P" and mask.getpalette()[:6] == [0, 0, 0, 128, 0, 0], "VOC palette"
+        assert np.asarray(mask).shape == size
+        assert np.asarray(mask).max() <= 6
+    table = [row for file in parts(out / "predictions") for row in _rows(out, file)]
+    assert {row["image_id"] for row in table} == {"photo", "deep/er/photo", "grey", "anim"}
+    assert all(row["status"] == "ok" and row["areas"] for row in table)
+    (rejected,) = pq.read_table(out / "rejected.parquet").to_pylist()
+    assert rejected["image_id"] == "broken"
+    assert rejected["reason"] == "truncated"
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["anim.png", "deep", "grey.png", "photo.png", "predictions", "rejected.parquet"]
+    )
+
+
+def test_a_voc_root_is_labelled_and_a_killed_job_resumes(
+    cluster: _cluster.Resources, finished: Run, tmp_path: Path
+) -> None:
+    root, out = tmp_path / "VOC2012", tmp_path / "out"
+    for index in range(7):
+        _picture(root / "JPEGImages" / f"2007_{index:06}.jpg", 40 + index, 56)
+    (root / "Annotations").mkdir()
+    (root / "SegmentationClass").mkdir()
+    _picture(root / "SegmentationClass" / "2007_000000.png", 40, 56)
+    arguments = ["--store", finished.store, "--images", root, "--out", out, "--crf"]
+    joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+    def started() -> list[Path]:
+        return list(out.glob(".work/predictions/*/*.parquet"))
+
+    log = tmp_path / "log"
+    process = start("predict.py", *arguments, environment=joined, log=log)
+    wait_until(lambda: started() or process.poll() is not None, "the first part")
+    assert process.poll() is None, log.read_text()
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    assert not list(out.glob("*.png")), "masks come at the end"
+    before = {path: path.stat().st_mtime_ns for path in started()}
+
+    again = start("predict.py", *arguments, environment=joined, log=log)
+    assert again.wait(timeout=PATIENCE) == 0, log.read_text()
+    assert "nothing changed in the source" in log.read_text()
+    masks = sorted(path.stem for path in out.glob("*.png"))
+    assert masks == [f"2007_{index:06}" for index in range(7)]
+    assert before, "something was done before the kill"
+    for path in before:
+        assert (out / "predictions" / path.name).is_file()
+    assert not (out / ".work").exists()
+    assert sum(len(_rows(out, file)) for file in parts(out / "predictions")) == 7
+
+
+def test_what_cannot_be_labelled_is_told(finished: Run, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"--images .*nowhere is no folder"):
+        _main(finished, tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(StoreError, match="tiny-none"):
+        _main(finished, tmp_path, tmp_path / "out", "--run", "tiny-none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match="holds no images"):
+        _main(finished, tmp_path / "empty", tmp_path / "out")
+
+
+def _rows(out: Path, file: str) -> list[Mapping[str, object]]:
+    return pq.read_table(out / "predictions" / file).to_pylist()

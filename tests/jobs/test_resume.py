@@ -1,0 +1,117 @@
+"""A job that is killed and submitted again leaves what an undisturbed one leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dcsp.tables.store import Store
+from tests.jobs.running import (
+    PATIENCE,
+    Run,
+    call,
+    end,
+    family,
+    kill_and_bury,
+    parts,
+    start,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+
+
+class Submitted:
+    """A job in a process that is ended with all it started, whatever becomes of the test."""
+
+    def __init__(self, log: Path, *arguments: object) -> None:
+        self.log = log
+        self.process: subprocess.Popen[str] = start("relabel.py", *arguments, log=log)
+        self._seen: set[psutil.Process] = set()
+
+    def __enter__(self) -> Submitted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(sorted(self._seen, key=lambda process: process.pid))
+        if self.process.poll() is None:
+            end(family(self.process))
+            self.process.wait(timeout=30)
+
+    def wait_for(self, holds: object, what: str) -> None:
+        """Until something holds while the job still runs."""
+        assert callable(holds)
+        wait_until(lambda: self.process.poll() is not None or holds(), what)
+        assert self.process.poll() is None, f"ended before {what}:\n{self.log.read_text()}"
+        self._seen |= set(family(self.process))
+
+
+@pytest.fixture
+def fresh(finished: Run, no_cluster: None, tmp_path: Path) -> Iterator[Run]:
+    """A store with the tiny corpus alone, and no other cluster of ours."""
+    yield finished.with_corpus(tmp_path / "store")
+
+
+def test_a_driver_killed_while_mining_and_while_training_resumes(
+    finished: Run, fresh: Run, tmp_path: Path
+) -> None:
+    submission = ["--config", fresh.config_file, f"store={fresh.store}", "fcan.checkpoint_every=1"]
+    submission += ["--until", "cues_phase0"]
+    fcan = fresh.plan().step("fcan").stage.key
+    saliency = fresh.store / fresh.plan().step("saliency").stage.key.directory
+
+    with Submitted(tmp_path / "mining.log", *submission) as job:
+        job.wait_for(lambda: parts(saliency), "the first part of saliency")
+        kill_and_bury(job.process)
+    left = {path: path.stat().st_mtime_ns for path in saliency.glob("*.parquet")}
+    assert 1 <= len(left) <= 4
+    assert not list(saliency.glob("complete-*.json"))
+
+    with Submitted(tmp_path / "training.log", *submission) as job:
+        state = fresh.store / "checkpoints/resumable" / fcan.fingerprint
+        job.wait_for(lambda: _checkpoints(state), "the first checkpoint")
+        kill_and_bury(job.process)
+    assert {path: path.stat().st_mtime_ns for path in left} == left, "parts are made once"
+    assert not (fresh.store / fcan.directory / "complete.json").exists()
+
+    done = call("relabel.py", *submission)
+    assert done.returncode == 0, done.stderr
+    assert "saliency: done before" in done.stderr
+    for title in ("saliency", "cues_phase0"):
+        assert parts(fresh.table(title)) == parts(finished.table(title)) != {}, title
+    history = json.loads((fresh.store / fcan.directory / "history.json").read_text())
+    assert history == json.loads((finished.table("fcan") / "history.json").read_text())
+    complete = Store(fresh.store).read_json(f"{fcan.directory}/complete.json")
+    assert complete["restarts"], "it went on from a checkpoint"
+    assert not state.exists()
+    assert not [path for path in fresh.store.rglob(".tmp-*") if path.stat().st_size == 0]
+
+
+def test_ctrl_c_during_training_says_how_to_go_on(fresh: Run, tmp_path: Path) -> None:
+    fcan = fresh.plan("fcan.steps=500").step("fcan").stage.key
+    submission = ["--config", fresh.config_file, f"store={fresh.store}", "fcan.steps=500"]
+    with Submitted(tmp_path / "log", *submission, "fcan.checkpoint_every=1") as job:
+        state = fresh.store / "checkpoints/resumable" / fcan.fingerprint
+        job.wait_for(lambda: _checkpoints(state), "the first checkpoint")
+        members = family(job.process)
+        job.process.send_signal(signal.SIGINT)
+        assert job.process.wait(timeout=PATIENCE) == 130
+        assert job.log.read_text().splitlines()[-1] == "interrupted; submit the job again to resume"
+        assert "Traceback" not in job.log.read_text()
+        _, alive = psutil.wait_procs(members[1:], timeout=60)
+        assert not alive, f"orphans: {alive}"
+
+
+def _checkpoints(state: Path) -> bool:
+    """Whether Ray has noted a checkpoint: one that it has not noted yet is lost."""
+    note = state / "checkpoint_manager_snapshot.json"
+    try:
+        return "checkpoint_" in note.read_text()
+    except FileNotFoundError:
+        return False

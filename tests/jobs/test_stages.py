@@ -1,0 +1,59 @@
+"""Each arrow of the chain as a job of its own, in order and out of order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from dcsp.errors import ConfigError, DcspError, StoreError
+from jobs import evaluate, ingest, mine_cues, train
+from tests.jobs.running import Run, parts
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
+    cluster: object, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    once = ["--config", str(finished.config_file), f"store={store}", "cues.adapt.rounds=0"]
+
+    def refused(main: Callable[[Sequence[str]], None], arguments: list[str], then: str) -> None:
+        with pytest.raises(StoreError, match=f"is not done in .* run {then} with the same config"):
+            main(arguments)
+
+    ingest.main(once)
+    assert "train: 12 images in 4 parts" in capsys.readouterr().out
+    assert parts(store / "corpus/parts") == parts(finished.store / "corpus/parts")
+
+    refused(evaluate.main, once, "jobs/relabel.py")
+    refused(train.main, [*once, "--stage", "joint_phase0"], "jobs/mine_cues.py --phase 0")
+    refused(mine_cues.main, once, "jobs/train.py --stage fcan")
+    train.main([*once, "--stage", "fcan"])
+    mine_cues.main(once)
+    assert "cues: " in capsys.readouterr().out
+    for title in ("saliency", "cues_phase0"):
+        name = finished.table(title).relative_to(finished.store)
+        assert parts(store / name) == parts(finished.store / name) != {}, title
+
+    train.main([*once, "--stage", "joint_phase0"])
+    evaluate.main(once)
+    assert "report: " in capsys.readouterr().out
+    assert (store / "CURRENT").read_text().strip() != finished.run_id
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (mine_cues.main, ["--phase", "2"], r"--phase 2 is not in 0 … cues.adapt.rounds=1"),
+        (train.main, ["--stage", "joint"], r"--stage 'joint' is none of fcan, joint_phase0"),
+    ],
+)
+def test_stages_that_are_not_there_are_refused(
+    finished: Run, main: Callable[[Sequence[str]], None], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        main(["--config", str(finished.config_file), f"store={finished.store}", *arguments])
+    assert isinstance(caught.value, DcspError)

@@ -1,0 +1,76 @@
+"""Watching work that others do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dcsp.errors import ClusterError, StoreError
+from jobs._watch import bare, in_thread, watched
+
+
+def test_items_come_in_order() -> None:
+    assert list(watched(lambda: iter(range(200)), "counting", 1)) == list(range(200))
+
+
+def test_no_item_for_too_long_is_an_error_that_names_the_stage() -> None:
+    def slow() -> Iterator[int]:
+        yield 1
+        time.sleep(30)
+
+    items = watched(slow, "saliency", 0.005)
+    assert next(items) == 1
+    with pytest.raises(ClusterError, match=r"saliency made no progress for 0\.005 minutes"):
+        next(items)
+
+
+def test_errors_come_after_the_items_before_them() -> None:
+    def faulty() -> Iterator[int]:
+        yield 1
+        raise KeyError("x")
+
+    items = watched(faulty, "counting", 1)
+    assert next(items) == 1
+    with pytest.raises(KeyError):
+        next(items)
+
+
+def test_an_exception_can_be_an_item() -> None:
+    (item,) = watched(lambda: iter([ValueError("of interest")]), "collecting", 1)
+    assert str(item) == "of interest"
+
+
+class WrapperError(Exception):
+    def __init__(self, **attributes: object) -> None:
+        super().__init__("a traceback, many lines long")
+        vars(self).update(attributes)
+
+
+class DisguisedError(WrapperError, StoreError):
+    """As Ray wraps: of the class of what it wraps."""
+
+
+def test_the_users_error_is_found_in_every_wrapper() -> None:
+    cause = StoreError("mend it")
+    assert bare(cause) is cause
+    assert bare(WrapperError(cause=cause)) is cause
+    assert bare(DisguisedError(cause=cause)) is cause
+    assert bare(WrapperError(worker_failures={1: WrapperError(cause=cause)})) is cause
+    assert bare(WrapperError(controller_failure=WrapperError(cause=cause))) is cause
+    chained = WrapperError()
+    chained.__cause__ = cause
+    assert bare(chained) is cause
+
+
+def test_faults_stay_what_they_are() -> None:
+    fault = WrapperError(cause=ValueError("a bug"))
+    fault.__cause__ = fault
+    assert bare(fault) is fault
+
+
+def test_work_in_a_thread_tells_how_it_ended() -> None:
+    assert in_thread(lambda: 1).result(timeout=10) is None
+    with pytest.raises(ZeroDivisionError):
+        in_thread(lambda: 1 / 0).result(timeout=10)
