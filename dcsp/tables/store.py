@@ -47,6 +47,8 @@ class Store:
             ) from error
         self._root: str = root.rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        if self.is_local and self.url.startswith(("~", "file:", "local:")):
+            self.url = self._root  # a path that every reader takes
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         # A worker may run in another directory than the process that opened a relative path.

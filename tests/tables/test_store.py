@@ -174,6 +174,17 @@ def test_a_relative_store_is_the_same_one_from_another_directory(
     assert pickle.loads(sent).read_bytes("a") == b"x" and store.exists("a")
 
 
+@pytest.mark.parametrize("spelling", ["file://{}/here", "~/here", "{}/here/"])
+def test_local_stores_have_paths_that_every_reader_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = Store(spelling.format(tmp_path))
+    store.write_table("part.parquet", numbers(2))
+    assert store.is_local and Path(store.path("part.parquet")) == tmp_path / "here/part.parquet"
+    assert len(pd.read_parquet(store.path("part.parquet"))) == 2
+
+
 # --- faults of places -----------------------------------------------------------------------------
 
 
