@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import pickle
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from PIL import Image
 
 from dcsp.config import RunConfig
 from dcsp.errors import StoreError
-from dcsp.pipeline import Plan
-from dcsp.runs import current_run, load_run, report_file, run_directory
+from dcsp.evaluation.run import Evaluator, add_qualities
+from dcsp.pipeline import Plan, build_plan
+from dcsp.report.collect import gallery_items
+from dcsp.runs import current_run, load_run, publish, report_file, run_directory
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
 from dcsp.tables.mapping import part_file, run_parts_here
 from dcsp.tables.store import Store
@@ -252,12 +255,83 @@ def test_the_same_request_does_nothing(done: Done) -> None:
             assert run_parts_here(done.store, step.stage, step.parts(done.plan.snapshot)) == []
 
 
+def computed(config: RunConfig, done: Done) -> tuple[list[str], Plan]:
+    """Which steps another run over the same corpus had to do, and its plan."""
+    before = build_plan(config, done.plan.snapshot)
+    missing = [s.title for s in before if not s.is_done(done.store, done.plan.snapshot)]
+    return missing, chain.compute(config, done.plan.snapshot)
+
+
+def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: str) -> None:
+    cues = done.config.cues.model_dump(mode="json") | {"adapt": {"rounds": 0}, "compare": {}}
+    predict = {"scales": [1], "crf": False, "splits": ["val"]}
+    missing, plan = computed(
+        chain.chain_config(done.store.url, detector, cues=cues, predict=predict), done
+    )
+    assert missing == ["predictions"]
+    metrics = chain.evaluate(plan)
+    assert current_run(done.store) == plan.run_id != done.plan.run_id
+    assert set(metrics["cues"]) == {"phase0"} and "train" not in metrics
+    assert metrics["cues"]["phase0"]["miou"] == done.metrics["cues"]["phase0"]["miou"]
+    assert metrics["val"]["miou_crf"] is None and metrics["val"]["miou"] is not None
+    assert metrics["rows"]["predictions"] == {"ok": 2, "skipped": 0, "error": 0}
+    publish(done.store, done.plan.run_id)
+
+
+def test_a_corpus_without_ground_truth_is_labelled_and_not_measured(done: Done) -> None:
+    parts = tuple(replace(part, truth=None) for part in done.plan.snapshot.parts)
+    snapshot = replace(done.plan.snapshot, parts=parts)
+    rejected = done.store.read_bytes(f"corpus/{done.plan.snapshot.fingerprint}.rejected.parquet")
+    done.store.write_bytes(f"corpus/{snapshot.fingerprint}.rejected.parquet", rejected)
+    snapshot.save(done.store)
+    plan = chain.compute(done.config, snapshot)
+    assert outputs(plan) == outputs(done.plan)
+    metrics = chain.evaluate(plan)
+    assert metrics["cues"]["phase0"]["miou"] is metrics["cues"]["phase0"]["miou_s1"] is None
+    assert metrics["val"]["miou"] is None and metrics["val"]["per_class"] == {}
+    assert metrics["rows"] == done.metrics["rows"]
+    page = done.store.read_bytes(report_file(plan.run_id)).decode()
+    assert CORRUPT in page
+    publish(done.store, done.plan.run_id)
+
+
+def test_evaluation_adds_up_part_by_part(done: Done) -> None:
+    evaluator = pickle.loads(pickle.dumps(Evaluator(done.store, done.plan)))
+    train, val = (
+        [evaluator(part) for part in done.plan.snapshot.parts if part.split == split]
+        for split in ("train", "val")
+    )
+    cues = {"cues_soft", "cues_phase0", "cues_phase0_s1", "cues_phase1"}
+    assert all(set(found) == {*cues, "train", "train_crf"} for found in train)
+    assert all(set(found) == {"val", "val_crf"} for found in val)
+    total = add_qualities(train[0], train[1])
+    assert total["cues_phase0"].images == sum(found["cues_phase0"].images for found in train) == 5
+    assert total["cues_phase0"].without_label == 1 and total["cues_phase0"].failed == 1
+    assert evaluator(replace(done.plan.snapshot.parts[0], truth=None)) == {}
+
+
+@pytest.mark.parametrize(("gallery", "train", "val"), [(0, 0, 0), (3, 2, 1), (30, 6, 2)])
+def test_the_gallery_shows_both_splits(done: Done, gallery: int, train: int, val: int) -> None:
+    report = done.config.report.model_copy(update={"gallery": gallery})
+    shown = replace(done.plan, config=done.config.model_copy(update={"report": report}))
+    items = list(gallery_items(done.store, shown))
+    assert [item.split for item in items] == ["train"] * train + ["val"] * val
+    for item in items:
+        if item.split == "train" and item.image_id not in (CORRUPT, UNTAGGED):
+            assert list(item.saliency) == ["S_1", "S_3"] and item.attention is not None
+            assert list(item.cues) == ["cue 0", "cue 1"] and item.error is None
+        assert (item.prediction is None) == (item.image_id == CORRUPT)
+        assert item.truth is not None and item.image.shape == (48, 64, 3)
+    assert {item.image_id for item in items if item.error} <= {CORRUPT}
+    assert gallery != 30 or any(item.error for item in items)
+
+
 def test_the_store_is_whole(done: Done) -> None:
     found = verify_store(done.store)
     assert found.problems == [] and found.checkpoints == 3
     for step in done.plan:
         assert done.store.read_json(f"{step.stage.key.directory}/stage.json")["stage"]
-    assert found.parts == 3 + 3 + 2 * 4 + 3  # corpus, truth, saliency and cues, predictions
+    assert found.parts >= 3 + 3 + 2 * 4 + 3  # corpus, truth, saliency and cues, predictions
 
 
 # --- ground truth ---------------------------------------------------------------------------------

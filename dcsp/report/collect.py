@@ -77,7 +77,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
         fingerprints={s.title: s.stage.key.fingerprint for s in plan.steps},
         settings=dump_config(plan.config),
         versions=run["versions"],
-        gallery=list(_gallery(store, plan)),
+        gallery=list(gallery_items(store, plan)),
     )
 
 
@@ -96,7 +96,8 @@ def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
             yield Curve(step.title, losses)
 
 
-def _gallery(store: Store, plan: Plan) -> Iterator[GalleryItem]:
+def gallery_items(store: Store, plan: Plan) -> Iterator[GalleryItem]:
+    """The images of the gallery: the first ones of each split, in hash order of their ids."""
     wanted = {"train": round(plan.config.report.gallery * TRAIN_SHARE)}
     wanted["val"] = plan.config.report.gallery - wanted["train"]
     for split, count in wanted.items():
