@@ -20,7 +20,8 @@ from jobs._main import config_parser, read_config, run_job, summary
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluate what the command line asks for."""
-    config = read_config(config_parser(str(__doc__).split("\n", 1)[0]).parse_args(arguments))
+    parser = config_parser(str(__doc__).split("\n", 1)[0])
+    config = read_config(parser.parse_intermixed_args(arguments))
     chain = Chain(config)
     plan = chain.plan()
     titles = [step.title for step in plan if step.title != "predictions"]

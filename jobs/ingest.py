@@ -17,7 +17,8 @@ from jobs._main import config_parser, read_config, run_job
 
 def main(arguments: Sequence[str]) -> None:
     """Ingest what the command line asks for."""
-    config = read_config(config_parser(str(__doc__).split("\n", 1)[0]).parse_args(arguments))
+    parser = config_parser(str(__doc__).split("\n", 1)[0])
+    config = read_config(parser.parse_intermixed_args(arguments))
     chain = Chain(config)
     snapshot = chain.ingest()
     for split in config.corpus.splits:

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     """Mine what the command line asks for."""
     parser = config_parser(str(__doc__).split("\n", 1)[0])
     parser.add_argument("--phase", type=int, default=0, help="phase of the cues; default 0")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     config = read_config(parsed)
     if not 0 <= parsed.phase <= config.cues.adapt.rounds:
         raise ConfigError(

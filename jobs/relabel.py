@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--until", metavar="STAGE", help="stop after this stage, such as cues_phase0"
     )
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     config = read_config(parsed)
     if parsed.dry_run:
         print(dump_config(config))

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     """Train what the command line asks for."""
     parser = config_parser(str(__doc__).split("\n", 1)[0])
     parser.add_argument("--stage", required=True, help="fcan, joint_phase0, joint_phase1 …")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     chain = Chain(read_config(parsed))
     plan = chain.plan()
     trainings = [step.title for step in plan if isinstance(step.stage, TrainStage)]
