@@ -210,9 +210,7 @@ UPRIGHT = (False, True, False, True, False, True)
 """Whether an object stands: such objects lean by few degrees, the others lie any way round."""
 
 
-def _hsv(
-    rng: np.random.Generator, hue: tuple[float, float], *rest: tuple[float, float]
-) -> Rgb:
+def _hsv(rng: np.random.Generator, hue: tuple[float, float], *rest: tuple[float, float]) -> Rgb:
     saturation, value = rest
     h, s, v = (float(rng.uniform(*bounds)) for bounds in (hue, saturation, value))
     return colorsys.hsv_to_rgb(h % 1.0, s, v)
