@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep CUDA visible to CPU tasks
-if not os.environ.get("DCSP_RAY_LOGS"):
-    # Ray's C++ side warns on the terminal of what it does itself; what it dies of still shows.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a cluster is started here or not at all
 
 import ray
 import ray.data
@@ -45,7 +43,7 @@ from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage, checkpoint_is_complete, save_checkpoint
 from dcsp.training.stream import rank_batch
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, ReadSamples, model_class
-from jobs._resources import FINISH_CPUS, READ_CPUS, SPARE_CPUS, Resources
+from jobs._resources import SPARE_CPUS, Resources
 from jobs._watch import in_thread, watched
 
 Result = TypeVar("Result")
@@ -146,7 +144,8 @@ def map_parts(
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            num_cpus=READ_CPUS,
+            compute=ray.data.TaskPoolStrategy(size=resources.reading_tasks(actors)),
+            num_cpus=0,
         )
         .map_batches(
             model_class(store, stage, device),
@@ -161,7 +160,8 @@ def map_parts(
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            num_cpus=FINISH_CPUS,
+            compute=ray.data.TaskPoolStrategy(size=resources.finishing_tasks(actors)),
+            num_cpus=0,
         )
     )
     summaries = []
@@ -245,6 +245,7 @@ def train(
         run_config=ray.train.RunConfig(
             name=stage.key.fingerprint,
             storage_path=_absolute(store, RESUMABLE),
+            storage_filesystem=None if store.is_local else store.arrow_filesystem(),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
@@ -290,7 +291,8 @@ def _fit(trainer: ray.train.torch.TorchTrainer, board: Any) -> Iterator[tuple[in
 
 
 def _absolute(store: Store, name: str) -> str:
-    return str(Path(store.path(name)).resolve()) if store.is_local else store.path(name)
+    place = store.location(name)
+    return str(Path(place).resolve()) if store.is_local else place
 
 
 def _train_worker(job: dict[str, Any]) -> None:
@@ -348,7 +350,7 @@ def _samples(
     ).map_batches(
         ReadSamples(store, stage),
         batch_size=1,
-        num_cpus=READ_CPUS,
+        num_cpus=0,
         compute=ray.data.TaskPoolStrategy(size=SAMPLE_TASKS),
     )
     yield from dataset.iter_batches(

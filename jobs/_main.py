@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +16,8 @@ from dcsp.config import RunConfig, load_config
 from dcsp.errors import DcspError
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
+NOISE = "has constructor arguments in the object store and max_restarts > 0"
+"""What Ray's C++ side says on the terminal of every actor that Ray Data itself makes so."""
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -37,6 +41,8 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
 
 def run_job(main: Callable[[Sequence[str]], None]) -> None:
     """Run a job's ``main`` with this process's arguments and leave with its exit code."""
+    if not os.environ.get("DCSP_RAY_LOGS"):
+        drop_lines_of_stderr(NOISE)
     try:
         main(sys.argv[1:])
     except DcspError as error:
@@ -48,6 +54,26 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
     else:
         code = DONE
     sys.exit(code)
+
+
+def drop_lines_of_stderr(text: str) -> None:
+    """Keep lines with some text off the terminal, also those that no Python code writes.
+
+    A process of its own filters them, so that the last words of a job that crashes come through.
+    """
+    terminal = os.dup(sys.stderr.fileno())
+    command = ["grep", "--line-buffered", "--fixed-strings", "--invert-match", text]
+    try:
+        sieve = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=terminal, start_new_session=True
+        )
+    except OSError:
+        os.close(terminal)
+        return
+    assert sieve.stdin is not None
+    os.dup2(sieve.stdin.fileno(), sys.stderr.fileno())
+    sieve.stdin.close()
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace")
 
 
 def summary(metrics: dict[str, Any]) -> str:

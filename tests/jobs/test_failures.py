@@ -143,7 +143,7 @@ def test_a_training_that_diverges_ends_at_once_with_the_users_error(
 def test_more_workers_than_cpus_are_refused(
     cluster: _cluster.Resources, fresh: Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(ClusterError, match=r"9 training workers of 1 CPUs leave none"):
+    with pytest.raises(ClusterError, match=r"9 training workers of 1 CPUs want more"):
         run_training(_fcan(fresh, tmp_path, ""), fresh, cluster, train_workers=9)
 
 

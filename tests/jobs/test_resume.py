@@ -18,10 +18,11 @@ from tests.jobs.running import (
     call,
     end,
     family,
-    kill_and_bury,
+    kill_driver,
     parts,
     start,
     wait_until,
+    wait_until_gone,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -68,7 +69,7 @@ def test_a_driver_killed_while_mining_and_while_training_resumes(
 
     with Submitted(tmp_path / "mining.log", *submission) as job:
         job.wait_for(lambda: parts(saliency), "the first part of saliency")
-        kill_and_bury(job.process)
+        started = kill_driver(job.process)
     left = {path: path.stat().st_mtime_ns for path in saliency.glob("*.parquet")}
     assert 1 <= len(left) <= 4
     assert not list(saliency.glob("complete-*.json"))
@@ -76,7 +77,7 @@ def test_a_driver_killed_while_mining_and_while_training_resumes(
     with Submitted(tmp_path / "training.log", *submission) as job:
         state = fresh.store / "checkpoints/resumable" / fcan.fingerprint
         job.wait_for(lambda: _checkpoints(state), "the first checkpoint")
-        kill_and_bury(job.process)
+        started += kill_driver(job.process)
     assert {path: path.stat().st_mtime_ns for path in left} == left, "parts are made once"
     assert not (fresh.store / fcan.directory / "complete.json").exists()
 
@@ -90,6 +91,7 @@ def test_a_driver_killed_while_mining_and_while_training_resumes(
     complete = Store(fresh.store).read_json(f"{fcan.directory}/complete.json")
     assert complete["restarts"], "it went on from a checkpoint"
     assert not state.exists()
+    wait_until_gone(started)
     assert not [path for path in fresh.store.rglob(".tmp-*") if path.stat().st_size == 0]
 
 
@@ -104,8 +106,7 @@ def test_ctrl_c_during_training_says_how_to_go_on(fresh: Run, tmp_path: Path) ->
         assert job.process.wait(timeout=PATIENCE) == 130
         assert job.log.read_text().splitlines()[-1] == "interrupted; submit the job again to resume"
         assert "Traceback" not in job.log.read_text()
-        _, alive = psutil.wait_procs(members[1:], timeout=60)
-        assert not alive, f"orphans: {alive}"
+        wait_until_gone(members)
 
 
 def _checkpoints(state: Path) -> bool:
