@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from dcsp.config import parse_config
+from dcsp.config_file import parse_config
 from dcsp.errors import StoreError
 from dcsp.pipeline import Plan, Step, build_plan
 from dcsp.tables.mapping import manifest_file

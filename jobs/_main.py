@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dcsp.config import RunConfig, load_config
+from dcsp.config import RunConfig
+from dcsp.config_file import load_config
 from dcsp.errors import DcspError
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130

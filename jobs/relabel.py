@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
-from dcsp.config import dump_config
+from dcsp.config_file import dump_config
 from dcsp.errors import ConfigError
 from dcsp.overview import describe
 from dcsp.runs import metrics_file, report_file

@@ -13,7 +13,8 @@ import onnx
 import pyarrow as pa
 from onnx import TensorProto, helper
 
-from dcsp.config import RunConfig, parse_config
+from dcsp.config import RunConfig
+from dcsp.config_file import parse_config
 from dcsp.corpus.ingest import plan_batches, select_rows
 from dcsp.corpus.pack import Packer, Tally
 from dcsp.corpus.scenes import ScenesSource

@@ -10,15 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsp.config import (
-    DCSPSettings,
-    FCANSettings,
-    RunConfig,
-    TrainSettings,
-    dump_config,
-    load_config,
-    parse_config,
-)
+from dcsp.config import DCSPSettings, FCANSettings, RunConfig, TrainSettings
+from dcsp.config_file import dump_config, load_config, parse_config
 from dcsp.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[1] / "jobs/configs").glob("*.yaml"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dcsp.config import RunConfig, parse_config
+from dcsp.config import RunConfig
+from dcsp.config_file import parse_config
 from dcsp.corpus.ingest import plan_batches
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.pack import Tally

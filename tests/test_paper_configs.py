@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsp.config import load_config
+from dcsp.config_file import load_config
 from dcsp.overview import describe
 from dcsp.tables.store import Store
 from dcsp.training.stage import HISTORY_FILE, TrainStage

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dcsp.config import RunConfig, parse_config
+from dcsp.config import RunConfig
+from dcsp.config_file import parse_config
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import CorpusError, WeightsError
 from dcsp.pipeline import Plan, build_plan

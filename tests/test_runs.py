@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsp.config import parse_config
+from dcsp.config_file import parse_config
 from dcsp.errors import ConfigError, StoreError
 from dcsp.pipeline import Plan, build_plan
 from dcsp.runs import (

@@ -17,7 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dcsp.config import RunConfig, parse_config
+from dcsp.config import RunConfig
+from dcsp.config_file import parse_config
 from dcsp.cues.adapt import AdaptStage
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.cues.table import CueImages, CueRow, CueWriter

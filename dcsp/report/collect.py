@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.config import CorpusSettings, dump_config
+from dcsp.config import CorpusSettings
+from dcsp.config_file import dump_config
 from dcsp.errors import ImageError
 from dcsp.evaluation.quality import Figures
 from dcsp.images import decode_rgb, limit_side

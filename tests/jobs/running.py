@@ -16,13 +16,14 @@ from typing import Any
 
 import psutil
 
-from dcsp.config import RunConfig, load_config
+from dcsp.config import RunConfig
+from dcsp.config_file import load_config
 from dcsp.corpus.listing import list_corpus
 from dcsp.pipeline import Plan, build_plan
 from dcsp.tables.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds a job of the tiny run may take on a busy machine."""
 
 

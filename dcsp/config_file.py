@@ -1,0 +1,110 @@
+"""From a YAML file to a checked :class:`~dcsp.config.RunConfig` and back.
+
+``a.b=value`` overrides change single settings; unknown keys are refused, and the
+nearest known one is named.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dcsp.config import RunConfig
+from dcsp.errors import ConfigError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file and apply ``a.b=value`` overrides, values being read as YAML.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping, or a setting is unknown or invalid.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the config {path} ({error}): check the path.") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The config {path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"The config {path} must be a mapping of settings, such as 'store: ./store'."
+        )
+    for override in overrides:
+        tree = _overridden(tree, override)
+    return parse_config(tree, source=str(path))
+
+
+def parse_config(tree: dict[str, Any], source: str = "the config") -> RunConfig:
+    """Validate a mapping of settings.
+
+    Raises:
+        ConfigError: A setting is unknown or invalid; the message names each with its value.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML that :func:`load_config` reads back to an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of a tree with one setting changed; mappings that YAML aliases share stay apart."""
+    key, equals, text = override.partition("=")
+    path = key.split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"The override {override!r} must look like corpus.limit=100.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of the override {override!r} is not valid YAML.") from error
+    changed = node = dict(tree)
+    for step in path[:-1]:
+        child = node.get(step, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"The override {override!r} goes through {step!r}, which is a value.")
+        node[step] = node = dict(child)
+    node[path[-1]] = value
+    return changed
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(step) for step in error["loc"] if step != "[key]")
+    if error["type"] == "extra_forbidden":
+        *parents, unknown = error["loc"]
+        near = difflib.get_close_matches(str(unknown), list(_keys_under(parents)), n=1)
+        hint = f", did you mean '{near[0]}'?" if near else ""
+        return f"unknown setting '{where}'{hint}"
+    if error["type"] == "missing":
+        return f"the setting '{where}' is required"
+    message: str = error["msg"].removeprefix("Value error, ")
+    if not isinstance(error["input"], dict):
+        return f"{where}={error['input']!r}: {message}"
+    return message if not where or where in message else f"{where}: {message}"
+
+
+def _keys_under(parents: Sequence[str | int]) -> Iterator[str]:
+    """Names of the settings below a path of keys; none where the path is of no block."""
+    kind: Any = RunConfig
+    for step in parents:
+        if _is_block(kind):
+            field = kind.model_fields.get(str(step))
+            kind = field.annotation if field else None
+        else:  # a mapping of names to blocks: whatever the name, the block is the same
+            kind = next((inner for inner in get_args(kind) if _is_block(inner)), None)
+    if _is_block(kind):
+        yield from kind.model_fields
+
+
+def _is_block(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
