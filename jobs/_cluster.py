@@ -14,6 +14,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ import ray
 import ray.data
 import ray.train
 import ray.train.torch
+from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from dcsp.config import ClusterSettings
@@ -41,7 +43,7 @@ from dcsp.tables.store import Store
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage, checkpoint_is_complete, save_checkpoint
-from dcsp.training.stream import rank_batch
+from dcsp.training.stream import PartSlice, rank_batch, rebatch
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, ReadSamples, model_class
 from jobs._resources import SPARE_CPUS, Resources
 from jobs._watch import in_thread, watched
@@ -51,12 +53,14 @@ Result = TypeVar("Result")
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """Threads of a model that wait must not spin: beside reads and writes that costs several times the
 work itself (a training step of 10 crops took 7.9 s with spinning threads, 2.3 s without)."""
+STARTS = 3
+"""Attempts at starting a local cluster."""
 RESUMABLE = "checkpoints/resumable"
 """Directory of the store for trainings that have not ended."""
 SAMPLE_TASKS = 2
 """Tasks a training worker has reading and augmenting at once."""
-SAMPLES_AHEAD_BYTES = 2**29
-"""Most bytes of samples waiting for a training worker."""
+WINDOW_SAMPLES = 256
+"""Samples a training worker has read at a time; as many again are being read ahead."""
 
 
 def connect(settings: ClusterSettings) -> Resources:
@@ -107,6 +111,29 @@ def _start(address: str | None) -> None:
             f"Cannot join the Ray cluster at {address or 'this machine'} ({error}): check the "
             "address, the RAY_AUTH_MODE and RAY_AUTH_TOKEN of both sides, and that it is running."
         ) from error
+
+
+def _start_here(quiet: dict[str, Any]) -> None:
+    """Start a cluster of this machine alone, whatever other clusters it has.
+
+    Raises:
+        ClusterError: Ray's processes do not come up.
+    """
+    cpus = (os.cpu_count() or 1) + SPARE_CPUS
+    # A token of its own: nobody else joins, and none is left in the home directory.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    for _ in range(STARTS):
+        try:
+            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+            return
+        except Exception as error:
+            # Ray waits 30 s for its own processes, which a busy machine may not keep.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+    raise ClusterError(
+        f"Ray did not start on this machine in {STARTS} attempts: it is overloaded, try later."
+    )
 
 
 def map_parts(
@@ -336,29 +363,54 @@ def _samples(
     one's reads, and a resumed training goes on at its very next image.
     """
     pieces = stage.pieces(parts, rank, world, step)
-    if not pieces:
-        return
+    size = rank_batch(stage.settings.batch, rank, world)
+    yield from rebatch(_windows(ReadSamples(store, stage), pieces), size)
+
+
+def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Samples of slices in order, one short dataset after the other, the next being read ahead.
+
+    A single long dataset has to be held back while the network learns; its executor then spins
+    through its scheduling loop in this process, at the cost of half the CPU time of training.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ray.data.ExecutionResources(
-        object_store_memory=SAMPLES_AHEAD_BYTES
-    )
     context.target_max_block_size = 2**31
-    dataset = ray.data.from_items(
-        [{"piece": json.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces)
-    ).map_batches(
-        ReadSamples(store, stage),
-        batch_size=1,
-        num_cpus=0,
-        compute=ray.data.TaskPoolStrategy(size=SAMPLE_TASKS),
-    )
-    yield from dataset.iter_batches(
-        batch_size=rank_batch(stage.settings.batch, rank, world),
-        batch_format="numpy",
-        prefetch_batches=2,
-        drop_last=True,
-    )
+
+    def fetch(window: Sequence[PartSlice]) -> list[dict[str, NDArray[Any]]]:
+        ray.data.DataContext._set_current(context)
+        dataset = ray.data.from_items(
+            [{"piece": json.dumps(piece)} for piece in window], override_num_blocks=len(window)
+        ).map_batches(
+            read,
+            batch_size=1,
+            num_cpus=0,
+            compute=ray.data.TaskPoolStrategy(size=SAMPLE_TASKS),
+        )
+        return list(dataset.iter_batches(batch_size=None, batch_format="numpy"))
+
+    with ThreadPoolExecutor(1) as ahead:
+        waiting: Future[list[dict[str, NDArray[Any]]]] | None = None
+        for window in _by_samples(pieces):
+            following = ahead.submit(fetch, window)
+            if waiting:
+                yield from waiting.result()
+            waiting = following
+        if waiting:
+            yield from waiting.result()
+
+
+def _by_samples(pieces: Sequence[PartSlice]) -> Iterator[list[PartSlice]]:
+    """Slices in order, as many together as hold about :data:`WINDOW_SAMPLES`."""
+    window: list[PartSlice] = []
+    for piece in pieces:
+        window.append(piece)
+        if sum(one.stop - one.start for one in window) >= WINDOW_SAMPLES:
+            yield window
+            window = []
+    if window:
+        yield window
 
 
 def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:

@@ -7,11 +7,10 @@ TensorBoard events, and ``complete.json``, written last.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from dcsp.tables.store import Store
 from dcsp.training.augment import make_samples
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer
-from dcsp.training.stream import PartSlice, rank_batch, rank_stream, row_order
+from dcsp.training.stream import PartSlice, rank_batch, rank_stream, rebatch, row_order
 
 MODEL_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -185,26 +184,10 @@ def train_here(
     begin_stage(store, stage.key)
     trainer = stage.trainer(store, device)
     log = TrainLog(stage.title, stage.settings.steps, stage.settings.batch)
-    for batch in _batches(store, stage, parts):
+    pieces = stage.pieces(parts, rank=0, world=1, step=0)
+    for batch in rebatch((stage.read(store, piece) for piece in pieces), stage.settings.batch):
         log.add(trainer.step(batch))
     log.add(trainer.flush())
     network = trainer.trained_network()
     save_checkpoint(store, stage, network, log)
     return network
-
-
-def _batches(
-    store: Store, stage: TrainStage, parts: Sequence[Part]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Batches of the whole stage in order, one slice of a part being held at a time."""
-    size = stage.settings.batch
-    waiting: dict[str, NDArray[Any]] = {}
-    for piece in stage.pieces(parts, rank=0, world=1, step=0):
-        samples = stage.read(store, piece)
-        waiting = {
-            name: np.concatenate([waiting[name], array]) if waiting else array
-            for name, array in samples.items()
-        }
-        while len(waiting["image"]) >= size:
-            yield {name: array[:size] for name, array in waiting.items()}
-            waiting = {name: array[size:] for name, array in waiting.items()}

@@ -8,9 +8,9 @@ exactly the rows it needs. Nothing here opens a file: skipping to any step costs
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,3 +159,27 @@ def _rank_slices(
             if dealt % world == rank:
                 yield PartSlice(epoch, part, row_order_seed, start, stop)
             dealt += 1
+
+
+def rebatch(
+    stacks: Iterable[Mapping[str, NDArray[Any]]], size: int
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Cut stacks of samples of any length into batches of one size, in order.
+
+    Args:
+        stacks: Arrays of equal first axis by name, as
+            :func:`dcsp.training.augment.make_samples` makes.
+        size: Samples in a batch.
+
+    Yields:
+        Batches; samples that do not fill a last one are dropped.
+    """
+    waiting: dict[str, NDArray[Any]] = {}
+    for stack in stacks:
+        waiting = {
+            name: np.concatenate([waiting[name], array]) if waiting else array
+            for name, array in stack.items()
+        }
+        while len(next(iter(waiting.values()))) >= size:
+            yield {name: array[:size] for name, array in waiting.items()}
+            waiting = {name: array[size:] for name, array in waiting.items()}
