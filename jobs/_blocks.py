@@ -7,7 +7,7 @@ fast.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -80,6 +80,20 @@ class ReadSamples:
         """The samples of the one piece that the items name, stacked."""
         (piece,) = items["piece"]
         return dict(self._stage.read(self._store, PartSlice(*json.loads(piece))))
+
+
+def windows(pieces: Sequence[PartSlice], samples: int) -> Iterator[list[PartSlice]]:
+    """Slices in order, as many together as hold about so many samples."""
+    window: list[PartSlice] = []
+    held = 0
+    for piece in pieces:
+        window.append(piece)
+        held += piece.stop - piece.start
+        if held >= samples:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
 
 
 def _labelled(rows: pa.Table, part: Part) -> pa.Table:

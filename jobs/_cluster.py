@@ -44,9 +44,9 @@ from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage, checkpoint_is_complete, save_checkpoint
 from dcsp.training.stream import PartSlice, rank_batch, rebatch
-from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, ReadSamples, model_class
+from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, ReadSamples, model_class, windows
 from jobs._resources import SPARE_CPUS, Resources
-from jobs._watch import in_thread, watched
+from jobs._watch import Board, in_thread, watched
 
 Result = TypeVar("Result")
 
@@ -100,12 +100,7 @@ def _start(address: str | None) -> None:
         if address:
             ray.init(address=address, runtime_env={"env_vars": PATIENT_THREADS}, **quiet)
         else:
-            cores = os.cpu_count() or 1
-            # A token of its own: nobody else joins, and none is left in the home directory.
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            for name, value in PATIENT_THREADS.items():
-                os.environ.setdefault(name, value)
-            ray.init("local", num_cpus=cores + SPARE_CPUS, include_dashboard=False, **quiet)
+            _start_here(quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
             f"Cannot join the Ray cluster at {address or 'this machine'} ({error}): check the "
@@ -121,7 +116,8 @@ def _start_here(quiet: dict[str, Any]) -> None:
     """
     cpus = (os.cpu_count() or 1) + SPARE_CPUS
     # A token of its own: nobody else joins, and none is left in the home directory.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    own = {"RAY_AUTH_TOKEN": secrets.token_hex(32), **PATIENT_THREADS}
+    os.environ.update({name: own[name] for name in own if name not in os.environ})
     for _ in range(STARTS):
         try:
             ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
@@ -234,19 +230,6 @@ def map_items(
     return results
 
 
-class _Board:
-    """Actor: where training workers write how far they are, or what the user must mend."""
-
-    def __init__(self) -> None:
-        self._state: tuple[int, str, DcspError | None] = (0, "", None)
-
-    def write(self, done: int, note: str, error: DcspError | None = None) -> None:
-        self._state = (done, note, error)
-
-    def read(self) -> tuple[int, str, DcspError | None]:
-        return self._state
-
-
 def train(
     store: Store,
     stage: TrainStage,
@@ -264,7 +247,7 @@ def train(
     directory = stage.key.directory
     resumable = f"{RESUMABLE}/{stage.key.fingerprint}"
     store.write_json(f"{directory}/{STAGE_FILE}", stage.key.as_dict())
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board = ray.remote(num_cpus=0)(Board).remote()
     trainer = ray.train.torch.TorchTrainer(
         _train_worker,
         train_loop_config={"store": store, "stage": stage, "parts": list(parts), "board": board},
@@ -392,25 +375,13 @@ def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[st
 
     with ThreadPoolExecutor(1) as ahead:
         waiting: Future[list[dict[str, NDArray[Any]]]] | None = None
-        for window in _by_samples(pieces):
+        for window in windows(pieces, WINDOW_SAMPLES):
             following = ahead.submit(fetch, window)
             if waiting:
                 yield from waiting.result()
             waiting = following
         if waiting:
             yield from waiting.result()
-
-
-def _by_samples(pieces: Sequence[PartSlice]) -> Iterator[list[PartSlice]]:
-    """Slices in order, as many together as hold about :data:`WINDOW_SAMPLES`."""
-    window: list[PartSlice] = []
-    for piece in pieces:
-        window.append(piece)
-        if sum(one.stop - one.start for one in window) >= WINDOW_SAMPLES:
-            yield window
-            window = []
-    if window:
-        yield window
 
 
 def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:

@@ -65,6 +65,21 @@ def in_thread(work: Callable[[], object]) -> Future[None]:
     return future
 
 
+class Board:
+    """Where training workers write how far they are, or what the user must mend; an actor."""
+
+    def __init__(self) -> None:
+        self._state: tuple[int, str, DcspError | None] = (0, "", None)
+
+    def write(self, done: int, note: str, error: DcspError | None = None) -> None:
+        """Say how many images are done, with a note such as the loss."""
+        self._state = (done, note, error)
+
+    def read(self) -> tuple[int, str, DcspError | None]:
+        """What was written last."""
+        return self._state
+
+
 def bare(error: BaseException) -> BaseException:
     """The user's error inside Ray's wrappers, or the error itself.
 
