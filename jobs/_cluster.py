@@ -71,17 +71,23 @@ def connect(settings: ClusterSettings) -> Resources:
     """
     if not ray.is_initialized():
         _start(settings.address or os.environ.get("RAY_ADDRESS"))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # A part must stay one block: it is read, mined and written whole.
-    context.target_max_block_size = 2**31
+    _data_context()
     total = ray.cluster_resources()
     return Resources(
         cpus=float(total.get("CPU", 0)),
         gpus=float(total.get("GPU", 0)),
         nodes=sum(node["Alive"] for node in ray.nodes()),
     )
+
+
+def _data_context() -> ray.data.DataContext:
+    """Ray Data's settings of this process, as every dataset here wants them."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # a wrapper would lose the user's error on its way
+    context.target_max_block_size = 2**31  # a part stays one block: it is written whole
+    return context
 
 
 def disconnect() -> None:
@@ -254,7 +260,7 @@ def train(
         scaling_config=_scaling(resources, settings),
         run_config=ray.train.RunConfig(
             name=stage.key.fingerprint,
-            storage_path=_absolute(store, RESUMABLE),
+            storage_path=store.location(RESUMABLE),
             storage_filesystem=None if store.is_local else store.arrow_filesystem(),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
@@ -298,11 +304,6 @@ def _fit(trainer: ray.train.torch.TorchTrainer, board: Any) -> Iterator[tuple[in
             last = done
             yield done, note
     fitting.result()
-
-
-def _absolute(store: Store, name: str) -> str:
-    place = store.location(name)
-    return str(Path(place).resolve()) if store.is_local else place
 
 
 def _train_worker(job: dict[str, Any]) -> None:
@@ -351,15 +352,13 @@ def _samples(
 
 
 def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Samples of slices in order, one short dataset after the other, the next being read ahead.
+    """Samples of slices in order, by short datasets, the next being read ahead.
 
-    A single long dataset has to be held back while the network learns; its executor then spins
-    through its scheduling loop in this process, at the cost of half the CPU time of training.
+    One long dataset must be held back while the network learns: its executor then spins in this
+    process, at half the CPU time of training.
     """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    context = _data_context()
     context.execution_options.preserve_order = True
-    context.target_max_block_size = 2**31
 
     def fetch(window: Sequence[PartSlice]) -> list[dict[str, NDArray[Any]]]:
         ray.data.DataContext._set_current(context)

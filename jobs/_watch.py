@@ -12,6 +12,9 @@ from dcsp.errors import ClusterError, DcspError
 
 Result = TypeVar("Result")
 
+RAY_DATA_ADDS = "\nFailed to apply UDF transform"
+"""Start of the advice that Ray Data appends to the text of whatever a task raises."""
+
 
 def watched(
     make: Callable[[], Iterable[Result]], title: str, stall_minutes: float
@@ -90,6 +93,8 @@ def bare(error: BaseException) -> BaseException:
     for seen in waiting:  # grows while it is walked
         inner = [getattr(seen, name, None) for name in ("cause", "controller_failure")]
         if isinstance(seen, DcspError) and not isinstance(inner[0], BaseException):
+            if seen.args:
+                seen.args = (str(seen).partition(RAY_DATA_ADDS)[0], *seen.args[1:])
             return seen
         inner += [seen.__cause__, *getattr(seen, "worker_failures", {}).values()]
         waiting += [e for e in inner if isinstance(e, BaseException) and e not in waiting]
