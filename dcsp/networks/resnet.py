@@ -136,15 +136,18 @@ def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
+_BRANCH_START = 0.1
+
+
 def _initialise(module: nn.Module) -> None:
     """Random weights under which a hundred layers of frozen BatchNorm stay finite.
 
-    The last scale of every residual branch starts at 0: the network starts as its shortcuts.
+    The last scale of every residual branch starts small: the network starts near its shortcuts.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(layer, _BasicBlock):
-            nn.init.zeros_(layer.bn2.weight)
+            nn.init.constant_(layer.bn2.weight, _BRANCH_START)
         elif isinstance(layer, _Bottleneck):
-            nn.init.zeros_(layer.bn3.weight)
+            nn.init.constant_(layer.bn3.weight, _BRANCH_START)

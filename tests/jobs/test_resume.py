@@ -25,7 +25,7 @@ from tests.jobs.running import (
     wait_until_gone,
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 class Submitted:
