@@ -1,6 +1,6 @@
 """The ``dcsp`` command: look into a store, check it, and take results out of it.
 
-Every command reads a store and none computes: jobs do that. Exit codes are those of the jobs: 0
+Every command reads and none computes: jobs do that. Exit codes are those of the jobs: 0
 done, 2 the user's mistake, 1 a fault, or a store that ``verify`` finds broken.
 """
 
@@ -77,6 +77,20 @@ def show(store: StoreArgument) -> None:
     checkpoints = [_checkpoint_row(output) for output in found if output.is_checkpoint]
     typer.echo(_section("tables", _TABLE_COLUMNS, tables))
     typer.echo(_section("checkpoints", _CHECKPOINT_COLUMNS, checkpoints))
+
+
+@app.command()
+def plan(
+    config: Annotated[str, typer.Option(metavar="FILE", help="YAML file of settings.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value]...", help="Replace settings.")
+    ] = None,
+) -> None:
+    """List what a config would do: its stages, what is done, and what would run."""
+    from dcsp.config_file import load_config
+    from dcsp.overview import describe
+
+    typer.echo(describe(load_config(config, overrides or ())))
 
 
 @app.command()

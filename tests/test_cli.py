@@ -154,3 +154,17 @@ def test_inventory_finds_runs_and_outputs(store: Store) -> None:
 def test_flatten_gives_dotted_keys() -> None:
     tree = {"a": {"b": 1, "c": {}}, "d": [1, 2], "e": None}
     assert flatten(tree) == {"a.b": 1, "a.c": {}, "d": [1, 2], "e": None}
+
+
+def test_plan_lists_the_stages_of_a_config_and_computes_nothing(tmp_path: Path) -> None:
+    config = Path(__file__).parents[1] / "jobs" / "configs" / "voc12_vgg16.yaml"
+    where = (f"store={tmp_path / 'store'}", f"corpus.root={tmp_path}/none")
+    text = dcsp("plan", "--config", config, *where).output
+    assert all(stage in text for stage in ("saliency", "fcan", "cues_phase1", "predictions"))
+    assert "none is not there" in text
+    assert not (tmp_path / "store").exists()
+
+
+def test_plan_of_a_wrong_setting_is_the_users_mistake(tmp_path: Path) -> None:
+    config = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
+    assert "unknown setting" in dcsp("plan", "--config", config, "sede=1", code=2).output
