@@ -54,7 +54,12 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
         code = INTERRUPTED
     else:
         code = DONE
-    sys.exit(code)
+    if code == DONE:
+        return
+    # A stage that stood still leaves threads that wait for Ray: in Python's usual ending they would
+    # end the process, with an exit code of their own. What this process started ends with it.
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def drop_lines_of_stderr(text: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from dcsp.errors import ClusterError, DcspError
@@ -16,13 +16,48 @@ RAY_DATA_ADDS = "\nFailed to apply UDF transform"
 """Start of the advice that Ray Data appends to the text of whatever a task raises."""
 
 
-def watched(
-    make: Callable[[], Iterable[Result]], title: str, stall_minutes: float
-) -> Iterator[Result]:
+class Patience:
+    """How long something may stand still.
+
+    Args:
+        title: Of the stage.
+        minutes: Without any progress.
+    """
+
+    def __init__(self, title: str, minutes: float) -> None:
+        self._title, self._minutes = title, minutes
+        self.renew()
+
+    def renew(self) -> None:
+        """Something moved."""
+        self._end = time.monotonic() + self._minutes * 60
+
+    @property
+    def left(self) -> float:
+        """Seconds until it ends, not below 0."""
+        return max(0.0, self._end - time.monotonic())
+
+    def check(self) -> None:
+        """Raise the user's error when it has ended.
+
+        Raises:
+            ClusterError: Nothing moved for too long.
+        """
+        if not self.left:
+            raise ClusterError(
+                f"The stage {self._title} made no progress for {self._minutes:g} minutes: look at "
+                "the cluster (ray status), or raise cluster.stall_minutes; submitting again "
+                "resumes."
+            )
+
+
+def watched(make: Callable[[], Iterable[Result]], patience: Patience) -> Iterator[Result]:
     """Iterate in a thread and fail when nothing comes for too long; user errors come out bare.
 
+    Ray Data has no call that ends an iteration from outside: after a stall the thread goes on.
+
     Raises:
-        ClusterError: Nothing came for ``stall_minutes``.
+        ClusterError: Nothing came for too long.
         DcspError: A task raised it.
     """
     done = object()
@@ -38,34 +73,17 @@ def watched(
 
     threading.Thread(target=run, daemon=True).start()
     while True:
+        patience.renew()
         try:
-            item, error = items.get(timeout=stall_minutes * 60)
+            item, error = items.get(timeout=patience.left)
         except queue.Empty:
-            raise ClusterError(
-                f"The stage {title} made no progress for {stall_minutes:g} minutes: look at the "
-                "cluster (ray status), or raise cluster.stall_minutes; submitting again resumes."
-            ) from None
+            patience.check()
+            continue
         if error is not None:
             raise bare(error)
         if item is done:
             return
         yield item
-
-
-def in_thread(work: Callable[[], object]) -> Future[None]:
-    """Start work in a thread of its own that does not keep the process alive."""
-    future: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 class Board:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from dcsp.errors import ClusterError, StoreError
-from jobs._watch import bare, in_thread, watched
+from jobs._watch import Patience, bare, watched
 
 
 def test_items_come_in_order() -> None:
-    assert list(watched(lambda: iter(range(200)), "counting", 1)) == list(range(200))
+    assert list(watched(lambda: iter(range(200)), Patience("counting", 1))) == list(range(200))
 
 
 def test_no_item_for_too_long_is_an_error_that_names_the_stage() -> None:
@@ -20,7 +20,7 @@ def test_no_item_for_too_long_is_an_error_that_names_the_stage() -> None:
         yield 1
         time.sleep(30)
 
-    items = watched(slow, "saliency", 0.005)
+    items = watched(slow, Patience("saliency", 0.005))
     assert next(items) == 1
     with pytest.raises(ClusterError, match=r"saliency made no progress for 0\.005 minutes"):
         next(items)
@@ -31,14 +31,14 @@ def test_errors_come_after_the_items_before_them() -> None:
         yield 1
         raise KeyError("x")
 
-    items = watched(faulty, "counting", 1)
+    items = watched(faulty, Patience("counting", 1))
     assert next(items) == 1
     with pytest.raises(KeyError):
         next(items)
 
 
 def test_an_exception_can_be_an_item() -> None:
-    (item,) = watched(lambda: iter([ValueError("of interest")]), "collecting", 1)
+    (item,) = watched(lambda: iter([ValueError("of interest")]), Patience("collecting", 1))
     assert str(item) == "of interest"
 
 
@@ -68,9 +68,3 @@ def test_faults_stay_what_they_are() -> None:
     fault = WrapperError(cause=ValueError("a bug"))
     fault.__cause__ = fault
     assert bare(fault) is fault
-
-
-def test_work_in_a_thread_tells_how_it_ended() -> None:
-    assert in_thread(lambda: 1).result(timeout=10) is None
-    with pytest.raises(ZeroDivisionError):
-        in_thread(lambda: 1 / 0).result(timeout=10)

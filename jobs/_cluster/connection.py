@@ -1,0 +1,97 @@
+"""Joining a cluster, or starting one on this machine; Ray's settings of this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from typing import Any
+
+import ray
+import ray.data
+from ray.exceptions import RayError
+
+from dcsp.config import ClusterSettings
+from dcsp.errors import ClusterError
+from jobs._resources import SPARE_CPUS, Resources
+
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+"""Threads of a model that wait must not spin: beside reads and writes that costs several times the
+work itself (a training step of 10 crops took 7.9 s with spinning threads, 2.3 s without)."""
+STARTS = 3
+"""Attempts at starting a local cluster."""
+
+
+def connect(settings: ClusterSettings) -> Resources:
+    """Join the cluster that is named or surrounds this job, else start one on this machine.
+
+    Raises:
+        ClusterError: The named cluster cannot be reached.
+    """
+    if not ray.is_initialized():
+        _start(settings.address or os.environ.get("RAY_ADDRESS"))
+    data_context()
+    total = ray.cluster_resources()
+    return Resources(
+        cpus=float(total.get("CPU", 0)),
+        gpus=float(total.get("GPU", 0)),
+        nodes=sum(node["Alive"] for node in ray.nodes()),
+    )
+
+
+def data_context() -> ray.data.DataContext:
+    """Ray Data's settings of this process, as every dataset here wants them."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # a wrapper would lose the user's error on its way
+    context.target_max_block_size = 2**31  # a part stays one block: it is written whole
+    return context
+
+
+def disconnect() -> None:
+    """Leave the cluster; ends it when this process started it."""
+    ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": bool(os.environ.get("DCSP_RAY_LOGS")),
+    }
+    try:
+        if address:
+            ray.init(address=address, runtime_env={"env_vars": PATIENT_THREADS}, **quiet)
+        else:
+            _start_here(quiet)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise ClusterError(
+            f"Cannot join the Ray cluster at {address or 'this machine'} ({error}): check the "
+            "address, the RAY_AUTH_MODE and RAY_AUTH_TOKEN of both sides, and that it is running."
+        ) from error
+
+
+def _start_here(quiet: dict[str, Any]) -> None:
+    """Start a cluster of this machine alone, whatever other clusters it has.
+
+    Raises:
+        ClusterError: Ray's processes do not come up.
+    """
+    cpus = (os.cpu_count() or 1) + SPARE_CPUS
+    # A token of its own: nobody else joins, and none is left in the home directory.
+    own = {"RAY_AUTH_TOKEN": secrets.token_hex(32), **PATIENT_THREADS}
+    os.environ.update({name: own[name] for name in own if name not in os.environ})
+    for _ in range(STARTS):
+        try:
+            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+            return
+        except Exception as error:
+            # Ray waits 30 s for its own processes, which a busy machine may not keep.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+    raise ClusterError(
+        f"Ray did not start on this machine in {STARTS} attempts: it is overloaded, try later."
+    )

@@ -1,0 +1,137 @@
+"""Spreading work over a cluster: parts of tables with Ray Data, lists of things as Ray tasks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import ray
+import ray.data
+
+from dcsp.config import ClusterSettings
+from dcsp.progress import Progress
+from dcsp.tables.mapping import Device, Part, PartMap, PartSummary, begin_stage
+from dcsp.tables.store import Store
+from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
+from jobs._resources import Resources
+from jobs._watch import Patience, bare, watched
+
+Result = TypeVar("Result")
+
+
+def map_parts(
+    store: Store,
+    stage: PartMap,
+    parts: Sequence[Part],
+    resources: Resources,
+    settings: ClusterSettings,
+    progress: Progress,
+) -> list[PartSummary]:
+    """Make parts of a table: reads, model actors and writes overlap, each part goes whole.
+
+    Args:
+        store: The store.
+        stage: What to make.
+        parts: The parts to do: only those that are not there yet.
+        resources: Of the cluster.
+        settings: Numbers of actors, stall limit.
+        progress: Told of every finished part.
+
+    Raises:
+        DcspError: The stage met something the user must mend, or made no progress for too long.
+    """
+    if not parts:
+        return []
+    begin_stage(store, stage.key)
+    actors = resources.mining_actors(settings, len(parts))
+    device = Device("cuda" if resources.gpus else "cpu", threads=1)
+    dataset = (
+        ray.data.from_items(
+            [{PART: part.name, ROWS: part.rows} for part in parts], override_num_blocks=len(parts)
+        )
+        .map_batches(
+            ReadParts(store, stage),
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.TaskPoolStrategy(size=resources.reading_tasks(actors)),
+            num_cpus=0,
+        )
+        .map_batches(
+            model_class(store, stage, device),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+            **resources.actor_options(actors),
+        )
+        .map_batches(
+            FinishAndWrite(store, stage),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.TaskPoolStrategy(size=resources.finishing_tasks(actors)),
+            num_cpus=0,
+        )
+    )
+    summaries = []
+    patience = Patience(stage.key.stage, settings.stall_minutes)
+    for row in watched(dataset.iter_rows, patience):
+        statuses = {name: int(row[name]) for name in ("ok", "skipped", "error")}
+        summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
+        progress.advance(row["rows"])
+    return summaries
+
+
+def map_items(
+    function: Callable[[Any], Result],
+    items: Sequence[Any],
+    settings: ClusterSettings,
+    advance: Callable[[Result], None] = lambda _: None,
+    num_cpus: float = 1.0,
+    title: str = "tasks",
+) -> list[Result]:
+    """Apply a function to items as Ray tasks; results in the order of the items.
+
+    Few results are in flight at once, so that a long list costs the driver no memory.
+    """
+
+    def apply(item: Any) -> Result:
+        return function(item)
+
+    remote = ray.remote(num_cpus=num_cpus, max_retries=3)(apply)
+    ahead = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
+    patience = Patience(title, settings.stall_minutes)
+    todo = iter(items)
+    waiting = deque(remote.remote(item) for item in islice(todo, ahead))
+    results: list[Result] = []
+    try:
+        while waiting:
+            results.append(outcome(waiting[0], patience))
+            waiting.popleft()
+            waiting.extend(remote.remote(item) for item in islice(todo, 1))
+            advance(results[-1])
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+    return results
+
+
+def outcome(reference: Any, patience: Patience, every: Callable[[], None] = lambda: None) -> Any:
+    """What a task returns; its error bare; patience is renewed when it ends.
+
+    Args:
+        reference: Of the task.
+        patience: With the task.
+        every: Called every second until then.
+    """
+    while not ray.wait([reference], timeout=1.0)[0]:
+        every()
+        patience.check()
+    patience.renew()
+    try:
+        return ray.get(reference)
+    except Exception as error:
+        raise bare(error) from None

@@ -1,0 +1,209 @@
+"""Training stages with Ray Train: one process a GPU, samples read by Ray Data, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+from numpy.typing import NDArray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dcsp.config import ClusterSettings
+from dcsp.errors import ClusterError, DcspError
+from dcsp.progress import Progress
+from dcsp.tables.mapping import STAGE_FILE, Part
+from dcsp.tables.store import Store
+from dcsp.training.logs import TrainLog
+from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
+from dcsp.training.stage import TrainStage, checkpoint_is_complete, save_checkpoint
+from dcsp.training.stream import PartSlice, rank_batch, rebatch
+from jobs._blocks import ReadSamples, windows
+from jobs._cluster.connection import data_context
+from jobs._cluster.mapping import outcome
+from jobs._resources import Resources
+from jobs._watch import Board, Patience
+
+RESUMABLE = "checkpoints/resumable"
+"""Directory of the store for trainings that have not ended."""
+SAMPLE_TASKS = 2
+"""Tasks a training worker has reading and augmenting at once."""
+WINDOW_SAMPLES = 256
+"""Samples a training worker has read at a time; as many again are being read ahead."""
+
+
+def train(
+    store: Store,
+    stage: TrainStage,
+    parts: Sequence[Part],
+    resources: Resources,
+    settings: ClusterSettings,
+    progress: Progress,
+) -> None:
+    """Run a training stage with TorchTrainer, or go on with one that was killed.
+
+    Raises:
+        DcspError: The stage met something the user must mend, or made no progress for too long.
+    """
+    resources.check_training_fits(settings)
+    directory = stage.key.directory
+    resumable = f"{RESUMABLE}/{stage.key.fingerprint}"
+    store.write_json(f"{directory}/{STAGE_FILE}", stage.key.as_dict())
+    board = ray.remote(num_cpus=0)(Board).remote()
+    job = {"store": store, "stage": stage, "parts": list(parts), "board": board}
+    # Where the driver is, and it ends with it: what the trainer starts is then ended by Ray.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
+    fitting = fit.remote(job, _scaling(resources, settings), settings.max_failures)
+    patience = Patience(stage.title, settings.stall_minutes)
+    reached = -1
+
+    def follow() -> None:
+        nonlocal reached
+        try:
+            done, note, error = ray.get(board.read.remote(), timeout=30)
+        except (RayError, TimeoutError):
+            return
+        if error is not None:
+            raise error  # at once: Ray would try again what cannot go well
+        if done != reached:
+            reached = done
+            patience.renew()
+            progress.reach(done, note)
+
+    try:
+        outcome(fitting, patience, every=follow)
+    finally:
+        ray.cancel(fitting, force=True)
+    if not checkpoint_is_complete(store, directory):
+        raise ClusterError(
+            f"Ray says that {stage.title} has ended, but {store.path(directory)} is not complete: "
+            f"remove {store.path(resumable)} and submit again."
+        )
+    store.remove(resumable)
+
+
+def _scaling(resources: Resources, settings: ClusterSettings) -> ray.train.ScalingConfig:
+    gpus = {"GPU": 1} if resources.gpus else {}
+    return ray.train.ScalingConfig(
+        num_workers=resources.training_workers(settings),
+        use_gpu=bool(resources.gpus),
+        resources_per_worker={"CPU": resources.training_cpus(settings), **gpus},
+    )
+
+
+def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: int) -> None:
+    """Train; a task, since nothing but the end of its process ends a trainer's ``fit``."""
+    store, fingerprint = job["store"], job["stage"].key.fingerprint
+    ray.train.torch.TorchTrainer(
+        _train_worker,
+        train_loop_config=job,
+        scaling_config=scaling,
+        run_config=ray.train.RunConfig(
+            name=fingerprint,
+            storage_path=store.location(RESUMABLE),
+            storage_filesystem=None if store.is_local else store.arrow_filesystem(),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    ).fit()
+
+
+def _train_worker(job: dict[str, Any]) -> None:
+    """One training process; what the user must mend goes to the driver as it is."""
+    try:
+        _train_on_rank(job["store"], job["stage"], job["parts"], job["board"])
+    except DcspError as error:
+        ray.get(job["board"].write.remote(0, "", error))
+        raise
+
+
+def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], board: Any) -> None:
+    """Restore, stream samples, step, report; rank 0 leaves the model."""
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    trainer = stage.trainer(store, str(ray.train.torch.get_device()), rank, world)
+    log = TrainLog(stage.title, stage.settings.steps, stage.settings.batch)
+    restored = ray.train.get_checkpoint()
+    if restored is not None:
+        with restored.as_directory() as folder:
+            trainer.load_state_dict(state_from_bytes(Path(folder, "state.pt").read_bytes()))
+            log.restore(Path(folder, "log.json").read_text(), trainer.step_number)
+    for batch in _samples(store, stage, parts, rank, world, trainer.step_number):
+        log.add(trainer.step(batch))
+        if rank == 0:
+            board.write.remote(log.done, log.note())
+        if trainer.step_number % stage.settings.checkpoint_every == 0 and not trainer.finished:
+            _report(trainer, log, rank)
+    if rank == 0:
+        log.add(trainer.flush())
+        save_checkpoint(store, stage, trainer.trained_network(), log)
+    ray.train.report({"step": trainer.step_number})
+
+
+def _samples(
+    store: Store, stage: TrainStage, parts: Sequence[Part], rank: int, world: int, step: int
+) -> Iterator[dict[str, Any]]:
+    """This rank's batches from a step on: a Ray Data stream over slices of parts, in order.
+
+    Each rank owns its stream, so that its length is known beforehand, no rank waits for another
+    one's reads, and a resumed training goes on at its very next image.
+    """
+    pieces = stage.pieces(parts, rank, world, step)
+    size = rank_batch(stage.settings.batch, rank, world)
+    yield from rebatch(_windows(ReadSamples(store, stage), pieces), size)
+
+
+def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Samples of slices in order, by short datasets, the next being read ahead.
+
+    One long dataset must be held back while the network learns: its executor then spins in this
+    process, at half the CPU time of training.
+    """
+    context = data_context()
+    context.execution_options.preserve_order = True
+
+    def fetch(window: Sequence[PartSlice]) -> list[dict[str, NDArray[Any]]]:
+        ray.data.DataContext._set_current(context)
+        dataset = ray.data.from_items(
+            [{"piece": json.dumps(piece)} for piece in window], override_num_blocks=len(window)
+        ).map_batches(
+            read,
+            batch_size=1,
+            num_cpus=0,
+            compute=ray.data.TaskPoolStrategy(size=SAMPLE_TASKS),
+        )
+        return list(dataset.iter_batches(batch_size=None, batch_format="numpy"))
+
+    with ThreadPoolExecutor(1) as ahead:
+        waiting: Future[list[dict[str, NDArray[Any]]]] | None = None
+        for window in windows(pieces, WINDOW_SAMPLES):
+            following = ahead.submit(fetch, window)
+            if waiting:
+                yield from waiting.result()
+            waiting = following
+        if waiting:
+            yield from waiting.result()
+
+
+def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:
+    """A barrier of all ranks; rank 0 leaves everything needed to go on."""
+    log.add(trainer.flush())
+    if rank != 0:
+        ray.train.report({"step": trainer.step_number})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "state.pt").write_bytes(state_to_bytes(trainer.state_dict()))
+        Path(folder, "log.json").write_text(log.dump())
+        ray.train.report(
+            {"step": trainer.step_number},
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+        )
