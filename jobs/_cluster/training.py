@@ -100,10 +100,22 @@ def _scaling(resources: Resources, settings: ClusterSettings) -> ray.train.Scali
     )
 
 
+class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
+    """A trainer without Ray's placement group cleaner.
+
+    The cleaner asks the dashboard, which a cluster of one machine does not have: at the end of
+    every training it waits 12 s for it. The group ends with the task that fits anyway.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
+
+
 def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: int) -> None:
     """Train; a task, since nothing but the end of its process ends a trainer's ``fit``."""
     store, fingerprint = job["store"], job["stage"].key.fingerprint
-    ray.train.torch.TorchTrainer(
+    _Trainer(
         _train_worker,
         train_loop_config=job,
         scaling_config=scaling,

@@ -17,7 +17,7 @@ import pytest
 
 from tests.jobs.running import call, wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SECRET = "a-secret-that-no-file-may-hold"
 KEY = "AKIDOFNOBODYATALL"
