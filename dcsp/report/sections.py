@@ -44,7 +44,7 @@ def tiles(run: ReportData) -> Markup:
         shown.append(_plain_tile("Images labelled", count(labelled), "rows of predictions"))
     if run.seconds:
         reused = f"; {quantity(len(run.reused), 'stage')} reused" if run.reused else ""
-        total = duration(sum(run.seconds.values()))
+        total = _small_units(duration(sum(run.seconds.values())))
         shown.append(_plain_tile("Time", total, f"over {len(run.seconds)} stages{reused}"))
     return element("div", shown, class_="tiles")
 
@@ -276,6 +276,12 @@ def _plain_tile(name: str, value: str, note: str) -> Markup:
         element("p", note, class_="note"),
         class_="tile",
     )
+
+
+def _small_units(text: str) -> Markup:
+    """Numbers in full size, the units after them small."""
+    words = text.split(" ")
+    return join(*(element("small", f" {w} ") if i % 2 else w for i, w in enumerate(words)))
 
 
 def _number(value: float | None) -> Markup:
