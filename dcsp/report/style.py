@@ -64,7 +64,8 @@ h2 + .card, h2 + .two, h2 + .curves { margin-top: 16px; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 8px;
   padding: 16px 18px 15px; }
 .tile .name { font-size: 13px; color: var(--soft); }
-.tile .value { font-size: 31px; white-space: nowrap; line-height: 1.25; font-weight: 600; letter-spacing: -0.02em; }
+.tile .value { font-size: 31px; white-space: nowrap; line-height: 1.25; font-weight: 600;
+  letter-spacing: -0.02em; }
 .tile .value small { font-size: 15px; font-weight: 500; color: var(--faint); letter-spacing: 0; }
 .tile .note { font-size: 12.5px; color: var(--faint); line-height: 1.4; }
 .tile:first-child .value { color: var(--accent); }
