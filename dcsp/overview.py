@@ -5,7 +5,8 @@ from __future__ import annotations
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
 from dcsp.errors import CorpusError
-from dcsp.pipeline import Plan, Step, build_plan
+from dcsp.methods.step import Step
+from dcsp.pipeline import Plan, build_plan
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from dcsp.tables.store import Store
 

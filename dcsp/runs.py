@@ -10,7 +10,8 @@ from typing import Any
 
 from dcsp.config_file import parse_config
 from dcsp.errors import StoreError
-from dcsp.pipeline import Plan, Step, build_plan
+from dcsp.methods.step import Step
+from dcsp.pipeline import Plan, build_plan
 from dcsp.tables.mapping import manifest_file
 from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store

@@ -16,7 +16,8 @@ from dcsp.corpus.listing import Listing, list_corpus
 from dcsp.corpus.pack import Record, Tally
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
-from dcsp.pipeline import Plan, Step, build_plan
+from dcsp.methods.step import Step
+from dcsp.pipeline import Plan, build_plan
 from dcsp.progress import Progress
 from dcsp.report.collect import write_report
 from dcsp.runs import (

@@ -1,8 +1,9 @@
-"""Mine cues alone: saliency where it is missing, then the cues of one phase.
+"""Mine cues alone: the tables they need where those are missing, then the cues of one phase.
 
     python jobs/mine_cues.py --config FILE [--phase N] [key=value …]
 
-Phase 0 needs the trained FCAN, phase N the joint training of phase N − 1 (jobs/train.py).
+The trainings before it must be done (jobs/train.py): for phase 0 of DCSP the FCAN, for phase N the
+joint training of phase N − 1.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.errors import ConfigError
+from dcsp.training.stage import TrainStage
 from jobs._chain import Chain
 from jobs._main import config_parser, read_config, run_job
 
@@ -24,16 +26,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--phase", type=int, default=0, help="phase of the cues; default 0")
     parsed = parser.parse_intermixed_args(arguments)
     config = read_config(parsed)
-    if not 0 <= parsed.phase <= config.cues.adapt.rounds:
-        raise ConfigError(
-            f"--phase {parsed.phase} is not in 0 … cues.adapt.rounds={config.cues.adapt.rounds}."
-        )
     chain = Chain(config)
     plan = chain.plan()
-    chain.run(plan, plan.step("saliency"))
-    needed = f"joint_phase{parsed.phase - 1}" if parsed.phase else "fcan"
-    chain.require(plan, [needed], f"jobs/train.py --stage {needed}")
+    last = len(plan.cue_steps) - 1
+    if not 0 <= parsed.phase <= last:
+        raise ConfigError(f"--phase {parsed.phase} is not in 0 … {last}, the phases of the config.")
     step = plan.step(f"cues_phase{parsed.phase}")
+    for earlier in plan.before(step):
+        if isinstance(earlier.stage, TrainStage):
+            chain.require(plan, [earlier.title], f"jobs/train.py --stage {earlier.title}")
+        elif earlier.title.removeprefix("cues_") not in config.cues.compare:
+            chain.run(plan, earlier)
     chain.run(plan, step)
     print(f"cues: {chain.store.path(step.stage.key.directory)}")
 

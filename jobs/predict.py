@@ -22,7 +22,8 @@ from dcsp.config import CorpusSettings, RunConfig
 from dcsp.errors import CorpusError
 from dcsp.export.masks import export_masks
 from dcsp.inference.table import PredictionStage
-from dcsp.pipeline import Plan, Step
+from dcsp.methods.step import Step
+from dcsp.pipeline import Plan
 from dcsp.runs import load_run
 from dcsp.tables.mapping import part_file
 from dcsp.tables.store import Store

@@ -31,12 +31,15 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError(f"--stage {parsed.stage!r} is none of {', '.join(trainings)}.")
     step = plan.step(parsed.stage)
     assert isinstance(step.stage, TrainStage)
-    if step.stage.saliency:
-        chain.run(plan, plan.step("saliency"))
-    if step.stage.cues:
-        phase = parsed.stage.removeprefix("joint_phase")
-        job = f"jobs/mine_cues.py --phase {phase}"
-        chain.require(plan, [f"cues_phase{phase}"], job)
+    needed = {step.stage.saliency, step.stage.cues, step.stage.regions}
+    for earlier in plan.before(step):
+        if earlier.stage.key.directory not in needed:
+            continue
+        if earlier in plan.cue_steps:
+            phase = earlier.title.removeprefix("cues_phase")
+            chain.require(plan, [earlier.title], f"jobs/mine_cues.py --phase {phase}")
+        else:
+            chain.run(plan, earlier)
     chain.run(plan, step)
     print(f"checkpoint: {chain.store.path(step.stage.key.directory)}")
 

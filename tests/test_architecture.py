@@ -19,6 +19,7 @@ LAYERS = [
     {"dcsp.report"},
     {"dcsp.evaluation", "dcsp.runs"},
     {"dcsp.pipeline", "dcsp.export"},
+    {"dcsp.methods"},
     {"dcsp.training", "dcsp.inference", "dcsp.cues"},
     {"dcsp.networks", "dcsp.saliency", "dcsp.corpus"},
     {"dcsp.images", "dcsp.tables"},

@@ -240,11 +240,11 @@ def test_the_chain_is_the_papers() -> None:
     def directory(title: str) -> str:
         return made.step(title).stage.key.directory
 
-    assert train("fcan").objective == "fcan" and train("fcan").initial is None
+    assert train("fcan").learns == "scores" and train("fcan").initial is None
     assert train("fcan").cues is None and train("fcan").saliency is None
     for phase, before in ((0, "fcan"), (1, "joint_phase0")):
         joint = train(f"joint_phase{phase}")
-        assert joint.objective == "joint" and joint.settings == made.config.joint
+        assert joint.learns == "scores" and joint.settings == made.config.joint
         assert joint.initial == directory(before)
         assert joint.cues == directory(f"cues_phase{phase}")
     assert directory("saliency") in [s.directory for s in made.step("cues_phase0").stage.inputs]

@@ -14,6 +14,7 @@ from dcsp.config import RunConfig
 from dcsp.cues.fusion import adapt_labels, refine_adapted
 from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages, CueRow, CueWriter
 from dcsp.inference.multiscale import Views, prepare, score_views
+from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.mapping import Device, PartModel, TableInput
@@ -74,7 +75,11 @@ class AdaptStage:
         """Load the network; the model adds fused scores to the rows."""
         settings = self.config.cues.adapt
         precision = self.images.precision
-        network = prepare(load_checkpoint(store, self.network.directory), precision, device.name)
+        network = prepare(
+            load_checkpoint(store, self.network.directory, SegmentationNetwork),
+            precision,
+            device.name,
+        )
         views = Views("scores", settings.scales, settings.flip)
 
         def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Cues of DCSP: hierarchical saliency × attention (paper 4.1, 4.2, Algorithm 1)."""
+"""Cues of DCSP: hierarchical saliency × attention (paper 4.1, 4.2), or attention alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.attention import attention_views, normalize_attention, select_tags
-from dcsp.cues.fusion import discover, refine_cue, to_image
+from dcsp.cues.fusion import discover, harmonic_mean, refine_cue, to_image
 from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages, CueRow, CueWriter
 from dcsp.inference.multiscale import prepare, score_views
+from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import decode_map, decode_maps, encode_maps, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.mapping import Device, PartModel, TableInput
@@ -24,23 +25,24 @@ from dcsp.tables.store import Store
 from dcsp.training.stage import load_checkpoint
 
 VERSION = 1
+_EVERYWHERE = np.ones((1, 1), np.float32)
 
 
 @dataclass(frozen=True)
 class DCSPStage:
-    """Phase 0: attention of the FCAN, fused with S_k.
+    """Phase 0: attention of the FCAN, fused with S_k; without saliency, as if all were salient.
 
     Attributes:
         config: Settings of the run.
         settings: Of these cues; not always those the run trains on.
         network: Key of the FCAN's training.
-        saliency: Key of the saliency table.
+        saliency: Key of the saliency table; None where the settings use none.
     """
 
     config: RunConfig
     settings: DCSPSettings
     network: StageKey
-    saliency: StageKey
+    saliency: StageKey | None
 
     @cached_property
     def images(self) -> CueImages:
@@ -60,7 +62,7 @@ class DCSPStage:
             },
             inputs={
                 "network": self.network.fingerprint,
-                "saliency": self.saliency.fingerprint,
+                **({"saliency": self.saliency.fingerprint} if self.saliency else {}),
             },
         )
 
@@ -72,14 +74,34 @@ class DCSPStage:
     @property
     def inputs(self) -> tuple[TableInput, ...]:
         """Corpus and saliency."""
-        columns = ("maps", "status", "error")
-        return (CORPUS_INPUT, TableInput("saliency", self.saliency.directory, columns))
+        return (CORPUS_INPUT, *self._saliency_input("maps", "status", "error"))
+
+    @property
+    def evidence_inputs(self) -> tuple[TableInput, ...]:
+        """The attention of its own table, and saliency."""
+        columns = ("attention", "attention_shape", "status", "error")
+        own = TableInput("start", self.key.directory, columns)
+        return (own, *self._saliency_input("maps"))
+
+    def evidence(self, row: dict[str, Any]) -> NDArray[np.float32]:
+        """Harmonic means of attention and saliency, nHW, at the size the network saw."""
+        attention, saliency = self._at_image(
+            row, row["start.attention"], row["start.attention_shape"]
+        )
+        return harmonic_mean(attention, saliency)
+
+    def _saliency_input(self, *columns: str) -> tuple[TableInput, ...]:
+        return (TableInput("saliency", self.saliency.directory, columns),) if self.saliency else ()
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the FCAN; the model adds the raw attention of the tagged classes to the rows."""
         settings = self.settings.attention
         precision = self.images.precision
-        network = prepare(load_checkpoint(store, self.network.directory), precision, device.name)
+        network = prepare(
+            load_checkpoint(store, self.network.directory, SegmentationNetwork),
+            precision,
+            device.name,
+        )
         views = attention_views(settings)
 
         def model(rows: pa.Table) -> pa.Table:
@@ -94,14 +116,17 @@ class DCSPStage:
                     for volume, i in zip(volumes, numbers, strict=True)
                 ]
 
-            usable = [status == OK for status in rows["saliency.status"].to_pylist()]
-            wanted = [bool(t) and ok for t, ok in zip(tags, usable, strict=True)]
+            wanted = [bool(t) for t in tags]
+            if self.saliency:
+                usable = [status == OK for status in rows["saliency.status"].to_pylist()]
+                wanted = [w and ok for w, ok in zip(wanted, usable, strict=True)]
             results = infer_rows(
                 rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
             )
             kept = CORPUS_COLUMNS if self.settings.crf else CORPUS_COLUMNS[:-1]
+            of_saliency = [name for name in rows.column_names if name.startswith("saliency.")]
             return (
-                rows.select([*kept, "saliency.maps", "saliency.status", "saliency.error"])
+                rows.select([*kept, *of_saliency])
                 .append_column("raw", pa.array(results.values, pa.large_binary()))
                 .append_column("status", pa.array(results.statuses()))
                 .append_column("error", pa.array(results.errors, pa.string()))
@@ -111,13 +136,13 @@ class DCSPStage:
 
     def finish(self, rows: pa.Table) -> pa.Table:
         """Fuse attention and saliency at image size."""
-        writer = CueWriter("dcsp", phase=0)
+        writer = CueWriter("dcsp" if self.saliency else "attention", phase=0)
         for row in rows.to_pylist():
             writer.add(row, row["status"], self._cue(row))
         return writer.table()
 
     def _cue(self, row: dict[str, Any]) -> CueRow:
-        if row["tags"] and row["saliency.status"] == ERROR:
+        if row["tags"] and row.get("saliency.status") == ERROR:
             return CueRow(error=f"saliency: {row['saliency.error']}")
         if row["raw"] is None:
             return CueRow(error=row["error"])
@@ -143,11 +168,24 @@ class DCSPStage:
         Returns:
             Label map (HW uint8) at the size the network saw the image at.
         """
-        chosen = row["saliency.maps"][(saliency_pass or self.settings.saliency_pass) - 1]
-        size = self.images.inner_size(row["height"], row["width"])
-        full, saliency = to_image(decode_maps(attention, shape), decode_map(chosen), *size)
+        full, saliency = self._at_image(row, attention, shape, saliency_pass)
         low, high = self.settings.gamma_low, self.settings.gamma_high
         if not self.settings.crf:
             return discover(full, saliency, row["tags"], low, high)
         image = self.images.decode(row["bytes"])
         return refine_cue(image, full, saliency, row["tags"], low, high, self.images.crf)
+
+    def _at_image(
+        self,
+        row: dict[str, Any],
+        attention: bytes,
+        shape: tuple[int, ...],
+        saliency_pass: int | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Attention (nHW) and saliency (HW) of a row at the size the network saw it at."""
+        chosen = _EVERYWHERE
+        if self.saliency:
+            number = saliency_pass or self.settings.saliency_pass
+            chosen = decode_map(row["saliency.maps"][number - 1])
+        size = self.images.inner_size(row["height"], row["width"])
+        return to_image(decode_maps(attention, shape), chosen, *size)

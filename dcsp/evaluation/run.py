@@ -23,6 +23,7 @@ from dcsp.evaluation.quality import (
     summarize,
 )
 from dcsp.images import resize_labels
+from dcsp.methods.step import Step
 from dcsp.pipeline import Plan
 from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, part_file, read_part
 from dcsp.tables.schemas import TRUTH
@@ -52,7 +53,8 @@ class Evaluator:
                 if step.stage.key.stage == "cues":
                     table = self._table(step.stage.key.directory, part)
                     found[step.title] = evaluate_cues(table, truth, self._classes)
-            found["cues_phase0_s1"] = self._first_pass(part, truth)
+            if self.plan.first_dcsp:
+                found["cues_phase0_s1"] = self._first_pass(self.plan.first_dcsp, part, truth)
         if part.split in self.plan.config.predict.splits:
             table = self._table(self.plan.step("predictions").stage.key.directory, part)
             qualities = evaluate_predictions(table, truth, self._classes)
@@ -68,10 +70,10 @@ class Evaluator:
     def _table(self, directory: str, part: CorpusPart) -> pa.Table:
         return self.store.read_table(part_file(directory, part.name))
 
-    def _first_pass(self, part: CorpusPart, truth: pa.Table) -> Quality:
-        """Phase 0 with S_1 in place of S_k, from the same attention."""
-        stage = self.plan.step("cues_phase0").stage
-        assert isinstance(stage, DCSPStage)
+    def _first_pass(self, step: Step, part: CorpusPart, truth: pa.Table) -> Quality:
+        """Cues of saliency with S_1 in place of S_k, from the same attention."""
+        stage = step.stage
+        assert isinstance(stage, DCSPStage) and stage.saliency
         corpus = ("image_id", "height", "width", "tags", "bytes")
         cues = ("status", "attention", "attention_shape")
         rows = read_part(

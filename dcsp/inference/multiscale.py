@@ -112,7 +112,7 @@ def score_views(
     """
     device = torch.device(device)
     results: list[NDArray[np.float32] | None] = [None] * len(images)
-    with torch.inference_mode(), _autocast(precision, device):
+    with torch.inference_mode(), autocast(precision, device):
         for (height, width), members in _batches(images, max_side, batch):
             stack = np.stack([resize_rgb(images[i], height, width) for i in members])
             pixels_BCHW = torch.from_numpy(stack).permute(0, 3, 1, 2).to(device)
@@ -195,7 +195,8 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
-def _autocast(precision: PrecisionSettings, device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: PrecisionSettings, device: torch.device) -> AbstractContextManager[object]:
+    """Arithmetic of inference, as the settings ask for."""
     if precision.autocast == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -14,6 +14,7 @@ from dcsp.config import PrecisionSettings, PredictSettings
 from dcsp.images import decode_rgb
 from dcsp.inference.multiscale import prepare, score_views
 from dcsp.inference.prediction import predict_labels, prediction_views
+from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, PartModel, TableInput
@@ -72,7 +73,7 @@ class PredictionStage:
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds fused scores to the rows."""
         network = prepare(
-            load_checkpoint(self.model_store or store, self.network.directory),
+            load_checkpoint(self.model_store or store, self.network.directory, SegmentationNetwork),
             self.precision,
             device.name,
         )

@@ -6,25 +6,17 @@ serves classification by tags; both share every weight below them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from dcsp.config import NetworkSettings, TrainSettings
-from dcsp.errors import WeightsError
-from dcsp.networks.backbones import TIMM_PREFIX, build_backbone
+from dcsp.config import NetworkSettings
+from dcsp.networks.backbones import build_backbone
 from dcsp.networks.base import Backbone
-
-_FORMAT = 1
-_NEW_WEIGHT_STD = 0.01  # paper 5.1
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "model.json"
+from dcsp.networks.model import Model, draw_new_weights, start_backbone
 
 
 class Scores(NamedTuple):
@@ -39,10 +31,8 @@ class Scores(NamedTuple):
     attention: Tensor
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(Model):
     """Backbone, summed atrous 3×3 branches to C+1 score channels, FCAN head 1×1 to C channels.
-
-    BatchNorm keeps its statistics in training mode too; scale and shift learn with the backbone.
 
     Args:
         backbone: The feature extractor; its deepest stage is used.
@@ -52,6 +42,8 @@ class SegmentationNetwork(nn.Module):
         max_side: Longest side in pixels an image should have at scale 1, for callers; None: any.
     """
 
+    kind: ClassVar[str] = "segmentation"
+
     def __init__(
         self,
         backbone: Backbone,
@@ -60,9 +52,7 @@ class SegmentationNetwork(nn.Module):
         atrous_rates: Sequence[int],
         max_side: int | None = None,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.backbone_name = backbone_name
+        super().__init__(backbone, backbone_name)
         self.classes = tuple(classes)
         self.atrous_rates = tuple(atrous_rates)
         self.max_side = max_side
@@ -71,17 +61,7 @@ class SegmentationNetwork(nn.Module):
             nn.Conv2d(features, scores, 3, padding=rate, dilation=rate) for rate in atrous_rates
         )
         self.fcan = nn.Conv2d(scores, len(self.classes), 1)
-        self._mean: Tensor
-        self._std: Tensor
-        self.register_buffer("_mean", _per_channel(backbone.mean), persistent=False)
-        self.register_buffer("_std", _per_channel(backbone.std), persistent=False)
-        for module in self.new_modules():
-            _initialise_new(module)
-
-    @property
-    def output_stride(self) -> int:
-        """Image pixels per score-map pixel."""
-        return self.backbone.output_stride
+        draw_new_weights(self.new_modules())
 
     def forward(self, image_BCHW: Tensor) -> Scores:
         """Scores of RGB images with grey levels 0–255, uint8 or float; normalised in here.
@@ -89,42 +69,31 @@ class SegmentationNetwork(nn.Module):
         A side of n pixels gives ceil(n / output_stride) cells. Scores are float32,
         under autocast too.
         """
-        deepest_BChw = self.backbone(self._normalise(image_BCHW))[-1]
+        deepest_BChw = self.stages(image_BCHW)[-1]
         branches = [branch(deepest_BChw).float() for branch in self.aspp]
         score_map = torch.stack(branches).sum(0)
         return Scores(score_map, self.fcan(score_map).float())
 
-    def tag_logits(self, attention: Tensor) -> Tensor:
-        """ẑ: global average pooling of a B×C×h×w attention volume, B×C."""
-        return attention.mean(dim=(-2, -1))
-
-    def train(self, mode: bool = True) -> SegmentationNetwork:
-        """Training mode for all but BatchNorm, whose statistics stay frozen (paper 5.1)."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-        return self
-
-    def new_modules(self) -> list[nn.Module]:
-        """The modules that no weights file has filled: they learn at the head's rate."""
-        return [*self.aspp, self.fcan, *map(self.backbone.get_submodule, self.backbone.new_layers)]
+    def own_modules(self) -> Sequence[nn.Module]:
+        """The branches and the FCAN head."""
+        return [*self.aspp, self.fcan]
 
     def card(self) -> dict[str, Any]:
-        """What :func:`network_from_bytes` needs to build the network again, JSON-able."""
-        return {
-            "format": _FORMAT,
-            "backbone": self.backbone_name,
-            "output_stride": self.output_stride,
+        """See :meth:`dcsp.networks.model.Model.card`."""
+        return super().card() | {
             "atrous_rates": list(self.atrous_rates),
             "classes": list(self.classes),
             "max_side": self.max_side,
-            "new_layers": list(self.backbone.new_layers),
         }
 
-    def _normalise(self, image_BCHW: Tensor) -> Tensor:
-        image = image_BCHW if image_BCHW.is_floating_point() else image_BCHW.float()
-        return (image - self._mean) / self._std
+    @classmethod
+    def from_card(cls, card: dict[str, Any]) -> SegmentationNetwork:
+        """The network that a card describes, with random weights."""
+        backbone = build_backbone(card["backbone"], card["output_stride"])
+        backbone.new_layers = tuple(card["new_layers"])
+        return cls(
+            backbone, card["backbone"], card["classes"], card["atrous_rates"], card["max_side"]
+        )
 
 
 def build_network(
@@ -145,10 +114,7 @@ def build_network(
         ConfigError: The backbone is unknown or not installed.
         WeightsError: The file does not fit the backbone or cannot be read.
     """
-    fetched_by_timm = settings.backbone.startswith(TIMM_PREFIX) and settings.weights == "imagenet"
-    backbone = build_backbone(
-        settings.backbone, settings.output_stride, weights_file, pretrained=fetched_by_timm
-    )
+    backbone = start_backbone(settings, weights_file)
     network = SegmentationNetwork(
         backbone, settings.backbone, classes, settings.atrous_rates, settings.max_side
     )
@@ -157,112 +123,8 @@ def build_network(
     return network
 
 
-def parameter_groups(network: SegmentationNetwork, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Parameter groups for a torch optimiser (paper 5.1): backbone, new weights, new biases.
-
-    Learning rates are 1, ``head_multiplier`` and ``bias_multiplier`` times ``learning_rate``;
-    weight decay is the same everywhere. Without ``train_backbone`` the backbone's parameters,
-    new layers excepted, stop requiring gradients and have no group.
-
-    Returns:
-        Dicts with ``name``, ``params``, ``lr`` and ``weight_decay``.
-    """
-    new = [parameter for module in network.new_modules() for parameter in module.parameters()]
-    new_ids = {id(parameter) for parameter in new}
-    old = [parameter for parameter in network.parameters() if id(parameter) not in new_ids]
-    for parameter in old:
-        parameter.requires_grad_(settings.train_backbone)
-    groups = {
-        "backbone": (old if settings.train_backbone else [], 1.0),
-        "new_weights": ([p for p in new if p.ndim > 1], settings.head_multiplier),
-        "new_biases": ([p for p in new if p.ndim == 1], settings.bias_multiplier),
-    }
-    return [
-        {
-            "name": name,
-            "params": params,
-            "lr": settings.learning_rate * multiplier,
-            "weight_decay": settings.weight_decay,
-        }
-        for name, (params, multiplier) in groups.items()
-        if params
-    ]
-
-
-def network_to_bytes(network: SegmentationNetwork) -> tuple[bytes, dict[str, Any]]:
-    """The network's parameters as safetensors bytes, and its card."""
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    return safetensors.torch.save(state), network.card()
-
-
-def network_from_bytes(
-    weights: bytes, card: dict[str, Any], device: str | torch.device = "cpu"
-) -> SegmentationNetwork:
-    """Build the network that :func:`network_to_bytes` stored, in evaluation mode.
-
-    Raises:
-        WeightsError: The card is of another format, or weights and card do not belong together.
-    """
-    if card.get("format") != _FORMAT:
-        raise WeightsError(
-            f"The model has format {card.get('format')!r}, this version reads {_FORMAT}: "
-            "train it again or use the version of dcsp that wrote it."
-        )
-    backbone = build_backbone(card["backbone"], card["output_stride"])
-    backbone.new_layers = tuple(card["new_layers"])
-    network = SegmentationNetwork(
-        backbone, card["backbone"], card["classes"], card["atrous_rates"], card["max_side"]
-    )
-    try:
-        network.load_state_dict(safetensors.torch.load(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise WeightsError(
-            f"The stored weights of {card['backbone']} are damaged or belong to another card "
-            f"({str(error).splitlines()[0]}): remove this checkpoint and train it again."
-        ) from error
-    return network.to(device).eval()
-
-
-def save_network(network: SegmentationNetwork, directory: str | Path) -> None:
-    """Write ``model.safetensors`` and ``model.json`` into a local directory, made where missing."""
-    path = Path(directory)
-    path.mkdir(parents=True, exist_ok=True)
-    weights, card = network_to_bytes(network)
-    (path / WEIGHTS_FILE).write_bytes(weights)
-    (path / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-
-
-def load_network(directory: str | Path, device: str | torch.device = "cpu") -> SegmentationNetwork:
-    """Read what :func:`save_network` wrote, in evaluation mode.
-
-    Raises:
-        WeightsError: A file is missing, damaged, or of another format.
-    """
-    path = Path(directory)
-    try:
-        weights = (path / WEIGHTS_FILE).read_bytes()
-        card = json.loads((path / CARD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"Cannot read the model in {path} ({error}): it needs {WEIGHTS_FILE} and {CARD_FILE}."
-        ) from error
-    return network_from_bytes(weights, card, device)
-
-
-def _per_channel(rgb: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(rgb).view(1, 3, 1, 1)
-
-
 @torch.no_grad()
 def _start_with_identity(fcan: nn.Conv2d) -> None:
     """Let the map of class c be score channel c, plus the noise it was drawn with."""
     channels = torch.arange(fcan.out_channels)
     fcan.weight[channels, channels + 1] += 1.0
-
-
-def _initialise_new(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.normal_(layer.weight, 0.0, _NEW_WEIGHT_STD)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

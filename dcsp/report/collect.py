@@ -25,6 +25,8 @@ from dcsp.tables.snapshot import CorpusPart
 from dcsp.tables.store import Store
 from dcsp.training.stage import HISTORY_FILE, TrainStage
 
+MAPS = ("saliency", "foreground")
+"""Stages whose tables hold maps of what stands out."""
 TRAIN_SHARE = 2 / 3
 """Share of the gallery that shows training images, which have cues to show."""
 UNPLOTTED = {"step", "learning_rate"}
@@ -141,8 +143,9 @@ def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
     corpus = ("image_id", "height", "width", "tags", "bytes")
     tables = [TableInput("", CORPUS_DIRECTORY, corpus)]
     if split == "train":
-        saliency = plan.step("saliency").stage.key.directory
-        tables.append(TableInput("saliency", saliency, ("maps", "error")))
+        maps = next((s.stage.key.directory for s in plan if s.stage.key.stage in MAPS), None)
+        if maps:
+            tables.append(TableInput("saliency", maps, ("maps", "error")))
         for phase, step in enumerate(plan.cue_steps):
             columns = ("label", "attention", "attention_shape", "error")
             tables.append(TableInput(f"cue{phase}", step.stage.key.directory, columns))

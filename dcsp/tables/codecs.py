@@ -1,4 +1,4 @@
-"""Arrays to bytes and back, as the tables hold them: PNG for label maps and for maps in [0, 1].
+"""Arrays to bytes and back, as the tables hold them: PNG for labels, regions and maps in [0, 1].
 
 Any reader of PNG sees the same pixels; nothing is pickled. Deflate runs with the run-length
 strategy: on label maps and saliency it is the fastest of zlib's and nearly the smallest
@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from dcsp.labels import voc_palette
 
+_LAST_REGION = 65_535  # what 16 bits hold; superpixels of 150 pixels or more need 9.8 megapixels
 _PNG: dict[str, Any] = {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE}
 
 
@@ -100,6 +101,33 @@ def decode_maps(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:
     return _dequantize(stacked).reshape(count, height, width)
 
 
+def encode_regions(regions: NDArray[np.int32]) -> bytes:
+    """A map of regions (HW int32, ids from 0) as a grey PNG of 8 bits, or of 16 from id 256 on.
+
+    Raises:
+        ValueError: ``regions`` is not HW int32, is empty, or has an id below 0 or above 65,535:
+            work on a smaller image, or with a larger smallest region.
+    """
+    _require(regions, 2, np.int32, "a map of regions (HW int32)")
+    low, high = int(regions.min()), int(regions.max())
+    if low < 0 or high > _LAST_REGION:
+        raise ValueError(
+            f"The ids of regions must lie in 0–{_LAST_REGION}, these go from {low} to {high}: "
+            "take a smaller image or larger regions."
+        )
+    depth = np.uint8 if high <= 255 else np.uint16
+    return _save(Image.fromarray(regions.astype(depth)))
+
+
+def decode_regions(data: bytes) -> NDArray[np.int32]:
+    """The map of regions (HW int32) of a grey PNG of 8 or 16 bits.
+
+    Raises:
+        ValueError: ``data`` is no such PNG.
+    """
+    return _open(data, ("L", "I;16"), "map of regions").astype(np.int32)
+
+
 def pack_array(array: NDArray[Any]) -> bytes:
     """Any numeric array as the bytes of a ``.npy`` file, for what travels between tasks.
 
@@ -151,12 +179,12 @@ def _save(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _open(data: bytes, modes: tuple[str, ...], what: str) -> NDArray[np.uint8]:
+def _open(data: bytes, modes: tuple[str, ...], what: str) -> NDArray[Any]:
     # PngImageFile, not Image.open: it guesses no format and does not warn of sizes ingest allowed.
     try:
         image = PngImageFile(io.BytesIO(data))
         mode = image.mode
-        pixels: NDArray[np.uint8] = np.array(image) if mode in modes else np.empty(0, np.uint8)
+        pixels: NDArray[Any] = np.array(image) if mode in modes else np.empty(0, np.uint8)
     except (SyntaxError, OSError, ValueError) as error:
         raise ValueError(f"These {len(data)} bytes are no PNG of a {what}: {error}") from error
     if mode not in modes:

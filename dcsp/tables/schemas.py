@@ -61,6 +61,10 @@ TRUTH = pa.schema([*_HEAD, pa.field("label", pa.binary()), *_STATUS])
 SALIENCY = pa.schema([*_HEAD, pa.field("maps", pa.list_(pa.binary())), *_STATUS])
 """S_1 … S_K as 8-bit grey PNGs at the detector's size, to be resized to ``height``×``width``."""
 
+SUPERPIXELS = pa.schema([*_HEAD, pa.field("regions", pa.binary()), *_STATUS])
+"""Superpixels: ``regions`` a grey PNG (8 or 16 bits) of region ids from 0, at the size the network
+sees the image at."""
+
 CUES = pa.schema(
     [
         *_HEAD,
@@ -107,6 +111,7 @@ SCHEMAS = {
     "rejected": REJECTED,
     "truth": TRUTH,
     "saliency": SALIENCY,
+    "superpixels": SUPERPIXELS,
     "cues": CUES,
     "predictions": PREDICTIONS,
 }

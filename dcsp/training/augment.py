@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,13 @@ from dcsp.config import TrainSettings
 from dcsp.errors import ImageError
 from dcsp.images import decode_rgb
 from dcsp.labels import IGNORE
-from dcsp.tables.codecs import decode_labels, decode_map
+from dcsp.tables.codecs import decode_labels, decode_map, decode_regions
 from dcsp.training.stream import stable_seed
 
 PADDING = (123, 117, 104)
 """RGB of pixels outside the image: the dataset's mean colour (122.68, 116.67, 104.01), rounded."""
+
+Label = TypeVar("Label", np.uint8, np.int32)
 
 # Weights of red, green and blue in brightness (ITU-R BT.601), as Pillow converts to grey.
 _LUMA = (0.299, 0.587, 0.114)
@@ -59,12 +61,15 @@ class Sample(NamedTuple):
         cue: crop×crop uint8 class ids, 255 outside the image; None where there was no cue.
         saliency: crop×crop uint8, 255 = salient, 0 outside the image; None where there was none.
         valid: (top, left, bottom, right) int32: the box of the crop that the image covers.
+        regions: crop×crop int32 ids of superpixels, one more than the last outside the image; None
+            where there were none.
     """
 
     image: NDArray[np.uint8]
     cue: NDArray[np.uint8] | None
     saliency: NDArray[np.uint8] | None
     valid: NDArray[np.int32]
+    regions: NDArray[np.int32] | None = None
 
 
 def sample_rng(seed: int, stage: str, epoch: int, image_id: str) -> np.random.Generator:
@@ -141,8 +146,9 @@ def cut(
     saliency: NDArray[np.float32] | None,
     window: Window,
     crop: int,
+    regions: NDArray[np.int32] | None = None,
 ) -> Sample:
-    """The crop that a window shows; arrays as in :func:`augment`."""
+    """The crop that a window shows; arrays as in :func:`augment`, regions HW int32."""
     pixels = np.asarray(_jitter(_resample(image, window), window.color))
     labels = None if cue is None else _nearest(cue, window)
     levels = None if saliency is None else np.asarray(_resample(saliency, window))
@@ -154,6 +160,7 @@ def cut(
         cue=None if labels is None else _lay(labels, window, crop, IGNORE),
         saliency=None if levels is None else _lay(levels, window, crop, 0),
         valid=np.array([top, left, top + height, left + width], dtype=np.int32),
+        regions=None if regions is None else _lay_regions(regions, window, crop),
     )
 
 
@@ -174,7 +181,8 @@ def make_samples(
     Args:
         rows: Columns ``image_id``, ``height``, ``width``, ``bytes`` and ``tags`` of the corpus,
             and optionally ``cue`` (label PNG, null: all ignored) and ``saliency`` (8-bit grey PNG
-            of any size, null: the row has no saliency).
+            of any size, null: the row has no saliency) and ``regions`` (PNG of superpixel ids,
+            null: one region, which no loss counts).
         settings: ``scale``, ``crop``, ``flip`` and ``jitter`` are used.
         classes: Number of classes C, background left out.
         seed: Of the run.
@@ -186,7 +194,8 @@ def make_samples(
         ``image`` B×crop×crop×3 uint8 RGB; ``tags`` B×C float32, 1 for present classes; ``valid``
         B×4 int32, the (top, left, bottom, right) box in which saliency is known, all 0 where it is
         not; with a ``cue`` column, ``cue`` B×crop×crop uint8; with a ``saliency`` column,
-        ``saliency`` B×crop×crop uint8, 255 = salient.
+        ``saliency`` B×crop×crop uint8, 255 = salient; with a ``regions`` column, ``regions``
+        B×crop×crop int32.
 
     Raises:
         ValueError: A tag is not in 1..C.
@@ -200,6 +209,8 @@ def make_samples(
     for name, blank in (("cue", IGNORE), ("saliency", 0)):
         if name in rows.column_names:
             batch[name] = np.full((size, crop, crop), blank, np.uint8)
+    if "regions" in rows.column_names:
+        batch["regions"] = np.zeros((size, crop, crop), np.int32)
     for index, row in enumerate(rows.to_pylist()):
         rng = sample_rng(seed, stage, epoch, row["image_id"])
         sample = _sample_of_row(row, settings, rng, max_side)
@@ -212,6 +223,8 @@ def make_samples(
             batch["cue"][index] = sample.cue
         if sample.saliency is not None:
             batch["saliency"][index] = sample.saliency
+        if sample.regions is not None:
+            batch["regions"][index] = sample.regions
         if sample.saliency is not None or "saliency" not in batch:
             batch["valid"][index] = sample.valid
     return batch
@@ -232,13 +245,14 @@ def _sample_of_row(
         image = decode_rgb(row["bytes"], limit, at_least=window.scaled)
     except ImageError:
         return None
-    cue, saliency = row.get("cue"), row.get("saliency")
+    cue, saliency, regions = row.get("cue"), row.get("saliency"), row.get("regions")
     return cut(
         image,
         decode_labels(cue) if cue else None,
         decode_map(saliency) if saliency else None,
         window,
         settings.crop,
+        decode_regions(regions) if regions else None,
     )
 
 
@@ -282,15 +296,20 @@ def _resample(array: NDArray[np.uint8] | NDArray[np.float32], window: Window) ->
     )
 
 
-def _nearest(cue: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+def _nearest(cue: NDArray[Label], window: Window) -> NDArray[Label]:
     rows, columns = (
         ((window.offset[axis] + np.arange(window.shown[axis]) + 0.5) * side / window.scaled[axis])
         .astype(np.intp)
         .clip(max=side - 1)
         for axis, side in enumerate(cue.shape)
     )
-    nearest: NDArray[np.uint8] = cue[rows][:, columns]
+    nearest: NDArray[Label] = cue[rows][:, columns]
     return nearest
+
+
+def _lay_regions(regions: NDArray[np.int32], window: Window, crop: int) -> NDArray[np.int32]:
+    outside = int(regions.max()) + 1
+    return _lay(_nearest(regions, window), window, crop, outside)
 
 
 def _jitter(image: Image.Image, color: tuple[float, float, float]) -> Image.Image:
@@ -312,13 +331,13 @@ def _jitter(image: Image.Image, color: tuple[float, float, float]) -> Image.Imag
 
 
 def _lay(
-    shown: NDArray[np.uint8], window: Window, crop: int, blank: int | tuple[int, int, int]
-) -> NDArray[np.uint8]:
+    shown: NDArray[Label], window: Window, crop: int, blank: int | tuple[int, int, int]
+) -> NDArray[Label]:
     """The shown part in its place in the crop, mirrored where the window says so."""
     if shown.shape[:2] == (crop, crop):
         canvas = shown
     else:
-        canvas = np.empty((crop, crop, *shown.shape[2:]), np.uint8)
+        canvas = np.empty((crop, crop, *shown.shape[2:]), shown.dtype)
         canvas[:] = blank
         (top, left), (height, width) = window.place, window.shown
         canvas[top : top + height, left : left + width] = shown

@@ -20,12 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dcsp.config import PrecisionSettings, TrainSettings
 from dcsp.errors import StoreError, TrainingError
-from dcsp.networks.deeplab import SegmentationNetwork, parameter_groups
-from dcsp.training.objective import Losses, Objective, ObjectiveKind
+from dcsp.networks.model import Model, parameter_groups
+from dcsp.training.objective import Losses, Objective
 from dcsp.training.schedule import learning_rates
 from dcsp.training.stream import stable_seed
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Version of what :meth:`Trainer.state_dict` gives."""
 
 
@@ -39,7 +39,8 @@ class Trainer:
     Args:
         network: Trained in place; moved to ``device``.
         settings: Of this training stage.
-        objective: ``fcan`` (ℓ_c) or ``joint`` (ℓ_c + ℓ_s).
+        objective: What is minimised.
+        block: Name of its block of settings, such as ``joint``; a saved state belongs to it.
         precision: Autocast and memory layout.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
         rank: Of this process.
@@ -49,23 +50,24 @@ class Trainer:
 
     def __init__(
         self,
-        network: SegmentationNetwork,
+        network: Model,
         settings: TrainSettings,
-        objective: ObjectiveKind,
+        objective: Objective,
         precision: PrecisionSettings,
+        block: str,
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
         seed: int = 0,
     ) -> None:
         self.step_number = 0
-        self.kind = objective
+        self.block = block
         self.settings = settings
         self.device = torch.device(device)
         self._precision = precision
         self._rank = rank
         self._seed = seed
-        self._objective = Objective(objective, settings, world)
+        self._objective = objective
         self.network = network.to(self.device).train()
         if precision.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -126,7 +128,7 @@ class Trainer:
         """
         return self._checked(self._readings.flush())
 
-    def trained_network(self) -> SegmentationNetwork:
+    def trained_network(self) -> Model:
         """What the stage keeps: a copy on the CPU in eval mode, with the averaged weights if any.
 
         Raises:
@@ -141,7 +143,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: plain containers, numbers and tensors on the device.
 
-        Keys: ``format``, ``kind``, ``step``, ``steps``, ``seed``, ``network``, ``optimizer``,
+        Keys: ``format``, ``block``, ``step``, ``steps``, ``seed``, ``network``, ``optimizer``,
         ``average`` (the moving average, None without one). The schedule is a function of the step,
         and random numbers are functions of seed, step and rank.
 
@@ -151,7 +153,7 @@ class Trainer:
         self.flush()
         return {
             "format": STATE_FORMAT,
-            "kind": self.kind,
+            "block": self.block,
             "step": self.step_number,
             "steps": self.settings.steps,
             "seed": self._seed,
@@ -166,10 +168,10 @@ class Trainer:
         Raises:
             StoreError: The state is of another version, stage, schedule or network.
         """
-        expected = (STATE_FORMAT, self.kind, self.settings.steps, self._ema is not None)
+        expected = (STATE_FORMAT, self.block, self.settings.steps, self._ema is not None)
         found = (
             state.get("format"),
-            state.get("kind"),
+            state.get("block"),
             state.get("steps"),
             state.get("average") is not None,
         )
@@ -214,18 +216,17 @@ class Trainer:
             image_BCHW = image_BCHW.contiguous()
         autocast = self._precision.autocast == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
-            scores = self._model(image_BCHW)
-            logits_BC = self.network.tag_logits(scores.attention)
-        return self._objective(scores, logits_BC, tensors)
+            output = self._model(image_BCHW, *(tensors[n] for n in self._objective.inputs))
+        return self._objective(output, tensors)
 
     def _checked(self, figures: dict[str, float]) -> dict[str, float]:
         if figures and not math.isfinite(figures["loss"]):
             raise TrainingError(
                 f"The loss became {figures['loss']} at step {figures['step']:.0f} of "
-                f"{self.settings.steps} of {self.kind} training (optimizer="
+                f"{self.settings.steps} of {self.block} training (optimizer="
                 f"{self.settings.optimizer}, learning_rate={self.settings.learning_rate:g}, "
                 f"head_multiplier={self.settings.head_multiplier:g}, autocast="
-                f"{self._precision.autocast}): lower {self.kind}.learning_rate or set "
+                f"{self._precision.autocast}): lower {self.block}.learning_rate or set "
                 "precision.autocast=fp32."
             )
         return figures
@@ -235,7 +236,7 @@ def build_optimizer(groups: list[dict[str, Any]], settings: TrainSettings) -> to
     """SGD with momentum (paper) or AdamW over the network's parameter groups.
 
     Args:
-        groups: As :func:`dcsp.networks.deeplab.parameter_groups` gives, each with its ``lr``.
+        groups: As :func:`dcsp.networks.model.parameter_groups` gives, each with its ``lr``.
         settings: ``optimizer``, ``learning_rate``, ``momentum`` and ``weight_decay`` are used.
     """
     rate, decay = settings.learning_rate, settings.weight_decay

@@ -9,7 +9,7 @@ Dimensions: B images of a rank, C classes, K = C + 1 with background, h, w score
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from dcsp.config import TrainSettings
 from dcsp.labels import IGNORE
-
-ObjectiveKind = Literal["fcan", "joint"]
+from dcsp.training.prior_loss import PriorTerms, foreground_mask, prior_terms
+from dcsp.training.terms import Term, around_cells, at_cells, inside_boxes
 
 
 class ScoreMaps(Protocol):
@@ -32,22 +32,6 @@ class ScoreMaps(Protocol):
     @property
     def attention(self) -> Tensor:
         """Attention volume V (B, C, h, w)."""
-
-
-class Term(NamedTuple):
-    """One loss on one rank: the mean over all ranks is sum of ``total`` over sum of ``number``.
-
-    Attributes:
-        total: Scalar float32 with gradient.
-        number: Scalar float32 without gradient: how many values ``total`` adds up.
-    """
-
-    total: Tensor
-    number: Tensor
-
-    def mean(self) -> Tensor:
-        """The mean on this rank alone; 0 where nothing counts."""
-        return self.total / self.number.clamp(min=1.0)
 
 
 class Losses(NamedTuple):
@@ -93,7 +77,7 @@ def segmentation_term(score_BKhw: Tensor, cue_BHW: Tensor) -> Term:
         A total that is 0, with gradients 0, where no pixel has a label.
     """
     height, width = score_BKhw.shape[-2:]
-    cue_Bhw = _at_cells(cue_BHW, height, width).long()
+    cue_Bhw = at_cells(cue_BHW, height, width).long()
     total = F.cross_entropy(score_BKhw.float(), cue_Bhw, ignore_index=IGNORE, reduction="sum")
     return Term(total, (cue_Bhw != IGNORE).sum().float())
 
@@ -121,9 +105,9 @@ def saliency_term(
         form: Which of the two.
     """
     height, width = score_BKhw.shape[-2:]
-    inside_BHW = _inside(valid_B4, saliency_BHW.shape[-2], saliency_BHW.shape[-1]).float()
-    known_Bhw = _around_cells(inside_BHW, height, width)
-    salient_Bhw = _around_cells(saliency_BHW * inside_BHW / 255.0, height, width)
+    inside_BHW = inside_boxes(valid_B4, saliency_BHW.shape[-2], saliency_BHW.shape[-1]).float()
+    known_Bhw = around_cells(inside_BHW, height, width)
+    salient_Bhw = around_cells(saliency_BHW * inside_BHW / 255.0, height, width)
     salient_Bhw = salient_Bhw / known_Bhw.clamp(min=1e-6)
     tagged_B11 = (tags_BC > 0).any(dim=1)[:, None, None]
     counts_Bhw = ((known_Bhw >= 0.5) & tagged_B11).float()
@@ -138,106 +122,110 @@ def saliency_term(
     return Term(loss_Bhw.sum(), counts_Bhw.sum())
 
 
-class Objective:
-    """The weighted sum of the losses of a training stage.
-
-    ``fcan``: ℓ_c, and the joint saliency loss where ``saliency_weight`` is above 0.
-    ``joint``: the same and ℓ_s (eq. 2).
-
-    Args:
-        kind: Which of the two.
-        settings: ``classification_weight`` and ``saliency_weight`` are used.
-        world: Number of ranks; above 1, ``torch.distributed`` must be initialised.
-    """
-
-    def __init__(self, kind: ObjectiveKind, settings: TrainSettings, world: int = 1) -> None:
-        self.weights = {"classification": settings.classification_weight}
-        if kind == "joint":
-            self.weights["segmentation"] = 1.0
-        if settings.saliency_weight > 0:
-            self.weights["saliency"] = settings.saliency_weight
-        self._saliency_form = settings.saliency_loss
-        self._world = world
+class Objective(Protocol):
+    """What a training stage minimises."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of :attr:`Losses.values`: the whole loss, then each term before its weight."""
-        return ("loss", *self.weights)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What a batch must hold beside ``image``."""
-        needed = {"segmentation": ("cue",), "saliency": ("saliency", "valid")}
-        return ("tags", *(name for term in self.weights for name in needed.get(term, ())))
 
-    def __call__(self, scores: ScoreMaps, logits_BC: Tensor, batch: Mapping[str, Tensor]) -> Losses:
-        """The losses of one batch; ``batch`` as :func:`dcsp.training.augment.make_samples` makes.
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Which of the columns the model is given after the images."""
+
+    def __call__(self, output: Any, batch: Mapping[str, Tensor]) -> Losses:
+        """The losses of one batch.
 
         Every rank must call this once a step, even with nothing to count.
-        """
-        terms = [self._term(name, scores, logits_BC, batch) for name in self.weights]
-        totals = torch.stack([term.total for term in terms])
-        counts = torch.stack([term.number for term in terms])
-        weights = totals.new_tensor(list(self.weights.values()))
-        pooled = torch.stack([totals.detach(), counts]).double()
-        if self._world > 1:
-            dist.all_reduce(pooled)
-        global_counts = pooled[1].clamp(min=1.0)
-        means = pooled[0] / global_counts
-        share = weights * self._world / global_counts.float()
-        loss = (weights.double() * means).sum(dim=0, keepdim=True)
-        return Losses((totals * share).sum(), torch.cat([loss, means]).float())
 
-    def _term(
-        self, name: str, scores: ScoreMaps, logits_BC: Tensor, batch: Mapping[str, Tensor]
-    ) -> Term:
+        Args:
+            output: Of the model, for the images of the batch.
+            batch: As :func:`dcsp.training.augment.make_samples` makes.
+        """
+
+
+class ScoreObjective:
+    """The weighted sum of the losses on score maps and attention.
+
+    ℓ_c, and the joint saliency loss where ``saliency_weight`` is above 0; with cues ℓ_s as well
+    (eq. 2).
+
+    Args:
+        settings: ``classification_weight`` and ``saliency_weight`` are used.
+        cues: Whether there are cues to learn from.
+        world: Number of ranks; above 1, ``torch.distributed`` must be initialised.
+    """
+
+    inputs = ()
+
+    def __init__(self, settings: TrainSettings, cues: bool, world: int = 1) -> None:
+        self.weights = {"classification": settings.classification_weight}
+        if cues:
+            self.weights["segmentation"] = 1.0
+        if settings.saliency_weight > 0:
+            self.weights["saliency"] = settings.saliency_weight
+        if settings.prior_weight > 0:
+            self.weights |= {f"prior_{part}": settings.prior_weight for part in PriorTerms._fields}
+        self._settings = settings
+        self._world = world
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See :class:`Objective`."""
+        return ("loss", *self.weights)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See :class:`Objective`."""
+        cue = ("cue",) if "segmentation" in self.weights else ()
+        return ("tags", *cue, *(("saliency", "valid") if self._settings.needs_saliency else ()))
+
+    def __call__(self, output: ScoreMaps, batch: Mapping[str, Tensor]) -> Losses:
+        """See :class:`Objective`; ẑ is the global average of the attention volume."""
+        terms = {}
+        if self._settings.prior_weight > 0:
+            mask_BHW = foreground_mask(batch["saliency"], batch["valid"])
+            found = prior_terms(
+                output.score_map, batch["tags"], mask_BHW, self._settings.prior_sharpness
+            )
+            terms = {f"prior_{part}": term for part, term in found._asdict().items()}
+        terms = {n: terms.get(n) or self._term(n, output, batch) for n in self.weights}
+        return combine(terms, self.weights, self._world)
+
+    def _term(self, name: str, output: ScoreMaps, batch: Mapping[str, Tensor]) -> Term:
         if name == "classification":
-            return classification_term(logits_BC, batch["tags"])
+            return classification_term(output.attention.mean(dim=(-2, -1)), batch["tags"])
         if name == "segmentation":
-            return segmentation_term(scores.score_map, batch["cue"])
+            return segmentation_term(output.score_map, batch["cue"])
         return saliency_term(
-            scores.score_map,
+            output.score_map,
             batch["tags"],
             batch["saliency"],
             batch["valid"],
-            self._saliency_form,
+            self._settings.saliency_loss,
         )
 
 
-def _stride(pixels: int, cells: int) -> int:
-    """Output stride: the one power of two of which ``pixels`` gives that many cells.
+def combine(terms: Mapping[str, Term], weights: Mapping[str, float], world: int) -> Losses:
+    """The weighted sum of terms, each divided by its count over all ranks.
 
-    Raises:
-        ValueError: There is none.
+    Args:
+        terms: Name → term of this rank.
+        weights: Name → weight, of the same names in the same order.
+        world: Number of ranks.
     """
-    stride = 1
-    while -(-pixels // stride) > cells:
-        stride *= 2
-    if -(-pixels // stride) != cells:
-        raise ValueError(f"A score map of {cells} cells does not belong to {pixels} pixels.")
-    return stride
-
-
-def _at_cells(labels_BHW: Tensor, height: int, width: int) -> Tensor:
-    """Labels of the pixels that the cells of a score map are centred on."""
-    down, across = _stride(labels_BHW.shape[-2], height), _stride(labels_BHW.shape[-1], width)
-    return labels_BHW[:, ::down, ::across]
-
-
-def _around_cells(maps_BHW: Tensor, height: int, width: int) -> Tensor:
-    """Mean of float maps over the window half an output stride around the centre of each cell."""
-    strides = (_stride(maps_BHW.shape[-2], height), _stride(maps_BHW.shape[-1], width))
-    reach = (strides[0] // 2, strides[1] // 2)
-    window = (2 * reach[0] + 1, 2 * reach[1] + 1)
-    return F.avg_pool2d(maps_BHW[:, None], window, strides, reach, count_include_pad=False)[:, 0]
-
-
-def _inside(valid_B4: Tensor, height: int, width: int) -> Tensor:
-    """Bool (B, H, W): the pixels within each (top, left, bottom, right) box."""
-    top, left, bottom, right = valid_B4.T[:, :, None]
-    rows = torch.arange(height, device=valid_B4.device)
-    columns = torch.arange(width, device=valid_B4.device)
-    down = (rows >= top) & (rows < bottom)
-    across = (columns >= left) & (columns < right)
-    inside_BHW: Tensor = down[:, :, None] & across[:, None, :]
-    return inside_BHW
+    totals = torch.stack([term.total for term in terms.values()])
+    counts = torch.stack([term.number for term in terms.values()])
+    shares = totals.new_tensor([weights[name] for name in terms])
+    pooled = torch.stack([totals.detach(), counts]).double()
+    if world > 1:
+        dist.all_reduce(pooled)
+    global_counts = pooled[1].clamp(min=1.0)
+    means = pooled[0] / global_counts
+    loss = (shares.double() * means).sum(dim=0, keepdim=True)
+    scaled = totals * (shares * world / global_counts.float())
+    return Losses(scaled.sum(), torch.cat([loss, means]).float())

@@ -9,26 +9,29 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
-from dcsp.networks.deeplab import (
-    SegmentationNetwork,
-    build_network,
-    network_from_bytes,
-    network_to_bytes,
-)
+from dcsp.errors import WeightsError
+from dcsp.networks.affinity import build_affinity_network
+from dcsp.networks.deeplab import build_network
+from dcsp.networks.model import Model
+from dcsp.networks.region import build_region_network
+from dcsp.networks.stored import model_from_bytes, model_to_bytes
 from dcsp.networks.weights import backbone_weights
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.mapping import CORPUS_DIRECTORY, Part, TableInput, begin_stage, read_part
 from dcsp.tables.store import Store
+from dcsp.training.affinity_loss import AffinityObjective
 from dcsp.training.augment import make_samples
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer
+from dcsp.training.objective import Objective, ScoreObjective
+from dcsp.training.region_loss import RegionObjective
 from dcsp.training.stream import PartSlice, rank_batch, rank_stream, rebatch, row_order
 
 MODEL_FILE = "model.safetensors"
@@ -36,14 +39,18 @@ CARD_FILE = "model.json"
 HISTORY_FILE = "history.json"
 COMPLETE_FILE = "complete.json"
 
+Net = TypeVar("Net", bound=Model)
+
 
 @dataclass(frozen=True)
 class TrainStage:
-    """One training of the network (paper 4.3, 5.1).
+    """One training of a network (paper 4.3, 5.1).
 
     Attributes:
         title: ``"fcan"`` or ``"joint_phase0"``, ``"joint_phase1"`` …
-        objective: ``"fcan"``: ℓ_c alone; ``"joint"``: ℓ_c + ℓ_s.
+        learns: What is learned: ``"scores"`` (ℓ_c, and ℓ_s where there are cues),
+            ``"affinity"`` of pairs of cells, or classes of superpixels (``"region"``).
+        block: Name of its block of settings, for messages.
         key: What decides the checkpoint.
         network: Architecture and ImageNet weights.
         classes: Class names, background left out.
@@ -54,10 +61,14 @@ class TrainStage:
         cues: Directory of the cue table to learn from; ``None`` for the FCAN stage.
         saliency: Directory of the saliency table; ``None`` where no loss needs it.
         saliency_pass: Which S_k of that table.
+        regions: Directory of the table of superpixels; ``None`` where they do not matter.
+        radius: Pairs of cells are nearer than this; for affinities alone.
+        min_share: Share of a superpixel that its label must cover; for superpixels alone.
     """
 
     title: str
-    objective: Literal["fcan", "joint"]
+    learns: Literal["scores", "affinity", "region"]
+    block: str
     key: StageKey
     network: NetworkSettings
     classes: tuple[str, ...]
@@ -67,7 +78,10 @@ class TrainStage:
     initial: str | None = None
     cues: str | None = None
     saliency: str | None = None
-    saliency_pass: int = 3
+    saliency_pass: int = 1
+    regions: str | None = None
+    radius: int | None = None
+    min_share: float | None = None
 
     @property
     def inputs(self) -> tuple[TableInput, ...]:
@@ -79,6 +93,8 @@ class TrainStage:
             tables.append(TableInput("cue", self.cues, ("label",)))
         if self.saliency:
             tables.append(TableInput("saliency", self.saliency, ("maps",)))
+        if self.regions:
+            tables.append(TableInput("regions", self.regions, ("regions",)))
         return tuple(tables)
 
     def read(self, store: Store, piece: PartSlice) -> dict[str, NDArray[Any]]:
@@ -86,8 +102,8 @@ class TrainStage:
         rows = read_part(store, self.inputs, piece.part)
         order = row_order(piece.row_order_seed, rows.num_rows)[piece.start : piece.stop]
         rows = rows.take(order)
-        if self.cues:
-            rows = rows.rename_columns({"cue.label": "cue"})
+        names = {"cue.label": "cue", "regions.regions": "regions"}
+        rows = rows.rename_columns([names.get(name, name) for name in rows.column_names])
         if self.saliency:
             maps = rows["saliency.maps"].to_pylist()
             chosen = [m[self.saliency_pass - 1] if m else None for m in maps]
@@ -116,20 +132,36 @@ class TrainStage:
             stage=self.title,
         )
 
-    def build(self, store: Store) -> SegmentationNetwork:
+    def build(self, store: Store) -> Model:
         """The network this stage starts from."""
         if self.initial:
-            return load_checkpoint(store, self.initial)
+            return load_checkpoint(store, self.initial, Model)
         torch.manual_seed(self.seed)
-        return build_network(self.network, self.classes, backbone_weights(self.network))
+        weights = backbone_weights(self.network)
+        if self.learns == "affinity":
+            return build_affinity_network(self.network, weights)
+        if self.learns == "region":
+            return build_region_network(self.network, self.classes, weights)
+        return build_network(self.network, self.classes, weights)
+
+    def objective(self, world: int) -> Objective:
+        """What this stage minimises on some ranks."""
+        if self.learns == "affinity":
+            assert self.radius is not None
+            return AffinityObjective(self.radius, world)
+        if self.learns == "region":
+            assert self.min_share is not None
+            return RegionObjective(self.min_share, world)
+        return ScoreObjective(self.settings, bool(self.cues), world)
 
     def trainer(self, store: Store, device: str, rank: int = 0, world: int = 1) -> Trainer:
         """The network with its optimiser, at step 0."""
         return Trainer(
             self.build(store),
             self.settings,
-            self.objective,
+            self.objective(world),
             self.precision,
+            self.block,
             device,
             rank,
             world,
@@ -142,11 +174,9 @@ def checkpoint_is_complete(store: Store, directory: str) -> bool:
     return store.exists(f"{directory}/{COMPLETE_FILE}")
 
 
-def save_checkpoint(
-    store: Store, stage: TrainStage, network: SegmentationNetwork, log: TrainLog
-) -> None:
+def save_checkpoint(store: Store, stage: TrainStage, network: Model, log: TrainLog) -> None:
     """Write the trained network and its log and, last, the mark that the stage is complete."""
-    weights, card = network_to_bytes(network)
+    weights, card = model_to_bytes(network)
     directory = stage.key.directory
     store.write_bytes(f"{directory}/{MODEL_FILE}", weights)
     store.write_json(f"{directory}/{CARD_FILE}", card)
@@ -166,20 +196,31 @@ def save_checkpoint(
     )
 
 
-def load_checkpoint(store: Store, directory: str) -> SegmentationNetwork:
+def load_checkpoint(store: Store, directory: str, kind: type[Net]) -> Net:
     """The network of a finished training stage, on the CPU.
+
+    Args:
+        store: The store.
+        directory: Of the checkpoint.
+        kind: Class that the network must be of.
 
     Raises:
         StoreError: The checkpoint is not there.
-        WeightsError: It does not fit the network its card describes.
+        WeightsError: It does not fit the network its card describes, or is of another kind.
     """
     card = store.read_json(f"{directory}/{CARD_FILE}")
-    return network_from_bytes(store.read_bytes(f"{directory}/{MODEL_FILE}"), card)
+    model = model_from_bytes(store.read_bytes(f"{directory}/{MODEL_FILE}"), card)
+    if not isinstance(model, kind):
+        raise WeightsError(
+            f"{store.path(directory)} holds a {type(model).__name__}, not a {kind.__name__}: "
+            "name the checkpoint of another training."
+        )
+    return model
 
 
 def train_here(
     store: Store, stage: TrainStage, parts: Sequence[Part], device: str = "cpu"
-) -> SegmentationNetwork:
+) -> Model:
     """Run a whole training stage in this process, without Ray."""
     begin_stage(store, stage.key)
     trainer = stage.trainer(store, device)

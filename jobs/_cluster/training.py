@@ -32,6 +32,8 @@ from jobs._cluster.mapping import outcome
 from jobs._resources import Resources
 from jobs._watch import Board, Patience
 
+ABORT_SECONDS = 20.0
+"""What a trainer gets to give its workers' places back."""
 RESUMABLE = "checkpoints/resumable"
 """Directory of the store for trainings that have not ended."""
 SAMPLE_TASKS = 2
@@ -82,13 +84,23 @@ def train(
     try:
         outcome(fitting, patience, every=follow)
     finally:
-        ray.cancel(fitting, force=True)
+        _end(fitting)
     if not checkpoint_is_complete(store, directory):
         raise ClusterError(
             f"Ray says that {stage.title} has ended, but {store.path(directory)} is not complete: "
             f"remove {store.path(resumable)} and submit again."
         )
     store.remove(resumable)
+
+
+def _end(fitting: Any) -> None:
+    """End a fitting task, if it has not ended: first as Ctrl-C does, then at once.
+
+    A trainer that is only killed leaves its workers' places taken as long as the driver lives.
+    """
+    ray.cancel(fitting)
+    if not ray.wait([fitting], timeout=ABORT_SECONDS)[0]:
+        ray.cancel(fitting, force=True)
 
 
 def _scaling(resources: Resources, settings: ClusterSettings) -> ray.train.ScalingConfig:

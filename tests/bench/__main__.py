@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import crf, evaluation, fusion, ingest, training
+from tests.bench import crf, evaluation, fusion, ingest, training, walk
 from tests.bench.harness import machine, table, write_rows
 from tests.bench.inputs import Inputs
 
-ROWS = fusion.ROWS | crf.ROWS | training.ROWS | evaluation.ROWS | ingest.ROWS
+ROWS = fusion.ROWS | crf.ROWS | walk.ROWS | training.ROWS | evaluation.ROWS | ingest.ROWS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

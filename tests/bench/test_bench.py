@@ -27,6 +27,13 @@ def test_rows_that_are_named_are_measured_and_written(tmp_path: Path) -> None:
     assert rows[0]["detail"]["equal"] is True
 
 
+def test_the_dense_walk_ends_where_ours_does(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    main(["--quick", "--scenes", "--out", str(out), "random_walk"])
+    (row,) = json.loads(out.read_text(encoding="utf-8"))
+    assert row["detail"]["largest_difference"] < 1e-4
+
+
 def test_an_unknown_row_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path / "bench.json"), "no_such_row"])

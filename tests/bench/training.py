@@ -15,6 +15,7 @@ from dcsp.networks.weights import backbone_weights
 from dcsp.tables.codecs import encode_labels
 from dcsp.training.augment import make_samples
 from dcsp.training.loop import Trainer
+from dcsp.training.objective import ScoreObjective
 from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs
 from tests.bench.peers.plain_training import PlainTrainer
@@ -30,7 +31,9 @@ def train_step(inputs: Inputs) -> Row:
     torch.manual_seed(0)
     network = build_network(NETWORK, inputs.classes, backbone_weights(NETWORK))
     plain = PlainTrainer(network, settings)
-    ours = Trainer(network, settings, "joint", PrecisionSettings())
+    ours = Trainer(
+        network, settings, ScoreObjective(settings, cues=True), PrecisionSettings(), "joint"
+    )
     batch = _batch(inputs, settings)
     pair = compare(
         lambda: ours.step(batch), lambda: plain.step(batch), inputs.pick(2, 9), inputs.pick(1, 2)

@@ -13,6 +13,7 @@ import pytest
 
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, CorpusError, StoreError, TrainingError
+from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.progress import Progress
 from dcsp.tables.mapping import Part
 from dcsp.tables.store import Store
@@ -125,7 +126,7 @@ def test_a_lost_training_worker_goes_on_from_the_checkpoint(
     assert (tmp_path / "died").exists() and stage.starts() == 2
     history = json.loads((fresh.store / stage.key.directory / "history.json").read_text())
     assert history == json.loads((finished.table("fcan") / "history.json").read_text())
-    load_checkpoint(store, stage.key.directory)
+    load_checkpoint(store, stage.key.directory, SegmentationNetwork)
     assert not (fresh.store / "checkpoints/resumable" / stage.key.fingerprint).exists()
 
 
@@ -137,7 +138,7 @@ def test_two_workers_train_as_many_steps_as_one(
     assert stage.starts() == 2
     history = json.loads((fresh.store / stage.key.directory / "history.json").read_text())
     assert [figures["step"] for figures in history] == [1, 2, 3, 4]
-    network = load_checkpoint(store, stage.key.directory)
+    network = load_checkpoint(store, stage.key.directory, SegmentationNetwork)
     assert sum(p.numel() for p in network.parameters()) > 1_000_000
 
 

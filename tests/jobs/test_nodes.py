@@ -14,6 +14,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from dcsp.config import ClusterSettings
+from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.progress import Progress
 from dcsp.tables.mapping import PartMap
 from dcsp.tables.store import Store
@@ -59,7 +60,7 @@ def test_mining_and_training_span_nodes_and_a_lost_node_costs_nothing(
         todo = run.plan().snapshot.of(["train"])
         _cluster.train(Store(run.store), training, todo, resources, settings, progress)
     assert training.starts() == 2
-    load_checkpoint(Store(run.store), fcan.key.directory)
+    load_checkpoint(Store(run.store), fcan.key.directory, SegmentationNetwork)
 
     _lose_a_node(nodes, resources, settings, tmp_path)
 

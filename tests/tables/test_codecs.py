@@ -57,6 +57,33 @@ def test_labels_written_by_others_are_read() -> None:
     assert np.array_equal(codecs.decode_labels(png("L", labels)), labels)
 
 
+@settings(deadline=None)
+@given(arrays(np.int32, shapes_HW, elements=st.integers(0, 65_535)))
+def test_regions_come_back_exactly_here_and_in_pillow(regions: np.ndarray) -> None:
+    data = codecs.encode_regions(regions)
+    decoded = codecs.decode_regions(data)
+    assert decoded.dtype == np.int32 and np.array_equal(decoded, regions)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == ("L" if regions.max() <= 255 else "I;16")
+        assert np.array_equal(np.asarray(image), regions)
+
+
+@pytest.mark.parametrize("last", [255, 256, 65_535])
+def test_regions_of_either_depth(last: int) -> None:
+    regions = np.array([[0, 1, last], [last, last - 1, 0]], np.int32)
+    assert np.array_equal(codecs.decode_regions(codecs.encode_regions(regions.T)), regions.T)
+
+
+def test_regions_that_do_not_fit_are_refused() -> None:
+    for ids in ([[0, 65_536]], [[-1, 0]]):
+        with pytest.raises(ValueError, match="smaller image or larger regions"):
+            codecs.encode_regions(np.array(ids, np.int32))
+    with pytest.raises(ValueError, match="HW int32"):
+        codecs.encode_regions(np.zeros((2, 2), np.uint16))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="mode P"):
+        codecs.decode_regions(codecs.encode_labels(np.zeros((2, 2), np.uint8)))
+
+
 def test_decoded_arrays_may_be_written_to() -> None:
     labels = codecs.decode_labels(codecs.encode_labels(np.zeros((3, 3), np.uint8)))
     labels[0, 0] = 7

@@ -10,9 +10,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from dcsp.config import PrecisionSettings, TrainSettings
-from dcsp.training.loop import Trainer
 from dcsp.training.stream import rank_batch
-from tests.training.tiny import tiny_batch, tiny_network
+from tests.training.tiny import tiny_batch, tiny_network, trainer_of
 
 STEPS = 5
 BATCH = 5  # ranks of unequal share
@@ -29,7 +28,7 @@ def train(rank: int, world: int, objective: Any, optimizer: Any) -> dict[str, An
         saliency_weight=1.0,
     )
     precision = PrecisionSettings(autocast="fp32")
-    trainer = Trainer(tiny_network(), settings, objective, precision, "cpu", rank, world)
+    trainer = trainer_of(tiny_network(), settings, objective, precision, rank, world)
     first = sum(rank_batch(BATCH, other, world) for other in range(rank))
     share = slice(first, first + rank_batch(BATCH, rank, world))
     figures, gradients = [], []

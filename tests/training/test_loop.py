@@ -13,8 +13,8 @@ from torch import Tensor
 from dcsp.config import PrecisionSettings, TrainSettings
 from dcsp.errors import StoreError, TrainingError
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
-from tests.training.tiny import tiny_batch, tiny_network
+from dcsp.training.loop import state_from_bytes, state_to_bytes
+from tests.training.tiny import tiny_batch, tiny_network, trainer_of
 
 FULL = PrecisionSettings(autocast="fp32", channels_last=False)
 FAST = PrecisionSettings()
@@ -34,7 +34,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def gradients(network: SegmentationNetwork, **changes: Any) -> dict[str, Tensor]:
     objective = changes.pop("objective", "joint")
-    trainer = Trainer(network, settings(**changes), objective, FULL)
+    trainer = trainer_of(network, settings(**changes), objective, FULL)
     trainer.step(tiny_batch(4))
     return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
 
@@ -54,7 +54,7 @@ def test_the_gradients_of_both_losses_reach_the_backbone() -> None:
 def test_momentum_and_weight_decay_are_in_their_own_slots() -> None:
     network = tiny_network()
     chosen = settings(momentum=0.7, weight_decay=0.03, learning_rate=0.01, power=0.0)
-    trainer = Trainer(network, chosen, "joint", FULL)
+    trainer = trainer_of(network, chosen, "joint", FULL)
     for group in trainer.optimizer.param_groups:
         assert (group["momentum"], group["weight_decay"]) == (0.7, 0.03)
     parameter = network.backbone.get_parameter("conv1.weight")
@@ -68,7 +68,7 @@ def test_momentum_and_weight_decay_are_in_their_own_slots() -> None:
 
 
 def test_rates_are_the_papers_multiples_on_the_poly_schedule() -> None:
-    trainer = Trainer(tiny_network(), settings(steps=2), "joint", FULL)
+    trainer = trainer_of(tiny_network(), settings(steps=2), "joint", FULL)
     first = trainer.step(tiny_batch(4))
     rates = sorted(group["lr"] for group in trainer.optimizer.param_groups)
     assert rates == pytest.approx([1e-3, 1e-2, 2e-2])
@@ -84,7 +84,7 @@ def test_rates_are_the_papers_multiples_on_the_poly_schedule() -> None:
 @pytest.mark.parametrize("precision", [FULL, FAST])
 def test_it_learns_one_batch(optimizer: str, precision: PrecisionSettings) -> None:
     chosen = settings(steps=60, optimizer=optimizer, learning_rate=2e-3, saliency_weight=1.0)
-    trainer = Trainer(tiny_network(), chosen, "joint", precision)
+    trainer = trainer_of(tiny_network(), chosen, "joint", precision)
     losses = [trainer.step(tiny_batch(4))["loss"] for _ in range(60)]
     assert trainer.finished
     assert losses[-1] < 0.85 * losses[0]
@@ -92,7 +92,7 @@ def test_it_learns_one_batch(optimizer: str, precision: PrecisionSettings) -> No
 
 def test_half_precision_starts_at_the_same_loss() -> None:
     full, fast = (
-        Trainer(tiny_network(), settings(), "joint", precision).step(tiny_batch(4))
+        trainer_of(tiny_network(), settings(), "joint", precision).step(tiny_batch(4))
         for precision in (FULL, FAST)
     )
     assert fast == pytest.approx(full, rel=2e-2)
@@ -101,7 +101,7 @@ def test_half_precision_starts_at_the_same_loss() -> None:
 def test_a_frozen_backbone_does_not_change() -> None:
     network = tiny_network()
     before = weights(network.backbone)
-    trainer = Trainer(network, settings(train_backbone=False), "fcan", FULL)
+    trainer = trainer_of(network, settings(train_backbone=False), "fcan", FULL)
     figures = trainer.step(tiny_batch(4))
     assert same(before, weights(network.backbone))
     assert network.fcan.weight.grad is not None
@@ -111,20 +111,20 @@ def test_a_frozen_backbone_does_not_change() -> None:
 def test_batchnorm_statistics_stay_frozen() -> None:
     network = tiny_network()
     before = network.backbone.get_buffer("bn1.running_mean").clone()
-    trainer = Trainer(network, settings(), "joint", FULL)
+    trainer = trainer_of(network, settings(), "joint", FULL)
     trainer.step(tiny_batch(4))
     assert torch.equal(before, network.backbone.get_buffer("bn1.running_mean"))
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, {"optimizer": "adamw"}])
 def test_a_resumed_run_repeats_an_unbroken_one(changes: dict[str, Any]) -> None:
-    unbroken = Trainer(tiny_network(), settings(**changes), "joint", FAST)
+    unbroken = trainer_of(tiny_network(), settings(**changes), "joint", FAST)
     figures = [unbroken.step(tiny_batch(4, step)) for step in range(6)]
-    first = Trainer(tiny_network(), settings(**changes), "joint", FAST)
+    first = trainer_of(tiny_network(), settings(**changes), "joint", FAST)
     for step in range(3):
         first.step(tiny_batch(4, step))
     data = state_to_bytes(first.state_dict())
-    resumed = Trainer(tiny_network(seed=9), settings(**changes), "joint", FAST)
+    resumed = trainer_of(tiny_network(seed=9), settings(**changes), "joint", FAST)
     resumed.load_state_dict(state_from_bytes(data))
     assert resumed.step_number == 3 and not resumed.finished
     assert [resumed.step(tiny_batch(4, step)) for step in range(3, 6)] == figures[3:]
@@ -133,7 +133,7 @@ def test_a_resumed_run_repeats_an_unbroken_one(changes: dict[str, Any]) -> None:
 
 def test_the_moving_average_is_what_is_kept() -> None:
     network = tiny_network()
-    trainer = Trainer(network, settings(ema_decay=0.5), "joint", FULL)
+    trainer = trainer_of(network, settings(ema_decay=0.5), "joint", FULL)
     expected = network.fcan.bias.detach().clone()
     for step in range(1, 6):
         trainer.step(tiny_batch(4, step))
@@ -149,15 +149,15 @@ def test_arrays_that_cannot_be_written_are_taken_without_a_warning() -> None:
     batch = {name: tensor.numpy() for name, tensor in tiny_batch(4).items()}
     for array in batch.values():
         array.flags.writeable = False
-    trainer = Trainer(tiny_network(), settings(), "joint", FULL)
+    trainer = trainer_of(tiny_network(), settings(), "joint", FULL)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures = trainer.step(batch)
-    assert figures == Trainer(tiny_network(), settings(), "joint", FULL).step(tiny_batch(4))
+    assert figures == trainer_of(tiny_network(), settings(), "joint", FULL).step(tiny_batch(4))
 
 
 def test_a_step_names_its_figures() -> None:
-    trainer = Trainer(tiny_network(), settings(saliency_weight=2.0), "joint", FULL)
+    trainer = trainer_of(tiny_network(), settings(saliency_weight=2.0), "joint", FULL)
     assert set(trainer.columns) == {"image", "tags", "cue", "saliency", "valid"}
     figures = trainer.step(tiny_batch(4))
     assert list(figures) == [
@@ -174,7 +174,7 @@ def test_a_step_names_its_figures() -> None:
 
 def test_a_diverged_loss_names_step_and_settings() -> None:
     network = tiny_network()
-    trainer = Trainer(network, settings(learning_rate=0.5), "joint", FULL)
+    trainer = trainer_of(network, settings(learning_rate=0.5), "joint", FULL)
     trainer.step(tiny_batch(4))
     with torch.no_grad():
         network.fcan.bias.fill_(float("nan"))
@@ -183,7 +183,7 @@ def test_a_diverged_loss_names_step_and_settings() -> None:
 
 
 def test_a_step_past_the_end_is_refused() -> None:
-    trainer = Trainer(tiny_network(), settings(steps=1), "fcan", FULL)
+    trainer = trainer_of(tiny_network(), settings(steps=1), "fcan", FULL)
     trainer.step(tiny_batch(4))
     with pytest.raises(RuntimeError, match=r"check Trainer\.finished"):
         trainer.step(tiny_batch(4))
@@ -194,16 +194,16 @@ def test_a_step_past_the_end_is_refused() -> None:
     [({"steps": 7}, "joint"), ({}, "fcan"), ({"ema_decay": 0.9}, "joint")],
 )
 def test_a_state_of_another_stage_is_refused(changes: dict[str, Any], objective: Any) -> None:
-    state = Trainer(tiny_network(), settings(), "joint", FULL).state_dict()
+    state = trainer_of(tiny_network(), settings(), "joint", FULL).state_dict()
     with pytest.raises(StoreError, match="delete that checkpoint"):
-        Trainer(tiny_network(), settings(**changes), objective, FULL).load_state_dict(state)
+        trainer_of(tiny_network(), settings(**changes), objective, FULL).load_state_dict(state)
 
 
 def test_a_state_of_another_network_is_refused() -> None:
-    state = Trainer(tiny_network(), settings(), "joint", FULL).state_dict()
+    state = trainer_of(tiny_network(), settings(), "joint", FULL).state_dict()
     state["network"] = {"other.weight": torch.zeros(1)}
     with pytest.raises(StoreError, match="does not fit this network"):
-        Trainer(tiny_network(), settings(), "joint", FULL).load_state_dict(state)
+        trainer_of(tiny_network(), settings(), "joint", FULL).load_state_dict(state)
 
 
 @pytest.mark.parametrize("data", [b"", b"no state", state_to_bytes({"a": 1})[:-40]])
@@ -224,7 +224,7 @@ def test_a_state_that_would_run_code_is_refused() -> None:
 def test_samples_as_numpy_and_as_tensors_are_the_same() -> None:
     as_numpy = {name: np.asarray(tensor) for name, tensor in tiny_batch(4).items()}
     one, other = (
-        Trainer(tiny_network(), settings(), "fcan", FULL).step(batch)
+        trainer_of(tiny_network(), settings(), "fcan", FULL).step(batch)
         for batch in (tiny_batch(4), as_numpy)
     )
     assert one == other

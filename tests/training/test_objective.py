@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dcsp.config import TrainSettings
 from dcsp.training.objective import (
-    Objective,
+    ScoreObjective,
     classification_term,
     saliency_term,
     segmentation_term,
@@ -22,6 +22,11 @@ from dcsp.training.objective import (
 class Maps(NamedTuple):
     score_map: Tensor
     attention: Tensor
+
+
+def maps_of(score: Tensor) -> Maps:
+    """Scores whose class channels are the attention as well."""
+    return Maps(score, score[:, 1:])
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -220,10 +225,10 @@ def test_saliency_and_its_gradient_are_finite_however_sure_the_scores(
 
 
 def test_the_settings_choose_the_form_of_the_saliency_loss() -> None:
-    score, logits = random(2, 4, 4, 4), random(2, 3)
+    score = random(2, 4, 4, 4)
     for form in ("squared", "cross_entropy"):
         settings = TrainSettings(saliency_weight=1.0, saliency_loss=form)
-        losses = Objective("fcan", settings)(Maps(score, score[:, 1:]), logits, batch())
+        losses = ScoreObjective(settings, cues=False)(maps_of(score), batch())
         expected = saliency_term(score, TAGS, batch()["saliency"], WHOLE, form).mean()
         assert losses.values[-1].item() == pytest.approx(expected.item())
     assert TrainSettings().saliency_loss == "squared"
@@ -240,10 +245,11 @@ def batch(crop: int = 8) -> dict[str, Tensor]:
 
 
 def test_the_joint_objective_is_a_real_weighted_sum() -> None:
-    score, logits = random(2, 4, 4, 4), random(2, 3)
+    score = random(2, 4, 4, 4)
+    logits = score[:, 1:].mean(dim=(2, 3))
     settings = TrainSettings(saliency_weight=5.0, classification_weight=0.5)
-    objective = Objective("joint", settings)
-    losses = objective(Maps(score, score[:, 1:]), logits, batch())
+    objective = ScoreObjective(settings, cues=True)
+    losses = objective(maps_of(score), batch())
     named = dict(zip(objective.names, losses.values.tolist(), strict=True))
     classification = classification_term(logits, TAGS).mean().item()
     segmentation = segmentation_term(score, batch()["cue"]).mean().item()
@@ -261,19 +267,20 @@ def test_the_joint_objective_is_a_real_weighted_sum() -> None:
 
 
 def test_the_papers_fcan_objective_is_classification_alone_and_reads_no_cue() -> None:
-    objective = Objective("fcan", TrainSettings())
+    objective = ScoreObjective(TrainSettings(), cues=False)
     assert objective.columns == ("tags",)
     assert objective.names == ("loss", "classification")
-    score, logits = random(2, 4, 4, 4), random(2, 3)
-    losses = objective(Maps(score, score[:, 1:]), logits, {"tags": TAGS})
+    score = random(2, 4, 4, 4)
+    logits = score[:, 1:].mean(dim=(2, 3))
+    losses = objective(maps_of(score), {"tags": TAGS})
     assert losses.total.item() == pytest.approx(
         F.binary_cross_entropy_with_logits(logits, TAGS).item()
     )
 
 
 def test_the_papers_joint_objective_needs_tags_and_cues() -> None:
-    assert Objective("joint", TrainSettings()).columns == ("tags", "cue")
-    with_saliency = Objective("joint", TrainSettings(saliency_weight=1.0))
+    assert ScoreObjective(TrainSettings(), cues=True).columns == ("tags", "cue")
+    with_saliency = ScoreObjective(TrainSettings(saliency_weight=1.0), cues=True)
     assert with_saliency.columns == ("tags", "cue", "saliency", "valid")
 
 

@@ -34,7 +34,8 @@ from tests.training.tiny import CLASSES, tiny_network
 PARTS = [Part("aa", 3), Part("bb", 2)]
 STAGE = TrainStage(
     title="joint_phase0",
-    objective="joint",
+    learns="scores",
+    block="joint",
     key=StageKey("joint_phase0", 1, home="checkpoints"),
     network=NetworkSettings(backbone="resnet18", weights="random", output_stride=16),
     classes=CLASSES,
@@ -113,7 +114,7 @@ def test_samples_are_the_rows_of_the_slice_with_their_cue_and_saliency(store: St
 
 
 def test_a_stage_reads_what_its_losses_need(store: Store) -> None:
-    plain = replace(STAGE, cues=None, saliency=None, objective="fcan")
+    plain = replace(STAGE, cues=None, saliency=None)
     assert [source.directory for source in plain.inputs] == [CORPUS_DIRECTORY]
     batch = plain.read(store, plain.pieces(PARTS, 0, 1, 0)[0])
     assert set(batch) == {"image", "tags", "valid"}
@@ -206,9 +207,9 @@ def test_a_checkpoint_is_complete_with_its_last_file(
 
 def test_missing_and_damaged_checkpoints_are_told(store: Store) -> None:
     with pytest.raises(StoreError, match=r"has no checkpoints/none/model\.json"):
-        load_checkpoint(store, "checkpoints/none")
+        load_checkpoint(store, "checkpoints/none", SegmentationNetwork)
     save_checkpoint(store, STAGE, STAGE.build(store), TrainLog("x", 1, 1))
     file = f"{STAGE.key.directory}/model.safetensors"
     store.write_bytes(file, store.read_bytes(file)[:-100])
     with pytest.raises(WeightsError, match="damaged"):
-        load_checkpoint(store, STAGE.key.directory)
+        load_checkpoint(store, STAGE.key.directory, SegmentationNetwork)

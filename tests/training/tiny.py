@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dcsp.config import PrecisionSettings, TrainSettings
 from dcsp.networks.base import Backbone
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.training.loop import Trainer
+from dcsp.training.objective import ScoreObjective
 
 CLASSES = ("cat", "dog", "cow")
 CROP = 32
@@ -32,6 +35,19 @@ class TinyBackbone(Backbone):
 def tiny_network(seed: int = 0) -> SegmentationNetwork:
     torch.manual_seed(seed)
     return SegmentationNetwork(TinyBackbone(), "tiny", CLASSES, (1, 2))
+
+
+def trainer_of(
+    network: SegmentationNetwork,
+    settings: TrainSettings,
+    block: str,
+    precision: PrecisionSettings,
+    rank: int = 0,
+    world: int = 1,
+) -> Trainer:
+    """A trainer of the paper's FCAN or joint stage."""
+    objective = ScoreObjective(settings, cues=block == "joint", world=world)
+    return Trainer(network, settings, objective, precision, block, "cpu", rank, world)
 
 
 def tiny_batch(size: int, seed: int = 0) -> dict[str, Tensor]:

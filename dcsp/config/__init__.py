@@ -1,0 +1,44 @@
+"""Every setting of a run, with its unit, its range and the paper's value (Chaudhry et al. 2017).
+
+It holds settings alone: :mod:`dcsp.config_file` reads and writes them.
+"""
+
+from dcsp.config.base import Settings
+from dcsp.config.corpus import CorpusSettings, SceneSettings
+from dcsp.config.cues import (
+    AdaptSettings,
+    AffinitySettings,
+    AttentionSettings,
+    CueSettings,
+    DCSPSettings,
+    MCOFSettings,
+    SuperpixelSettings,
+)
+from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
+from dcsp.config.run import ClusterSettings, PredictSettings, ReportSettings, RunConfig
+from dcsp.config.saliency import DetectorSettings, SaliencySettings
+from dcsp.config.training import FCANSettings, TrainSettings
+
+__all__ = [
+    "AdaptSettings",
+    "AffinitySettings",
+    "AttentionSettings",
+    "CRFSettings",
+    "ClusterSettings",
+    "CorpusSettings",
+    "CueSettings",
+    "DCSPSettings",
+    "DetectorSettings",
+    "FCANSettings",
+    "MCOFSettings",
+    "NetworkSettings",
+    "PrecisionSettings",
+    "PredictSettings",
+    "ReportSettings",
+    "RunConfig",
+    "SaliencySettings",
+    "SceneSettings",
+    "Settings",
+    "SuperpixelSettings",
+    "TrainSettings",
+]

@@ -1,0 +1,54 @@
+"""The network, its arithmetic, and the dense CRF."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dcsp.config.base import PositiveFloat, PositiveInt, Settings
+
+
+class NetworkSettings(Settings):
+    """The one network: dilated backbone, four summed atrous branches, FCAN head (paper 4.1)."""
+
+    backbone: str = "resnet101"
+    """``resnet18|50|101``, ``vgg16``, ``efficientnet_lite0|1|2`` or ``timm:NAME``.
+    Paper: resnet101."""
+    weights: str = "imagenet"
+    """``imagenet``: the registry's file for this backbone; ``random``: none; else a path or https
+    URL of a .safetensors or .pth state dict with the backbone's key names."""
+    weights_sha256: str | None = None
+    """Expected digest of a file named in ``weights``; required for a URL."""
+    output_stride: Literal[8, 16] = 8
+    """Image pixels per score-map pixel. Paper: 8."""
+    atrous_rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
+    """Dilation of the summed 3×3 branches, in score-map pixels. Paper: 6, 12, 18, 24."""
+    fcan_start: Literal["normal", "identity"] = "normal"
+    """The FCAN head's first weights: N(0, 0.01), or class c looking at score channel c alone.
+    Paper: normal."""
+    max_side: PositiveInt | None = 1024
+    """Longest side in pixels an image has at scale 1; larger images are scaled down to it (VOC
+    images never are). Masks always come back at the image's own size."""
+
+
+class PrecisionSettings(Settings):
+    """Arithmetic of training and inference."""
+
+    autocast: Literal["bf16", "fp32"] = "bf16"
+    """bf16 is about twice as fast on CPUs that have it and on every recent GPU."""
+    channels_last: bool = True
+
+
+class CRFSettings(Settings):
+    """Dense CRF (Krähenbühl and Koltun 2011), with the values of DeepLab (method of the paper)."""
+
+    iterations: PositiveInt = 10
+    gaussian_sxy: PositiveFloat = 3.0
+    """Standard deviation of the smoothness kernel, in pixels."""
+    gaussian_compat: Annotated[float, Field(ge=0)] = 3.0
+    bilateral_sxy: PositiveFloat = 49.0
+    """Standard deviation of the appearance kernel, in pixels."""
+    bilateral_srgb: PositiveFloat = 5.0
+    """Standard deviation of the appearance kernel, in grey levels 0–255."""
+    bilateral_compat: Annotated[float, Field(ge=0)] = 4.0

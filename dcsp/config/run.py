@@ -1,0 +1,85 @@
+"""A whole run: prediction, report, cluster, and all blocks together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dcsp.config.base import PositiveFloat, PositiveInt, Scales, Settings
+from dcsp.config.corpus import CorpusSettings
+from dcsp.config.cues import CueSettings
+from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
+from dcsp.config.saliency import SaliencySettings
+from dcsp.config.training import FCANSettings, TrainSettings
+
+
+class PredictSettings(Settings):
+    """Inference (method 1.8)."""
+
+    scales: Scales = (1.0, 0.75, 0.5)
+    """Raw scores of these scales are fused by max. Paper: 1, 0.75, 0.5."""
+    flip: bool = False
+    crf: bool = True
+    """Refine predictions with the dense CRF; the labels without it are kept as well."""
+    splits: tuple[Literal["train", "val"], ...] = ("train", "val")
+    """Splits to label."""
+    crf_settings: CRFSettings = CRFSettings()
+
+
+class ReportSettings(Settings):
+    """The HTML report."""
+
+    gallery: Annotated[int, Field(ge=0, le=200)] = 24
+    """Images shown."""
+
+
+class ClusterSettings(Settings):
+    """How work is spread; never part of a fingerprint, since it does not change any result."""
+
+    address: str | None = None
+    """Ray address; left out: ``RAY_ADDRESS``, else a cluster of this machine alone."""
+    actors: PositiveInt | None = None
+    """Model actors of a mining or prediction stage; left out: from the cluster's CPUs and GPUs."""
+    train_workers: PositiveInt | None = None
+    """Training processes; left out: one per GPU, or one on a cluster without GPUs."""
+    train_cpus: PositiveFloat | None = None
+    """CPUs (threads) of a training process; left out: from the cluster."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Restarts of a training stage after lost workers."""
+    stall_minutes: PositiveFloat = 20.0
+    """A stage without progress for this long fails."""
+
+
+class RunConfig(Settings):
+    """Everything one run needs to know."""
+
+    store: Annotated[str, Field(min_length=1)]
+    """Local path or ``s3://bucket/prefix`` where every table of every run lives."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
+    """Prefix of the run id: letters, digits, dots, hyphens and underscores."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    corpus: CorpusSettings
+    network: NetworkSettings = NetworkSettings()
+    saliency: SaliencySettings = SaliencySettings()
+    fcan: FCANSettings = FCANSettings()
+    """Training of the attention network on ℓ_c. Paper: 30,000 steps."""
+    cues: CueSettings = CueSettings()
+    joint: TrainSettings = TrainSettings()
+    """Joint training on ℓ_c + ℓ_s, once per phase. Paper: 10,000 steps."""
+    predict: PredictSettings = PredictSettings()
+    precision: PrecisionSettings = PrecisionSettings()
+    report: ReportSettings = ReportSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _saliency_pass_exists(self) -> RunConfig:
+        wanted = {"cues.dcsp": self.cues.dcsp}
+        wanted |= {f"cues.compare.{name}": other for name, other in self.cues.compare.items()}
+        for key, settings in wanted.items():
+            if settings.saliency_pass > self.saliency.passes:
+                raise ValueError(
+                    f"{key}.saliency_pass is {settings.saliency_pass} but saliency.thresholds give "
+                    f"only {self.saliency.passes} passes: add a threshold or use a lower pass"
+                )
+        return self

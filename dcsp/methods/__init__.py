@@ -1,0 +1,1 @@
+"""Cue methods: which stages make the cues of each phase. One file a method."""

@@ -1,0 +1,30 @@
+"""DCSP: hierarchical saliency × attention (Chaudhry, Dokania, Torr 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dcsp.cues.dcsp import DCSPStage
+from dcsp.methods.base import CueMethod
+from dcsp.methods.step import TRAIN, Step
+from dcsp.methods.workshop import SaliencySource, Workshop
+
+
+class DCSPMethod(CueMethod):
+    """Algorithm 1 of the paper; later phases adapt."""
+
+    def saliency(self, shop: Workshop) -> SaliencySource:
+        """S_k of the settings; S_K where the cues use none."""
+        number = shop.config.cues.dcsp.saliency_pass or shop.config.saliency.passes
+        return SaliencySource(shop.saliency(), number)
+
+    def before_fcan(self, shop: Workshop) -> Iterator[Step]:
+        """Hierarchical saliency."""
+        yield shop.saliency_step()
+
+    def first(self, shop: Workshop) -> Iterator[Step]:
+        """The compared cue tables, then the one that is trained on."""
+        config, fcan, saliency = shop.config, self.fcan(shop).stage, shop.saliency()
+        for name, settings in (*config.cues.compare.items(), ("phase0", config.cues.dcsp)):
+            used = saliency.key if settings.saliency_pass else None
+            yield Step(f"cues_{name}", DCSPStage(config, settings, fcan.key, used), TRAIN)

@@ -1,0 +1,138 @@
+"""What every cue method may use: the steps that methods share, and trainings with fingerprints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from dcsp.config import RunConfig, TrainSettings
+from dcsp.errors import ConfigError
+from dcsp.methods.step import TRAIN, Step
+from dcsp.networks.weights import backbone_digest, weights_digest
+from dcsp.saliency.table import SaliencyStage
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.mapping import PartMap
+from dcsp.tables.snapshot import Snapshot
+from dcsp.training.stage import TrainStage
+
+TRAIN_VERSION = 1
+SPEED_ALONE = {"checkpoint_every"}
+"""Training settings that do not decide the result."""
+WEIGHTS_ALONE = {"weights", "weights_sha256"}
+"""Network settings that say where a file lies; its digest decides the result."""
+
+
+class SaliencySource(NamedTuple):
+    """One map of a saliency table.
+
+    Attributes:
+        stage: Makes the table.
+        number: k of S_k, from 1.
+    """
+
+    stage: PartMap
+    number: int
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Makes the steps of one run over one snapshot."""
+
+    config: RunConfig
+    snapshot: Snapshot
+
+    def saliency_step(self) -> Step:
+        """The step of :meth:`saliency`."""
+        return Step("saliency", self.saliency(), TRAIN, needs_snapshot=False)
+
+    def saliency(self) -> SaliencyStage:
+        """Hierarchical saliency (paper 4.2).
+
+        Raises:
+            ConfigError: No detector is configured.
+        """
+        detector = self.config.saliency.detector
+        if detector is None:
+            raise ConfigError(
+                f"cues.method={self.config.cues.method} needs a saliency detector and "
+                "saliency.detector is null: name one, or set cues.method=builtin, which needs none."
+            )
+        return SaliencyStage(
+            self.config.saliency,
+            weights_digest(detector.model, detector.sha256),
+            self.config.corpus.max_pixels,
+        )
+
+    def training(
+        self,
+        title: str,
+        settings: TrainSettings,
+        *,
+        block: str,
+        learns: Literal["scores", "affinity", "region"] = "scores",
+        initial: TrainStage | None = None,
+        cues: PartMap | None = None,
+        saliency: SaliencySource | None = None,
+        regions: PartMap | None = None,
+        radius: int | None = None,
+        min_share: float | None = None,
+    ) -> Step:
+        """A training with the fingerprint of all that decides its checkpoint.
+
+        Args:
+            title: Of the step, such as ``"joint_phase0"``.
+            settings: Steps, batch, learning rates.
+            block: Name of the settings' block, for messages.
+            learns: What is learned; see :class:`dcsp.training.stage.TrainStage`.
+            initial: Training to go on from; left out: the backbone's weights alone.
+            cues: Cue table to learn from.
+            saliency: Saliency for the losses that need it; others do not depend on it.
+            regions: Table of superpixels to learn from.
+            radius: Of pairs of cells, for affinities.
+            min_share: Share of a superpixel that its label must cover, for superpixels.
+        """
+        source = saliency if settings.needs_saliency else None
+        inputs = {"corpus": self.snapshot.learned_from(list(TRAIN))}
+        if initial:
+            inputs["initial"] = initial.key.fingerprint
+        for name, table in (("cues", cues), ("regions", regions)):
+            if table:
+                inputs[name] = table.key.fingerprint
+        if source:
+            inputs["saliency"] = source.stage.key.fingerprint
+        network = self.config.network
+        key = StageKey(
+            title,
+            TRAIN_VERSION,
+            settings={
+                "train": settings.model_dump(mode="json", exclude=SPEED_ALONE),
+                "network": network.model_dump(mode="json", exclude=WEIGHTS_ALONE),
+                "precision": self.config.precision.model_dump(mode="json"),
+                **({"saliency_pass": source.number} if source else {}),
+                **({"radius": radius} if radius else {}),
+                **({"min_share": min_share} if min_share is not None else {}),
+            },
+            inputs=inputs,
+            weights={} if initial else {"backbone": backbone_digest(network)},
+            seed=self.config.seed,
+            home="checkpoints",
+        )
+        stage = TrainStage(
+            title=title,
+            learns=learns,
+            block=block,
+            key=key,
+            network=network,
+            classes=self.snapshot.classes,
+            settings=settings,
+            precision=self.config.precision,
+            seed=self.config.seed,
+            initial=initial.key.directory if initial else None,
+            cues=cues.key.directory if cues else None,
+            saliency=source.stage.key.directory if source else None,
+            saliency_pass=source.number if source else 1,
+            regions=regions.key.directory if regions else None,
+            radius=radius,
+            min_share=min_share,
+        )
+        return Step(title, stage, TRAIN)
