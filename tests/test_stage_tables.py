@@ -117,7 +117,9 @@ def config(**network: Any) -> RunConfig:
 def stage_of(kind: str, detector: str, settings: RunConfig) -> PartMap:
     crf = kind.endswith("CRF")
     if kind == "saliency":
-        return SaliencyStage(chain_config("x", detector).saliency, "ab", 10_000)
+        saliency = chain_config("x", detector).saliency
+        assert saliency.detector
+        return SaliencyStage(saliency.detector, saliency.thresholds, "ab", 10_000)
     if kind.startswith("cues"):
         dcsp = settings.cues.dcsp.model_copy(update={"crf": crf})
         return DCSPStage(settings, dcsp, NETWORK, StageKey("saliency", 1))
@@ -224,10 +226,12 @@ def test_saliency_is_the_hierarchy_of_the_detector(detector: str) -> None:
 
 
 def test_where_the_detector_lies_does_not_decide_the_table(detector: str) -> None:
-    settings = chain_config("x", detector).saliency
-    moved = chain_config("x", "elsewhere.onnx").saliency
-    assert SaliencyStage(settings, "ab", 1).key == SaliencyStage(moved, "ab", 2).key
-    assert SaliencyStage(settings, "ab", 1).key != SaliencyStage(settings, "cd", 1).key
+    card = chain_config("x", detector).saliency.detector
+    moved = chain_config("x", "elsewhere.onnx").saliency.detector
+    assert card and moved
+    key = SaliencyStage(card, (0.7,), "ab", 1).key
+    assert key == SaliencyStage(moved, (0.7,), "ab", 2).key
+    assert key != SaliencyStage(card, (0.7,), "cd", 1).key
 
 
 def test_s1_can_take_the_place_of_s3(detector: str) -> None:

@@ -33,7 +33,8 @@ class DetectorSettings(Settings):
 class SaliencySettings(Settings):
     """Hierarchical saliency (paper 4.2)."""
 
-    detector: DetectorSettings = DetectorSettings()
+    detector: DetectorSettings | None = DetectorSettings()
+    """null: there is none, and only methods that need none can be chosen."""
     thresholds: tuple[Unit, ...] = (0.7, 0.8)
     """Erasing threshold after each pass but the last; passes = thresholds + 1. Paper: 0.7, 0.8."""
 

@@ -58,7 +58,8 @@ class Workshop:
                 "saliency.detector is null: name one, or set cues.method=builtin, which needs none."
             )
         return SaliencyStage(
-            self.config.saliency,
+            detector,
+            self.config.saliency.thresholds,
             weights_digest(detector.model, detector.sha256),
             self.config.corpus.max_pixels,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dcsp.config import SaliencySettings
+from dcsp.config import DetectorSettings
 from dcsp.images import decode_rgb, resize_rgb
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
@@ -20,7 +20,7 @@ from dcsp.tables.schemas import SALIENCY
 from dcsp.tables.store import Store
 
 VERSION = 1
-CARD_ALONE = {"model", "sha256"}
+PLACE_ALONE = {"model", "sha256"}
 """Detector settings that say where the file lies; its digest alone decides the table."""
 
 
@@ -29,21 +29,24 @@ class SaliencyStage:
     """Image by image: decode, K detector passes with erasing in between, 8-bit maps.
 
     Attributes:
-        settings: Detector card and thresholds.
+        card: Of the detector.
+        thresholds: Erasing threshold after each pass but the last.
         detector_sha256: Its digest.
         max_pixels: Decoding limit of the corpus.
     """
 
-    settings: SaliencySettings
+    card: DetectorSettings
+    thresholds: tuple[float, ...]
     detector_sha256: str
     max_pixels: int
 
     @property
     def key(self) -> StageKey:
         """Settings of the card, thresholds and the detector's digest decide the table."""
-        settings = self.settings.model_dump(mode="json")
-        for name in CARD_ALONE:
-            del settings["detector"][name]
+        settings = {
+            "detector": self.card.model_dump(mode="json", exclude=PLACE_ALONE),
+            "thresholds": list(self.thresholds),
+        }
         return StageKey("saliency", VERSION, settings, weights={"detector": self.detector_sha256})
 
     @property
@@ -58,7 +61,7 @@ class SaliencyStage:
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Fetch and load the detector."""
-        card = self.settings.detector
+        card = self.card
         path = resolve_weights(card.model, card.sha256)
         detector = SaliencyDetector(path, card, device=device.name, threads=device.threads)
 
@@ -67,7 +70,7 @@ class SaliencyStage:
             return resize_rgb(image, card.height, card.width)
 
         def infer(images: list[np.ndarray], _: list[int]) -> list[bytes]:
-            maps = hierarchical_saliency(images, detector, self.settings.thresholds)
+            maps = hierarchical_saliency(images, detector, self.thresholds)
             return [pack_array(np.rint(m * 255).astype(np.uint8)) for m in maps]
 
         def model(rows: pa.Table) -> pa.Table:

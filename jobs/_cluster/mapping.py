@@ -115,7 +115,7 @@ def map_items(
             advance(results[-1])
     finally:
         for reference in waiting:
-            ray.cancel(reference, force=True)
+            ray.cancel(reference)
     return results
 
 

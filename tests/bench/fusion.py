@@ -110,7 +110,11 @@ class _Work:
         images = [p.image for p in self.photographs]
         detector = _Replay(self.passes, settings.thresholds)
         levels = hierarchical_saliency(images, detector, settings.thresholds)
-        saliency = SaliencyStage(settings, "", self.config.corpus.max_pixels).finish(
+        assert settings.detector
+        stage = SaliencyStage(
+            settings.detector, settings.thresholds, "", self.config.corpus.max_pixels
+        )
+        saliency = stage.finish(
             self._rows([pack_array(np.rint(m * 255).astype(np.uint8)) for m in levels])
         )
         rows = self._rows([pack_array(maps) for maps in self.attention])

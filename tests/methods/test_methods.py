@@ -1,0 +1,175 @@
+"""Every cue method through the whole chain in process: its stages, its rows, its figures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcsp.config import RunConfig
+from dcsp.errors import ConfigError
+from dcsp.methods.registry import METHODS
+from dcsp.pipeline import Plan, build_plan
+from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.store import Store
+from dcsp.training.stage import TrainStage
+from tests import chain
+from tests.chain import CORRUPT, UNTAGGED, table
+
+TRAIN = {"steps": 2, "batch": 2, "crop": 64, "learning_rate": 0.01}
+SMALL = {
+    "dcsp": {"attention": {"scales": [1]}},
+    "affinity": {"attention": {"scales": [1, 2]}, "train": TRAIN, "walk_steps": 8},
+    "mcof": {"rounds": 2, "train": TRAIN, "superpixels": {"min_size": 20}},
+    "adapt": {"scales": [1]},
+}
+CHOICES: dict[str, dict[str, Any]] = {
+    "affinity": {"method": "affinity"},
+    "dcsp refined by affinity": {"method": "dcsp", "refine": "affinity"},
+    "mcof": {"method": "mcof"},
+    "mcof refined by affinity": {"method": "mcof", "refine": "affinity"},
+}
+STEPS = {
+    "affinity": ["fcan", "cues_start", "cues_areas", "affinity", "cues_phase0"],
+    "dcsp refined by affinity": [
+        "saliency",
+        "fcan",
+        "cues_start",
+        "cues_areas",
+        "affinity",
+        "cues_phase0",
+    ],
+    "mcof": ["saliency", "fcan", "superpixels", "cues_seeds0", "regions_phase0", "cues_phase0"],
+}
+"""The steps of phase 0, in order."""
+
+
+@dataclass(frozen=True)
+class Done:
+    plan: Plan
+    metrics: dict[str, Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Snapshot]:
+    """One store for all methods, so that they share what they can."""
+    folder = tmp_path_factory.mktemp("methods")
+    detector = chain.write_detector(folder / "brightness.onnx")
+    config = chain.chain_config(folder / "store", detector, cues=SMALL, fcan=TRAIN)
+    return config, chain.ingest(config)
+
+
+def config_of(corpus: tuple[RunConfig, Snapshot], choice: str) -> RunConfig:
+    tree = corpus[0].model_dump(mode="json")
+    tree["cues"] |= CHOICES[choice]
+    return RunConfig.model_validate(tree)
+
+
+@pytest.fixture(scope="module", params=list(CHOICES))
+def done(request: pytest.FixtureRequest, corpus: tuple[RunConfig, Snapshot]) -> Done:
+    plan = chain.compute(config_of(corpus, request.param), corpus[1])
+    return Done(plan, chain.evaluate(plan))
+
+
+def cue_titles(plan: Plan) -> list[str]:
+    return [step.title for step in plan if step.title.startswith("cues_")]
+
+
+@pytest.mark.parametrize("choice", list(STEPS))
+def test_the_steps_of_phase_0_come_in_their_order(
+    corpus: tuple[RunConfig, Snapshot], choice: str
+) -> None:
+    titles = [step.title for step in build_plan(config_of(corpus, choice), corpus[1])]
+    assert titles[: titles.index("joint_phase0")] == STEPS[choice]
+    last = titles[titles.index("joint_phase0") + 1 :]
+    rounds = ["cues_phase1", "joint_phase1", "predictions"]
+    assert last == (["cues_seeds1", "regions_phase1"] if choice == "mcof" else []) + rounds
+
+
+def test_every_image_has_one_row_in_every_table(done: Done) -> None:
+    expected = sorted(f"train_{number:06d}" for number in range(6))
+    for step in done.plan:
+        if not isinstance(step.stage, TrainStage) and step.splits == ("train",):
+            assert sorted(table(done.plan, step.title)) == expected, step.title
+
+
+def test_cues_of_untagged_images_are_skipped_and_those_of_bad_ones_are_errors(done: Done) -> None:
+    for title in cue_titles(done.plan):
+        rows = table(done.plan, title)
+        statuses = {image_id: row["status"] for image_id, row in rows.items()}
+        assert statuses.pop(UNTAGGED) == "skipped" and rows[UNTAGGED]["label"] is None, title
+        assert statuses.pop(CORRUPT) == "error" and "unreadable" in rows[CORRUPT]["error"], title
+        assert set(statuses.values()) == {"ok"}, title
+
+
+def test_labels_are_background_tags_or_ignored(done: Done) -> None:
+    for title in cue_titles(done.plan):
+        for row in table(done.plan, title).values():
+            if row["status"] == "ok":
+                ids = set(np.unique(np.array(Image.open(io.BytesIO(row["label"])))).tolist())
+                assert ids <= {0, *row["tags"], 255}, title
+
+
+def test_every_cue_table_is_measured_and_the_report_is_written(done: Done) -> None:
+    measured = {f"cues_{name}" for name in done.metrics["cues"]}
+    assert measured == set(cue_titles(done.plan))
+    assert all(found["miou"] is not None for found in done.metrics["cues"].values())
+    starts_with_saliency = done.plan.first_dcsp is not None
+    assert (done.metrics["cues"]["phase0"]["miou_s1"] is not None) == starts_with_saliency
+    store = Store(done.plan.config.store)
+    assert store.exists(f"runs/{done.plan.run_id}/report/index.html")
+
+
+def test_all_that_is_computed_is_computed_once(done: Done) -> None:
+    store = Store(done.plan.config.store)
+    assert all(step.is_done(store, done.plan.snapshot) for step in done.plan)
+
+
+def test_methods_share_what_they_can(corpus: tuple[RunConfig, Snapshot]) -> None:
+    plans = {choice: build_plan(config_of(corpus, choice), corpus[1]) for choice in CHOICES}
+    for choice, plan in plans.items():
+        assert plan.step("fcan").stage.key == plans["mcof"].step("fcan").stage.key, choice
+    first, refined = plans["mcof"], plans["mcof refined by affinity"]
+    assert first.step("cues_phase0").stage.key == refined.step("cues_start").stage.key
+    assert first.run_id != refined.run_id
+
+
+def test_a_method_is_not_refined_by_itself(corpus: tuple[RunConfig, Snapshot]) -> None:
+    tree = corpus[0].model_dump(mode="json")
+    tree["cues"] |= {"method": "affinity", "refine": "affinity"}
+    with pytest.raises(ValueError, match="refined by itself"):
+        RunConfig.model_validate(tree)
+
+
+def test_without_a_detector_methods_that_need_one_say_so(
+    corpus: tuple[RunConfig, Snapshot],
+) -> None:
+    tree = corpus[0].model_dump(mode="json")
+    tree["saliency"]["detector"] = None
+    with pytest.raises(ConfigError, match="cues.method=dcsp needs a saliency detector"):
+        build_plan(RunConfig.model_validate(tree), corpus[1])
+    tree["cues"] |= {"method": "affinity"}
+    titles = [step.title for step in build_plan(RunConfig.model_validate(tree), corpus[1])]
+    assert "saliency" not in titles
+
+
+def test_every_method_of_the_settings_is_registered() -> None:
+    from dcsp.config import CueSettings
+
+    annotation = CueSettings.model_fields["method"].annotation
+    assert set(METHODS) == set(annotation.__args__)  # type: ignore[union-attr]
