@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,7 +160,7 @@ def test_without_a_detector_methods_that_need_one_say_so(
 ) -> None:
     tree = corpus[0].model_dump(mode="json")
     tree["saliency"]["detector"] = None
-    with pytest.raises(ConfigError, match="cues.method=dcsp needs a saliency detector"):
+    with pytest.raises(ConfigError, match=r"cues\.method=dcsp needs a saliency detector"):
         build_plan(RunConfig.model_validate(tree), corpus[1])
     tree["cues"] |= {"method": "affinity"}
     titles = [step.title for step in build_plan(RunConfig.model_validate(tree), corpus[1])]
