@@ -20,11 +20,13 @@ TO_STORE = "../.."
 """From a comparison's directory to the store's root."""
 STYLE = """
 a { color: var(--accent); text-underline-offset: 2px; }
+main { max-width: 1500px; }
 th.tall { white-space: normal; min-width: 5.5em; vertical-align: bottom; }
 td.best { color: var(--good); font-weight: 600; }
 .notes { font-size: 13.5px; color: var(--soft); max-width: 90ch; margin-top: 12px; }
-.made { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr));
-  gap: 16px 24px; margin-top: 14px; }
+.made { display: flex; flex-wrap: wrap; gap: 16px 28px; margin-top: 14px; }
+.made .panels { grid-template-columns: none; grid-auto-flow: column; grid-auto-columns: 148px; }
+.made section { max-width: 100%; overflow-x: auto; }
 .made h4 { font-size: 13px; font-weight: 500; margin: 0 0 6px; overflow-wrap: anywhere; }
 """
 

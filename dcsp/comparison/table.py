@@ -183,13 +183,18 @@ def shown_figures(rows: Sequence[Row]) -> list[Figure]:
 def best_rows(rows: Sequence[Row], figure: Figure) -> set[int]:
     """Indices of the rows whose mean is the best of a column.
 
-    Equal bests are all named; a column without a better end, or whose rows are all equal, has none.
+    Means are compared as they are shown. Equal bests are all named; a column without a better end,
+    or whose rows are all equal, has none.
     """
-    found = {i: s.mean for i, row in enumerate(rows) if (s := row.figures[figure.name])}
+    found = {
+        index: round(value.mean, figure.digits)
+        for index, row in enumerate(rows)
+        if (value := row.figures[figure.name])
+    }
     if figure.best is None or len(set(found.values())) < 2:
         return set()
     top = max(found.values()) if figure.best == "highest" else min(found.values())
-    return {index for index, value in found.items() if value == top}
+    return {index for index, mean in found.items() if mean == top}
 
 
 def _of_cues(prefix: str, figures: Figures | None) -> dict[str, float | None]:

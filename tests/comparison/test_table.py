@@ -124,6 +124,7 @@ def test_a_row_holds_mean_and_spread_over_its_runs() -> None:
 
 def test_the_best_is_the_highest_quality_and_the_lowest_cost() -> None:
     assert best_rows(rows("cue_miou", 1.0, None, 3.0, 3.0), BY_NAME["cue_miou"]) == {2, 3}
+    assert best_rows(rows("cue_miou", 1.0, 3.04, 2.96), BY_NAME["cue_miou"]) == {1, 2}
     assert best_rows(rows("seconds_per_image", 1.0, 3.0), BY_NAME["seconds_per_image"]) == {0}
     assert best_rows(rows("bytes_per_image", None, None), BY_NAME["bytes_per_image"]) == set()
 
