@@ -24,6 +24,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: The file is missing or no YAML mapping, or a setting is unknown or invalid.
     """
+    return parse_config(override_tree(read_tree(path), overrides), source=str(path))
+
+
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """The settings of a YAML file, not validated yet.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -36,9 +45,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             f"The config {path} must be a mapping of settings, such as 'store: ./store'."
         )
+    return tree
+
+
+def override_tree(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of a tree of settings with ``a.b=value`` overrides applied in order.
+
+    Raises:
+        ConfigError: An override is malformed, no YAML, or leads through a value.
+    """
     for override in overrides:
         tree = _overridden(tree, override)
-    return parse_config(tree, source=str(path))
+    return tree
 
 
 def parse_config(tree: dict[str, Any], source: str = "the config") -> RunConfig:

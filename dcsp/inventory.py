@@ -20,7 +20,7 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report/index.html"
 CHECKPOINT_MARK = "complete.json"
 """Written last into a finished checkpoint."""
-_NOT_TABLES = ("corpus", "truth", "runs", CURRENT_FILE)
+_NOT_TABLES = ("corpus", "truth", "runs", "comparisons", CURRENT_FILE)
 
 
 @dataclass(frozen=True)

@@ -143,14 +143,18 @@ class Chain:
 
     def finish(self, plan: Plan) -> None:
         """Evaluate, write the report, and publish the run."""
+        self.record(plan)
+        publish(self.store, plan.run_id)
+        say(f"run {plan.run_id} is published")
+
+    def record(self, plan: Plan) -> None:
+        """Evaluate and write the report, where that was not done before."""
         done = self.store.exists(metrics_file(plan.run_id))
         if not done:
             save_run(self.store, plan, self.computed)
             self.evaluate(plan)
         if not (done and self.store.exists(report_file(plan.run_id))):
             write_report(self.store, plan)
-        publish(self.store, plan.run_id)
-        say(f"run {plan.run_id} is published")
 
     def evaluate(self, plan: Plan) -> None:
         """Compare every table with the ground truth and write ``metrics.json``."""

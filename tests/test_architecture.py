@@ -16,6 +16,7 @@ LONGEST = 400  # lines
 LAYERS = [
     {"jobs"},
     {"dcsp.cli", "dcsp.overview", "dcsp.inventory", "dcsp.verify"},
+    {"dcsp.comparison"},
     {"dcsp.report"},
     {"dcsp.evaluation", "dcsp.runs"},
     {"dcsp.pipeline", "dcsp.export"},
@@ -89,7 +90,7 @@ def test_files_can_be_read_in_one_sitting(path: Path) -> None:
 
 
 def test_truth_is_read_by_evaluation_and_report_alone() -> None:
-    readers = {"dcsp.evaluation", "dcsp.report", "dcsp.corpus", "dcsp.tables"}
+    readers = {"dcsp.evaluation", "dcsp.report", "dcsp.comparison", "dcsp.corpus", "dcsp.tables"}
     readers |= {"dcsp.inventory", "dcsp.verify", "dcsp.pipeline", "dcsp.cli", "jobs"}
     for path in MODULES:
         if any(of_package(name_of(path), reader) for reader in readers):

@@ -125,7 +125,7 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
             image_id=row["image_id"],
             split=part.split,
             tags=row["tags"],
-            image=_image(row, plan.config.corpus.max_pixels),
+            image=decode_image(row, plan.config.corpus.max_pixels),
             saliency={f"S_{k}": decode_map(maps[k - 1]) for k in sorted({1, len(maps)}) if maps},
             attention=decode_maps(attention, row["cue0.attention_shape"]) if attention else None,
             cues={
@@ -155,7 +155,7 @@ def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
     return tuple(tables)
 
 
-def _image(row: dict[str, Any], max_pixels: int) -> NDArray[np.uint8]:
+def decode_image(row: dict[str, Any], max_pixels: int) -> NDArray[np.uint8]:
     """The image of a row; grey where it does not decode: its tables then tell of the error."""
     try:
         return decode_rgb(row["bytes"], max_pixels)

@@ -89,7 +89,7 @@ def _row(item: GalleryItem, classes: Sequence[str]) -> Markup:
         else element("span", "IoU ", element("b", percent(score)), class_="score"),
     )
     problem = element("p", item.error, class_="problem") if item.error else None
-    figures = [_figure(item.image_id, *panel) for panel in _panels(item)]
+    figures = [figure(item.image_id, *panel) for panel in _panels(item)]
     return element("article", head, problem, element("div", figures, class_="panels"), class_="row")
 
 
@@ -109,7 +109,8 @@ def _panels(item: GalleryItem) -> Iterator[tuple[str, Picture]]:
         yield "ground truth", overlay_labels(image, item.truth)
 
 
-def _figure(image_id: str, title: str, picture: Picture) -> Markup:
+def figure(image_id: str, title: str, picture: Picture) -> Markup:
+    """One picture (HWC uint8 RGB) of an image with its title below."""
     height, width = picture.shape[:2]
     image = element(
         "img",

@@ -34,34 +34,34 @@ def build_report(run: ReportData) -> str:
         _header(run),
         _verdict(verdict),
         tiles(run),
-        _section(
+        section(
             "Where the quality comes from",
             "Mean IoU at each step of the chain. Cues are what the network learns from; "
             "predictions are what it makes of them.",
             ladder(run),
         ),
-        _section(
+        section(
             "Class by class",
             "IoU is the overlap of labelled and true region. Precision is the share of what is "
             "labelled so that is right, recall the share of the true region that is found; all in "
             "percent, for the published labels.",
             class_table(run),
         ),
-        _section(
+        section(
             "Gallery",
             "Saliency after one pass and after all, attention in the colours of the tags, the "
             "labels of each phase, and the ground truth where there is one. Click a picture to "
             "enlarge it.",
             gallery(run.gallery, run.classes) if run.gallery else None,
         ),
-        _section(
+        section(
             "Training",
             "Losses by step: as logged (faint) and smoothed (strong); the legend gives the last "
             "smoothed value.",
             curves(run),
         ),
-        _section("Rows and time", None, tables_and_time(run)),
-        _section(
+        section("Rows and time", None, tables_and_time(run)),
+        section(
             "What made this run",
             "A fingerprint digests everything that decides a table: settings, inputs, weights and "
             "seed. Equal fingerprints are equal tables.",
@@ -69,12 +69,23 @@ def build_report(run: ReportData) -> str:
         ),
         element("footer", f"dcsp report of {run.run_id}"),
     )
+    return document(run.run_id, body)
+
+
+def document(title: str, body: Markup, style: str = "") -> str:
+    """A whole self-contained HTML page in the look of the report.
+
+    Args:
+        title: Of the browser's window, after ``dcsp:``.
+        body: What is shown.
+        style: Style rules beyond the report's.
+    """
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"dcsp: {run.run_id}"),
-        element("style", Markup(STYLE)),
+        element("title", f"dcsp: {title}"),
+        element("style", Markup(STYLE + style)),
     )
     return "<!DOCTYPE html>\n" + element("html", head, element("body", body), lang="en") + "\n"
 
@@ -118,7 +129,8 @@ def _verdict(verdict: Verdict) -> Markup:
     )
 
 
-def _section(title: str, lead: str | None, content: Markup | None) -> Markup | None:
+def section(title: str, lead: str | None, content: Markup | None) -> Markup | None:
+    """A heading, a paragraph that introduces, and the content; None where there is none."""
     if content is None:
         return None
     introduction = element("p", lead, class_="lead") if lead else None

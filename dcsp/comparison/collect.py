@@ -1,0 +1,120 @@
+"""From the finished runs of a comparison to its files; reads tables, computes nothing new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dcsp.comparison.gallery import compared_images
+from dcsp.comparison.grid import Combination, GridRun
+from dcsp.comparison.page import build_gallery_page, build_table_page
+from dcsp.comparison.table import Row, TableCost, make_row, measure
+from dcsp.comparison.text import as_csv, as_markdown, as_tree
+from dcsp.pipeline import Plan, Step
+from dcsp.runs import metrics_file, step_record
+from dcsp.tables.fingerprint import digest
+from dcsp.tables.store import Store
+
+DIRECTORY = "comparisons"
+
+
+def comparison_name(name: str, plans: Sequence[Plan]) -> str:
+    """Name of a comparison: the same grid over the same corpus has the same name."""
+    return f"{name}-{digest([plan.run_id for plan in plans])[:12]}"
+
+
+def comparison_rows(store: Store, runs: Sequence[GridRun], plans: Sequence[Plan]) -> list[Row]:
+    """A row for each combination, in order of the grid.
+
+    Args:
+        store: The store of all runs.
+        runs: The runs.
+        plans: Their plans, all finished.
+
+    Raises:
+        StoreError: Metrics or a table of a run are not there.
+    """
+    groups: dict[Combination, list[Plan]] = {}
+    for run, plan in zip(runs, plans, strict=True):
+        groups.setdefault(run.combination, []).append(plan)
+    return [
+        make_row(
+            dict(combination.settings),
+            [plan.run_id for plan in found],
+            [measure_run(store, plan) for plan in found],
+        )
+        for combination, found in groups.items()
+    ]
+
+
+def measure_run(store: Store, plan: Plan) -> dict[str, float | None]:
+    """The figures of one finished run.
+
+    Raises:
+        StoreError: Its metrics or a table are not there.
+    """
+    records = [step_record(store, plan, step) for step in steps_behind(plan)]
+    tables = [
+        TableCost(record["seconds"], record["bytes"], sum(record["rows"].values()))
+        for record in records
+        if "rows" in record
+    ]
+    trainings = [record["seconds"] for record in records if "rows" not in record]
+    return measure(store.read_json(metrics_file(plan.run_id)), tables, trainings)
+
+
+def steps_behind(plan: Plan) -> list[Step]:
+    """The steps that the final network was learnt from, its own training among them."""
+    by_fingerprint = {step.stage.key.fingerprint: step for step in plan.steps}
+    needed: set[str] = set()
+    waiting = [plan.model.key.fingerprint]
+    while waiting:
+        fingerprint = waiting.pop()
+        if fingerprint in by_fingerprint and fingerprint not in needed:
+            needed.add(fingerprint)
+            waiting += by_fingerprint[fingerprint].stage.key.inputs.values()
+    return [step for fingerprint, step in by_fingerprint.items() if fingerprint in needed]
+
+
+def write_comparison(
+    store: Store, runs: Sequence[GridRun], plans: Sequence[Plan]
+) -> tuple[str, str]:
+    """Write the table and the pages of a comparison whose runs have ended.
+
+    Args:
+        store: The store of all runs.
+        runs: The runs.
+        plans: Their plans.
+
+    Returns:
+        The directory in the store, and the table as Markdown.
+
+    Raises:
+        StoreError: Something of a run is not there.
+    """
+    title = comparison_name(runs[0].comparison, plans)
+    directory = f"{DIRECTORY}/{title}"
+    rows = comparison_rows(store, runs, plans)
+    shown = {
+        run.combination.label: plan
+        for run, plan in zip(runs, plans, strict=True)
+        if run.seed == runs[0].seed
+    }
+    images = list(compared_images(store, shown))
+    markdown = as_markdown(rows)
+    store.write_bytes(f"{directory}/table.csv", as_csv(rows).encode())
+    store.write_json(f"{directory}/table.json", as_tree(title, rows))
+    store.write_bytes(f"{directory}/table.md", markdown.encode())
+    gallery = build_gallery_page(title, images, plans[0].snapshot.classes)
+    store.write_bytes(f"{directory}/gallery.html", gallery.encode())
+    page = build_table_page(title, rows, list(_facts(store, plans)))
+    store.write_bytes(f"{directory}/index.html", page.encode())
+    return directory, markdown
+
+
+def _facts(store: Store, plans: Sequence[Plan]) -> Iterator[tuple[str, str]]:
+    snapshot = plans[0].snapshot
+    yield "runs", str(len(plans))
+    for split in ("train", "val"):
+        yield f"{split} images", str(snapshot.rows([split]))
+    yield "classes", str(len(snapshot.classes))
+    yield "store", store.url

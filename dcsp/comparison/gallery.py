@@ -1,0 +1,142 @@
+"""The gallery of a comparison: the same images, with the cues and labels of every combination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsp.pipeline import Plan
+from dcsp.report.collect import TRAIN_SHARE, decode_image
+from dcsp.tables.codecs import decode_labels
+from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, read_part
+from dcsp.tables.schemas import OK
+from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.store import Store
+
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedImage:
+    """One image and what every combination made of it.
+
+    Attributes:
+        image_id: Id of the image.
+        split: Its split.
+        tags: Class ids, sorted.
+        image: HWC uint8 RGB.
+        truth: HW uint8 label map; None where there is none.
+        made: Combination → title, such as ``"cue 0"`` or ``"prediction"`` → HW uint8 label map.
+    """
+
+    image_id: str
+    split: str
+    tags: Sequence[int]
+    image: NDArray[np.uint8]
+    truth: Labels | None = None
+    made: Mapping[str, Mapping[str, Labels]] = field(default_factory=dict)
+
+
+def compared_images(store: Store, plans: Mapping[str, Plan]) -> Iterator[ComparedImage]:
+    """The images of the gallery of the first plan's settings, those with ground truth first.
+
+    Two thirds are training images, which have cues to show. Only parts that the corpora of all
+    combinations hold are looked at, in their order.
+
+    Args:
+        store: The store of all runs.
+        plans: Label of a combination → one of its runs, finished.
+
+    Raises:
+        StoreError: A table of a run is not there.
+    """
+    first, *others = plans.values()
+    held = [{part.name for part in plan.snapshot.parts} for plan in others]
+    parts = [part for part in first.snapshot.parts if all(part.name in names for names in held)]
+    wanted = first.config.report.gallery
+    val = min(wanted - round(wanted * TRAIN_SHARE), sum(p.rows for p in parts if p.split == "val"))
+    for split, count in (("train", wanted - val), ("val", val)):
+        of_split = [part for part in parts if part.split == split]
+        for part, rows in choose_rows(store, of_split, count):
+            yield from _read(store, plans, part, rows)
+
+
+def choose_rows(
+    store: Store, parts: Sequence[CorpusPart], count: int
+) -> list[tuple[CorpusPart, list[int]]]:
+    """The first rows of some parts that have a ground truth; the first ones where none has."""
+    with_truth = _first(((part, _rows_with_truth(store, part)) for part in parts), count)
+    return with_truth or _first(((part, list(range(part.rows))) for part in parts), count)
+
+
+def _first(
+    choices: Iterator[tuple[CorpusPart, list[int]]], count: int
+) -> list[tuple[CorpusPart, list[int]]]:
+    found: list[tuple[CorpusPart, list[int]]] = []
+    left = count
+    for part, rows in choices:
+        if left <= 0:
+            break
+        if rows:
+            found.append((part, rows[:left]))
+            left -= len(rows)
+    return found
+
+
+def _rows_with_truth(store: Store, part: CorpusPart) -> list[int]:
+    if part.truth is None:
+        return []
+    statuses = store.read_table(part.truth, ["status"])["status"].to_pylist()
+    return [row for row, status in enumerate(statuses) if status == OK]
+
+
+def _read(
+    store: Store, plans: Mapping[str, Plan], part: CorpusPart, rows: Sequence[int]
+) -> Iterator[ComparedImage]:
+    corpus = TableInput("", CORPUS_DIRECTORY, ("image_id", "height", "width", "tags", "bytes"))
+    images = _rows(store, [corpus], part, rows)
+    masks: list[dict[str, Any]] = [{"label": None}] * len(rows)
+    if part.truth:
+        masks = store.read_table(part.truth, ["label"]).take(rows).to_pylist()
+    made = {
+        label: _rows(store, _label_tables(plan, part.split), part, rows)
+        for label, plan in plans.items()
+    }
+    max_pixels = next(iter(plans.values())).config.corpus.max_pixels
+    for index, (row, mask) in enumerate(zip(images, masks, strict=True)):
+        yield ComparedImage(
+            image_id=row["image_id"],
+            split=part.split,
+            tags=row["tags"],
+            image=decode_image(row, max_pixels),
+            truth=decode_labels(mask["label"]) if mask["label"] else None,
+            made={label: _decoded(found[index]) for label, found in made.items()},
+        )
+
+
+def _label_tables(plan: Plan, split: str) -> list[TableInput]:
+    """The cues of the first and the last phase, and the predictions, where they have the split."""
+    tables = {}
+    if split == "train":
+        phases = plan.cue_steps
+        for phase in sorted({0, len(phases) - 1}):
+            tables[f"cue {phase}"] = phases[phase].stage.key.directory
+    if split in plan.config.predict.splits:
+        tables["prediction"] = plan.step("predictions").stage.key.directory
+    return [TableInput(title, directory, ("label",)) for title, directory in tables.items()]
+
+
+def _rows(
+    store: Store, inputs: Sequence[TableInput], part: CorpusPart, rows: Sequence[int]
+) -> list[dict[str, Any]]:
+    if not inputs:
+        return [{} for _ in rows]
+    return read_part(store, inputs, part.name).take(rows).to_pylist()
+
+
+def _decoded(row: Mapping[str, bytes | None]) -> dict[str, Labels]:
+    return {name.removesuffix(".label"): decode_labels(data) for name, data in row.items() if data}

@@ -1,0 +1,147 @@
+"""What a comparison would compute: the stages of all its runs, each different one once.
+
+Nothing is ingested and no image is read; ``--dry-run`` prints this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dcsp.comparison.grid import GridRun
+from dcsp.config import RunConfig
+from dcsp.corpus.listing import list_corpus
+from dcsp.errors import ConfigError, CorpusError, DcspError
+from dcsp.pipeline import Plan, Step, build_plan
+from dcsp.report.numbers import quantity
+from dcsp.runs import metrics_file
+from dcsp.tables.fingerprint import digest
+from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.tables.store import Store
+
+UNKNOWN = "after ingest"
+
+
+def corpus_key(config: RunConfig) -> str:
+    """Equal for configs that ingest the same images: the seed decides generated scenes alone."""
+    seed = config.seed if config.corpus.kind == "scenes" else None
+    return digest([config.corpus.model_dump(mode="json"), seed])
+
+
+def draft_plans(runs: Sequence[GridRun]) -> list[Plan]:
+    """The stages of every run before its corpus is known: equal stages have equal fingerprints.
+
+    Raises:
+        ConfigError: The stages of a combination cannot be laid out, for instance because its
+            weights are not there; the message names it.
+    """
+    plans = []
+    for run in runs:
+        part = CorpusPart(corpus_key(run.config), "train", 0)
+        try:
+            plans.append(build_plan(run.config, Snapshot(run.config.corpus.classes, (part,))))
+        except DcspError as error:
+            raise ConfigError(
+                f"The combination {run.combination.label} is refused: {error}"
+            ) from error
+    return plans
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One run and its plan.
+
+    Attributes:
+        run: The run.
+        plan: Its stages; fingerprints are provisional where the snapshot is not known.
+        is_known: Whether the corpus has been ingested.
+    """
+
+    run: GridRun
+    plan: Plan
+    is_known: bool
+
+
+def describe_comparison(runs: Sequence[GridRun]) -> str:
+    """The runs and their stages as text: what is done, what would run, and what runs share.
+
+    Lists the source, reads no image and computes nothing. A source that is not there yet is told of
+    in a line of its own.
+
+    Raises:
+        ConfigError: The stages of a combination cannot be laid out.
+    """
+    previews, note = _previews(runs)
+    stages = _stages(previews)
+    total = sum(len(preview.plan.steps) for preview in previews)
+    head = (
+        f"{quantity(len(previews), 'run')} with {quantity(total, 'stage')}, "
+        f"{len(stages)} of them different"
+    )
+    return "\n".join([head, "", *_run_lines(previews), "", *_stage_lines(stages), *note])
+
+
+def _previews(runs: Sequence[GridRun]) -> tuple[list[Preview], list[str]]:
+    snapshots: dict[str, Snapshot | None] = {}
+    notes: dict[str, None] = {}
+    previews = []
+    for run, draft in zip(runs, draft_plans(runs), strict=True):
+        key = corpus_key(run.config)
+        if key not in snapshots:
+            try:
+                store = Store(run.config.store)
+                known = list_corpus(store, run.config.corpus, run.config.seed).known()
+            except CorpusError as error:
+                notes[f"note: {error}"] = None
+                known = None
+            snapshots[key] = known[0] if known else None
+        snapshot = snapshots[key]
+        plan = draft if snapshot is None else build_plan(run.config, snapshot)
+        previews.append(Preview(run, plan, snapshot is not None))
+    return previews, list(notes)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One different stage: where it was met first, and the numbers of the runs that need it."""
+
+    first: Preview
+    step: Step
+    users: list[int]
+
+    @property
+    def is_done(self) -> bool:
+        plan = self.first.plan
+        return self.first.is_known and self.step.is_done(Store(plan.config.store), plan.snapshot)
+
+
+def _stages(previews: Sequence[Preview]) -> list[_Stage]:
+    """Every different stage over its parts, in the order in which runs meet them."""
+    found: dict[tuple[str, str], _Stage] = {}
+    for number, preview in enumerate(previews, start=1):
+        for step in preview.plan:
+            key = (step.stage.key.directory, step.scope(preview.plan.snapshot))
+            found.setdefault(key, _Stage(preview, step, [])).users.append(number)
+    return list(found.values())
+
+
+def _run_lines(previews: Sequence[Preview]) -> list[str]:
+    lines = [f"{'run':>3}  {'what will happen':<16}  settings"]
+    for number, preview in enumerate(previews, start=1):
+        plan = preview.plan
+        ended = preview.is_known and Store(plan.config.store).exists(metrics_file(plan.run_id))
+        what = "done" if ended else "will run"
+        lines.append(f"{number:>3}  {what:<16}  {preview.run.label}")
+    return lines
+
+
+def _stage_lines(stages: Sequence[_Stage]) -> list[str]:
+    lines = [f"{'stage':<16}  {'fingerprint':<20}  {'what will happen':<16}  runs"]
+    for stage in stages:
+        unknown = stage.step.needs_snapshot and not stage.first.is_known
+        fingerprint = UNKNOWN if unknown else stage.step.stage.key.fingerprint
+        what = "done" if stage.is_done else "will run"
+        what += ", shared" if len(stage.users) > 1 else ""
+        users = ", ".join(map(str, stage.users))
+        lines.append(f"{stage.step.title:<16}  {fingerprint:<20}  {what:<16}  {users}")
+    return lines

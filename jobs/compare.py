@@ -1,0 +1,90 @@
+"""Runs under a grid of settings, side by side: one table, and a gallery of the same images.
+
+    python jobs/compare.py --config FILE --grid key=v1,v2 [--grid other.key=…] [--seeds N]
+                           [key=value …] [--dry-run]
+
+Every combination runs with the seeds 0 to N - 1, all in one store: what two runs share is computed
+once. Submitting the same again computes nothing; a killed job resumes. No run is published.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
+
+from dcsp.comparison.collect import write_comparison
+from dcsp.comparison.grid import GridRun, expand, parse_axis
+from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans
+from dcsp.pipeline import Plan, build_plan
+from dcsp.runs import metrics_file
+from dcsp.tables.store import Store
+from jobs._chain import Chain, say
+from jobs._main import config_parser, run_job
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the comparison that the command line asks for."""
+    parser = config_parser(str(__doc__).split("\n", 1)[0])
+    parser.add_argument(
+        "--grid",
+        action="append",
+        required=True,
+        metavar="key=v1,v2",
+        help="a setting and its values, in YAML; give it once for each key",
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument("--dry-run", action="store_true", help="print runs and stages and stop")
+    parsed = parser.parse_intermixed_args(arguments)
+    axes = [parse_axis(text) for text in parsed.grid]
+    runs = expand(parsed.config, parsed.overrides, axes, parsed.seeds)
+    if parsed.dry_run:
+        print(describe_comparison(runs))
+        return
+    draft_plans(runs)  # refuses what no stage can be made of before anything runs
+    plans = compute(runs)
+    store = Store(runs[0].config.store)
+    directory, markdown = write_comparison(store, runs, plans)
+    print(markdown)
+    print(f"comparison: {store.path(directory)}/index.html")
+
+
+def compute(runs: Sequence[GridRun]) -> list[Plan]:
+    """Do every run, in order, in one cluster; returns their plans."""
+    chains = plan_all(runs)
+    store = Store(runs[0].config.store)
+    if all(store.exists(metrics_file(plan.run_id)) for _, plan in chains):
+        say("every run of this comparison has ended before")
+    for number, (run, (chain, plan)) in enumerate(zip(runs, chains, strict=True), start=1):
+        say(f"run {number} of {len(runs)}: {run.label}")
+        for step in plan:
+            chain.run(plan, step)
+        chain.record(plan)
+    return [plan for _, plan in chains]
+
+
+def plan_all(runs: Sequence[GridRun]) -> list[tuple[Chain, Plan]]:
+    """Ingest each different corpus once, before all stages, so that all runs have the same images.
+
+    Returns:
+        Chain and plan of each run, in order.
+    """
+    planned: list[tuple[Chain, Plan]] = []
+    origins: dict[str, tuple[Chain, Plan]] = {}
+    for run in runs:
+        chain, key = Chain(run.config), corpus_key(run.config)
+        if key in origins:
+            first, known = origins[key]
+            chain.seconds |= first.seconds  # of ingest, the only stage so far
+            plan = build_plan(run.config, known.snapshot)
+        else:
+            plan = chain.plan()
+            origins[key] = (chain, plan)
+        planned.append((chain, plan))
+    return planned
+
+
+if __name__ == "__main__":
+    run_job(main)
