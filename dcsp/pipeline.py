@@ -54,7 +54,7 @@ class Plan:
     def first_dcsp(self) -> Step | None:
         """The cues of phase 0, or those they start from, where saliency made them."""
         for step in self.steps:
-            if step.title in ("cues_start", "cues_phase0") and isinstance(step.stage, DCSPStage):
+            if step.title in ("cues_start", "cues_phase0") and type(step.stage) is DCSPStage:
                 return step if step.stage.saliency else None
         return None
 

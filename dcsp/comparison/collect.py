@@ -9,7 +9,8 @@ from dcsp.comparison.grid import Combination, GridRun
 from dcsp.comparison.page import build_gallery_page, build_table_page
 from dcsp.comparison.table import Row, TableCost, make_row, measure
 from dcsp.comparison.text import as_csv, as_markdown, as_tree
-from dcsp.pipeline import Plan, Step
+from dcsp.methods.step import Step
+from dcsp.pipeline import Plan
 from dcsp.runs import metrics_file, step_record
 from dcsp.tables.fingerprint import digest
 from dcsp.tables.store import Store

@@ -12,7 +12,8 @@ from dcsp.comparison.grid import GridRun
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
 from dcsp.errors import ConfigError, CorpusError, DcspError
-from dcsp.pipeline import Plan, Step, build_plan
+from dcsp.methods.step import Step
+from dcsp.pipeline import Plan, build_plan
 from dcsp.report.numbers import quantity
 from dcsp.runs import metrics_file
 from dcsp.tables.fingerprint import digest

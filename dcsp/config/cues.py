@@ -121,6 +121,25 @@ class MCOFSettings(Settings):
     """Training of RegionNet, once a round."""
 
 
+class BuiltinSettings(Settings):
+    """Built-in priors (Saleh et al. 2016): foreground from the backbone's own activations."""
+
+    attention: AttentionSettings = AttentionSettings()
+    """Class-specific localisation maps."""
+    sign: Literal["positive", "absolute", "signed"] = "positive"
+    """What of an activation counts: backbones whose stages end without a ReLU have both signs."""
+    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Foreground that is as likely as background, before the CRF of the mask."""
+    mask: bool = True
+    """Localisation maps share the mask; false: the foreground map before its CRF."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    """Geometric mean of foreground and localisation at which background is as likely."""
+    exponent: PositiveFloat = 2.0
+    """Of localisation maps: the higher, the more the strongest class gets."""
+    crf: bool = True
+    """Refine the cue with the dense CRF."""
+
+
 class AdaptSettings(Settings):
     """Cues from the jointly trained network itself (paper 4.3)."""
 
@@ -135,13 +154,14 @@ class AdaptSettings(Settings):
 class CueSettings(Settings):
     """Which cues the segmentation network learns from."""
 
-    method: Literal["dcsp", "affinity", "mcof"] = "dcsp"
+    method: Literal["dcsp", "affinity", "mcof", "builtin"] = "dcsp"
     """The cue method; see docs/methods.md."""
     refine: Literal["affinity"] | None = None
     """What spreads the cues of phase 0 further; left out: nothing."""
     dcsp: DCSPSettings = DCSPSettings()
     affinity: AffinitySettings = AffinitySettings()
     mcof: MCOFSettings = MCOFSettings()
+    builtin: BuiltinSettings = BuiltinSettings()
     compare: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], DCSPSettings] = Field(
         default_factory=dict
     )

@@ -67,6 +67,11 @@ class DCSPStage:
         )
 
     @property
+    def method(self) -> str:
+        """Name in the table."""
+        return "dcsp" if self.saliency else "attention"
+
+    @property
     def schema(self) -> pa.Schema:
         """See :data:`dcsp.tables.schemas.CUES`."""
         return CUES
@@ -136,7 +141,7 @@ class DCSPStage:
 
     def finish(self, rows: pa.Table) -> pa.Table:
         """Fuse attention and saliency at image size."""
-        writer = CueWriter("dcsp" if self.saliency else "attention", phase=0)
+        writer = CueWriter(self.method, phase=0)
         for row in rows.to_pylist():
             writer.add(row, row["status"], self._cue(row))
         return writer.table()
@@ -169,11 +174,23 @@ class DCSPStage:
             Label map (HW uint8) at the size the network saw the image at.
         """
         full, saliency = self._at_image(row, attention, shape, saliency_pass)
+        return self.discovered(row, full, saliency)
+
+    def discovered(
+        self, row: dict[str, Any], attention: NDArray[np.float32], saliency: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """Algorithm 1, with the dense CRF where the settings ask for it.
+
+        Args:
+            row: ``tags``, and ``bytes`` for the CRF.
+            attention: nHW float32 in [0, 1], one map a tag.
+            saliency: HW float32 in [0, 1].
+        """
         low, high = self.settings.gamma_low, self.settings.gamma_high
         if not self.settings.crf:
-            return discover(full, saliency, row["tags"], low, high)
+            return discover(attention, saliency, row["tags"], low, high)
         image = self.images.decode(row["bytes"])
-        return refine_cue(image, full, saliency, row["tags"], low, high, self.images.crf)
+        return refine_cue(image, attention, saliency, row["tags"], low, high, self.images.crf)
 
     def _at_image(
         self,

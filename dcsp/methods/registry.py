@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dcsp.config import CueSettings
 from dcsp.methods.affinity import AffinityMethod, AttentionMethod
 from dcsp.methods.base import CueMethod
+from dcsp.methods.builtin import BuiltinMethod
 from dcsp.methods.dcsp import DCSPMethod
 from dcsp.methods.mcof import MCOFMethod
 
@@ -14,6 +15,7 @@ METHODS: dict[str, CueMethod] = {
     "dcsp": DCSPMethod(),
     "affinity": AffinityMethod(AttentionMethod()),
     "mcof": MCOFMethod(),
+    "builtin": BuiltinMethod(),
 }
 REFINEMENTS: dict[str, Callable[[CueMethod], CueMethod]] = {"affinity": AffinityMethod}
 

@@ -33,6 +33,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "affinity": {"method": "affinity"},
     "dcsp refined by affinity": {"method": "dcsp", "refine": "affinity"},
     "mcof": {"method": "mcof"},
+    "builtin": {"method": "builtin"},
+    "builtin refined by affinity": {"method": "builtin", "refine": "affinity"},
     "mcof refined by affinity": {"method": "mcof", "refine": "affinity"},
 }
 STEPS = {
@@ -45,6 +47,7 @@ STEPS = {
         "affinity",
         "cues_phase0",
     ],
+    "builtin": ["foreground", "fcan", "cues_phase0"],
     "mcof": ["saliency", "fcan", "superpixels", "cues_seeds0", "regions_phase0", "cues_phase0"],
 }
 """The steps of phase 0, in order."""
