@@ -118,10 +118,16 @@ def _keys_under(parents: Sequence[str | int]) -> Iterator[str]:
         if _is_block(kind):
             field = kind.model_fields.get(str(step))
             kind = field.annotation if field else None
+            if type(None) in get_args(kind):
+                kind = _block_among(get_args(kind))
         else:  # a mapping of names to blocks: whatever the name, the block is the same
-            kind = next((inner for inner in get_args(kind) if _is_block(inner)), None)
+            kind = _block_among(get_args(kind))
     if _is_block(kind):
         yield from kind.model_fields
+
+
+def _block_among(kinds: Sequence[Any]) -> Any:
+    return next((kind for kind in kinds if _is_block(kind)), None)
 
 
 def _is_block(kind: Any) -> bool:

@@ -47,7 +47,7 @@ def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
 @pytest.mark.parametrize(
     ("main", "arguments", "message"),
     [
-        (mine_cues.main, ["--phase", "2"], r"--phase 2 is not in 0 … cues.adapt.rounds=1"),
+        (mine_cues.main, ["--phase", "2"], r"--phase 2 is not in 0 … 1, the phases of the config"),
         (train.main, ["--stage", "joint"], r"--stage 'joint' is none of fcan, joint_phase0"),
     ],
 )
