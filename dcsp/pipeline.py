@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcsp.config import RunConfig
 from dcsp.cues.dcsp import DCSPStage
-from dcsp.errors import CorpusError
+from dcsp.errors import ConfigError, CorpusError
 from dcsp.inference.table import PredictionStage
 from dcsp.methods.registry import method_of
 from dcsp.methods.step import Step
@@ -23,6 +23,8 @@ from dcsp.tables.snapshot import Snapshot
 from dcsp.training.stage import TrainStage
 
 EVALUATION_VERSION = 1
+PREDICTIONS = "predictions"
+"""Title of the last step."""
 _PHASE = re.compile(r"cues_phase\d+")
 
 
@@ -59,11 +61,28 @@ class Plan:
         return None
 
     @property
-    def model(self) -> TrainStage:
-        """The training whose network is published."""
-        stage = self.step(f"joint_phase{len(self.cue_steps) - 1}").stage
-        assert isinstance(stage, TrainStage)
+    def labelled(self) -> tuple[str, ...]:
+        """The splits that are labelled; none of a plan that ends before that."""
+        return next((step.splits for step in self.steps if step.title == PREDICTIONS), ())
+
+    @property
+    def model(self) -> TrainStage | None:
+        """The training whose network is published; None of a plan that ends before that."""
+        joint = [step.stage for step in self.steps if step.title.startswith("joint_phase")]
+        stage = joint[-1] if self.labelled else None
+        assert stage is None or isinstance(stage, TrainStage)
         return stage
+
+    def until(self, title: str) -> Plan:
+        """The plan up to a cue table, which it ends with.
+
+        Raises:
+            ConfigError: No cue table that is trained on has the title.
+        """
+        titles = [step.title for step in self.cue_steps]
+        if title not in titles:
+            raise ConfigError(f"--until {title!r} is none of {', '.join(titles)}.")
+        return replace(self, steps=(*self.before(self.step(title)), self.step(title)))
 
     @property
     def run_id(self) -> str:
@@ -72,7 +91,7 @@ class Plan:
             "evaluation": EVALUATION_VERSION,
             "snapshot": self.snapshot.fingerprint,
             "report": self.config.report.model_dump(mode="json"),
-            "labelled": sorted(self.config.predict.splits),
+            "labelled": sorted(self.labelled),
             "steps": {step.title: step.stage.key.fingerprint for step in self.steps},
         }
         return f"{self.config.name}-{digest(decided)[:12]}"
@@ -126,4 +145,4 @@ def _predictions(config: RunConfig, network: StageKey) -> Step:
         config.corpus.max_pixels,
         network,
     )
-    return Step("predictions", stage, config.predict.splits)
+    return Step(PREDICTIONS, stage, config.predict.splits)

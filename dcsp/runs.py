@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dcsp.config_file import parse_config
@@ -61,7 +62,7 @@ def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
                 }
                 for step in plan.steps
             ],
-            "model": plan.model.key.directory,
+            "model": plan.model.key.directory if plan.model else None,
             "versions": versions(),
         },
     )
@@ -85,6 +86,7 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
     config = parse_config(run["config"], source=f"the config of the run {name}")
     plan = build_plan(config, Snapshot.load(store, run["snapshot"]))
     known = {step["title"]: step["fingerprint"] for step in run["steps"]}
+    plan = replace(plan, steps=plan.steps[: len(known)])  # it may have ended with a cue table
     changed = [step.title for step in plan if known.get(step.title) != step.stage.key.fingerprint]
     if changed:
         raise StoreError(

@@ -87,10 +87,11 @@ def watched(make: Callable[[], Iterable[Result]], patience: Patience) -> Iterato
 
 
 class Board:
-    """Where training workers write how far they are, or what the user must mend; an actor."""
+    """An actor between driver and training: how far it is, what the user must mend, when to end."""
 
     def __init__(self) -> None:
         self._state: tuple[int, str, DcspError | None] = (0, "", None)
+        self._is_given_up = False
 
     def write(self, done: int, note: str, error: DcspError | None = None) -> None:
         """Say how many images are done, with a note such as the loss."""
@@ -99,6 +100,14 @@ class Board:
     def read(self) -> tuple[int, str, DcspError | None]:
         """What was written last."""
         return self._state
+
+    def give_up(self) -> None:
+        """The driver wants no more of it."""
+        self._is_given_up = True
+
+    def is_given_up(self) -> bool:
+        """Whether the driver gave it up."""
+        return self._is_given_up
 
 
 def bare(error: BaseException) -> BaseException:

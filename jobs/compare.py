@@ -1,7 +1,7 @@
 """Runs under a grid of settings, side by side: one table, and a gallery of the same images.
 
     python jobs/compare.py --config FILE --grid key=v1,v2 [--grid other.key=…] [--seeds N]
-                           [key=value …] [--dry-run]
+                           [--until cues_phaseN] [key=value …] [--dry-run]
 
 Every combination runs with the seeds 0 to N - 1, all in one store: what two runs share is computed
 once. Submitting the same again computes nothing; a killed job resumes. No run is published.
@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 
 from dcsp.comparison.collect import write_comparison
 from dcsp.comparison.grid import GridRun, expand, parse_axis
-from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans
-from dcsp.pipeline import Plan, build_plan
+from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans, plan_until
+from dcsp.pipeline import Plan
 from dcsp.runs import metrics_file
 from dcsp.tables.store import Store
 from jobs._chain import Chain, say
@@ -36,24 +36,27 @@ def main(arguments: Sequence[str]) -> None:
         help="a setting and its values, in YAML; give it once for each key",
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument(
+        "--until", metavar="cues_phaseN", help="compare cues alone: runs end with this table"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print runs and stages and stop")
     parsed = parser.parse_intermixed_args(arguments)
     axes = [parse_axis(text) for text in parsed.grid]
     runs = expand(parsed.config, parsed.overrides, axes, parsed.seeds)
     if parsed.dry_run:
-        print(describe_comparison(runs))
+        print(describe_comparison(runs, parsed.until))
         return
-    draft_plans(runs)  # refuses what no stage can be made of before anything runs
-    plans = compute(runs)
+    draft_plans(runs, parsed.until)  # refuses what no stage can be made of before anything runs
+    plans = compute(runs, parsed.until)
     store = Store(runs[0].config.store)
     directory, markdown = write_comparison(store, runs, plans)
     print(markdown)
     print(f"comparison: {store.path(directory)}/index.html")
 
 
-def compute(runs: Sequence[GridRun]) -> list[Plan]:
+def compute(runs: Sequence[GridRun], until: str | None = None) -> list[Plan]:
     """Do every run, in order, in one cluster; returns their plans."""
-    chains = plan_all(runs)
+    chains = plan_all(runs, until)
     store = Store(runs[0].config.store)
     if all(store.exists(metrics_file(plan.run_id)) for _, plan in chains):
         say("every run of this comparison has ended before")
@@ -65,7 +68,7 @@ def compute(runs: Sequence[GridRun]) -> list[Plan]:
     return [plan for _, plan in chains]
 
 
-def plan_all(runs: Sequence[GridRun]) -> list[tuple[Chain, Plan]]:
+def plan_all(runs: Sequence[GridRun], until: str | None = None) -> list[tuple[Chain, Plan]]:
     """Ingest each different corpus once, before all stages, so that all runs have the same images.
 
     Returns:
@@ -78,9 +81,9 @@ def plan_all(runs: Sequence[GridRun]) -> list[tuple[Chain, Plan]]:
         if key in origins:
             first, known = origins[key]
             chain.seconds |= first.seconds  # of ingest, the only stage so far
-            plan = build_plan(run.config, known.snapshot)
+            plan = plan_until(run.config, known.snapshot, until)
         else:
-            plan = chain.plan()
+            plan = plan_until(run.config, chain.ingest(), until)
             origins[key] = (chain, plan)
         planned.append((chain, plan))
     return planned

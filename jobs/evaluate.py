@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
+from dcsp.pipeline import PREDICTIONS
 from dcsp.runs import metrics_file, report_file
 from jobs._chain import Chain, say
 from jobs._main import config_parser, read_config, run_job, summary
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     config = read_config(parser.parse_intermixed_args(arguments))
     chain = Chain(config)
     plan = chain.plan()
-    titles = [step.title for step in plan if step.title != "predictions"]
+    titles = [step.title for step in plan if step.title != PREDICTIONS]
     chain.require(plan, titles, "jobs/relabel.py")
     for step in plan:
         chain.run(plan, step)

@@ -19,11 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.config import CorpusSettings, RunConfig
-from dcsp.errors import CorpusError
+from dcsp.errors import CorpusError, StoreError
 from dcsp.export.masks import export_masks
 from dcsp.inference.table import PredictionStage
 from dcsp.methods.step import Step
-from dcsp.pipeline import Plan
+from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.runs import load_run
 from dcsp.tables.mapping import part_file
 from dcsp.tables.store import Store
@@ -47,6 +47,11 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(arguments)
     models = Store(parsed.store)
     _, plan = load_run(models, parsed.run)
+    if plan.model is None:
+        raise StoreError(
+            f"The run {plan.run_id} ended with its cues and has no network: name another with "
+            "--run, or run jobs/relabel.py."
+        )
     out = Path(parsed.out)
     config = predict_config(plan, Path(parsed.images), out, parsed.crf)
     stage = PredictionStage(
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     chain = Chain(config)
     snapshot = chain.ingest()
-    work_plan = Plan(config, snapshot, (Step("predictions", stage, ("train",)),))
+    work_plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, ("train",)),))
     chain.run(work_plan, work_plan.steps[0])
     _deliver(chain.store, work_plan, stage, out)
 

@@ -239,7 +239,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         load_config(tmp_path / "none.yaml")
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**40),
     rate=st.floats(1e-12, 1e6),

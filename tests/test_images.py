@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -210,7 +210,6 @@ def test_resized_images_are_antialiased() -> None:
     np.testing.assert_array_equal(same, stripes)
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(
         np.float32,

@@ -56,10 +56,22 @@ def test_a_saved_run_gives_its_plan_again(store_of_runs: Store) -> None:
     save_run(store_of_runs, made, {"saliency": True})
     run, again = load_run(store_of_runs, made.run_id)
     assert again == made and again.run_id == made.run_id
-    assert run["snapshot"] == SNAPSHOT.fingerprint and run["model"] == made.model.key.directory
+    assert (
+        run["snapshot"] == SNAPSHOT.fingerprint
+        and made.model
+        and run["model"] == made.model.key.directory
+    )
     computed = {step["title"]: step["computed"] for step in run["steps"]}
     assert [title for title, yes in computed.items() if yes] == ["saliency"]
     assert set(computed) == {step.title for step in made}
+
+
+def test_a_run_may_end_with_its_cues(store_of_runs: Store) -> None:
+    made = plan().until("cues_phase1")
+    assert made.model is None and made.labelled == () and made.run_id != plan().run_id
+    save_run(store_of_runs, made, {})
+    run, again = load_run(store_of_runs, made.run_id)
+    assert again == made and again.steps[-1].title == "cues_phase1" and run["model"] is None
 
 
 @pytest.fixture

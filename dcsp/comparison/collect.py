@@ -64,10 +64,13 @@ def measure_run(store: Store, plan: Plan) -> dict[str, float | None]:
 
 
 def steps_behind(plan: Plan) -> list[Step]:
-    """The steps that the final network was learnt from, its own training among them."""
+    """The steps that the final network was learnt from, its own training among them.
+
+    Of a plan that ends with a cue table: those that the table was made from, and its own.
+    """
     by_fingerprint = {step.stage.key.fingerprint: step for step in plan.steps}
     needed: set[str] = set()
-    waiting = [plan.model.key.fingerprint]
+    waiting = [(plan.model or plan.steps[-1].stage).key.fingerprint]
     while waiting:
         fingerprint = waiting.pop()
         if fingerprint in by_fingerprint and fingerprint not in needed:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.pipeline import Plan
+from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.report.collect import TRAIN_SHARE, decode_image
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, read_part
@@ -125,8 +125,8 @@ def _label_tables(plan: Plan, split: str) -> list[TableInput]:
         phases = plan.cue_steps
         for phase in sorted({0, len(phases) - 1}):
             tables[f"cue {phase}"] = phases[phase].stage.key.directory
-    if split in plan.config.predict.splits:
-        tables["prediction"] = plan.step("predictions").stage.key.directory
+    if split in plan.labelled:
+        tables["prediction"] = plan.step(PREDICTIONS).stage.key.directory
     return [TableInput(title, directory, ("label",)) for title, directory in tables.items()]
 
 

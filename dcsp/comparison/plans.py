@@ -29,7 +29,18 @@ def corpus_key(config: RunConfig) -> str:
     return digest([config.corpus.model_dump(mode="json"), seed])
 
 
-def draft_plans(runs: Sequence[GridRun]) -> list[Plan]:
+def plan_until(config: RunConfig, snapshot: Snapshot, until: str | None) -> Plan:
+    """The plan of a run, whole or up to a cue table.
+
+    Raises:
+        ConfigError: The plan has no such table.
+        DcspError: It cannot be laid out.
+    """
+    plan = build_plan(config, snapshot)
+    return plan.until(until) if until else plan
+
+
+def draft_plans(runs: Sequence[GridRun], until: str | None = None) -> list[Plan]:
     """The stages of every run before its corpus is known: equal stages have equal fingerprints.
 
     Raises:
@@ -40,7 +51,8 @@ def draft_plans(runs: Sequence[GridRun]) -> list[Plan]:
     for run in runs:
         part = CorpusPart(corpus_key(run.config), "train", 0)
         try:
-            plans.append(build_plan(run.config, Snapshot(run.config.corpus.classes, (part,))))
+            snapshot = Snapshot(run.config.corpus.classes, (part,))
+            plans.append(plan_until(run.config, snapshot, until))
         except DcspError as error:
             raise ConfigError(
                 f"The combination {run.combination.label} is refused: {error}"
@@ -63,7 +75,7 @@ class Preview:
     is_known: bool
 
 
-def describe_comparison(runs: Sequence[GridRun]) -> str:
+def describe_comparison(runs: Sequence[GridRun], until: str | None = None) -> str:
     """The runs and their stages as text: what is done, what would run, and what runs share.
 
     Lists the source, reads no image and computes nothing. A source that is not there yet is told of
@@ -72,7 +84,7 @@ def describe_comparison(runs: Sequence[GridRun]) -> str:
     Raises:
         ConfigError: The stages of a combination cannot be laid out.
     """
-    previews, note = _previews(runs)
+    previews, note = _previews(runs, until)
     stages = _stages(previews)
     total = sum(len(preview.plan.steps) for preview in previews)
     head = (
@@ -82,11 +94,11 @@ def describe_comparison(runs: Sequence[GridRun]) -> str:
     return "\n".join([head, "", *_run_lines(previews), "", *_stage_lines(stages), *note])
 
 
-def _previews(runs: Sequence[GridRun]) -> tuple[list[Preview], list[str]]:
+def _previews(runs: Sequence[GridRun], until: str | None) -> tuple[list[Preview], list[str]]:
     snapshots: dict[str, Snapshot | None] = {}
     notes: dict[str, None] = {}
     previews = []
-    for run, draft in zip(runs, draft_plans(runs), strict=True):
+    for run, draft in zip(runs, draft_plans(runs, until), strict=True):
         key = corpus_key(run.config)
         if key not in snapshots:
             try:
@@ -97,7 +109,7 @@ def _previews(runs: Sequence[GridRun]) -> tuple[list[Preview], list[str]]:
                 known = None
             snapshots[key] = known[0] if known else None
         snapshot = snapshots[key]
-        plan = draft if snapshot is None else build_plan(run.config, snapshot)
+        plan = draft if snapshot is None else plan_until(run.config, snapshot, until)
         previews.append(Preview(run, plan, snapshot is not None))
     return previews, list(notes)
 

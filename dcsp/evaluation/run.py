@@ -24,7 +24,7 @@ from dcsp.evaluation.quality import (
 )
 from dcsp.images import resize_labels
 from dcsp.methods.step import Step
-from dcsp.pipeline import Plan
+from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, part_file, read_part
 from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import CorpusPart
@@ -55,8 +55,8 @@ class Evaluator:
                     found[step.title] = evaluate_cues(table, truth, self._classes)
             if self.plan.first_dcsp:
                 found["cues_phase0_s1"] = self._first_pass(self.plan.first_dcsp, part, truth)
-        if part.split in self.plan.config.predict.splits:
-            table = self._table(self.plan.step("predictions").stage.key.directory, part)
+        if part.split in self.plan.labelled:
+            table = self._table(self.plan.step(PREDICTIONS).stage.key.directory, part)
             qualities = evaluate_predictions(table, truth, self._classes)
             found[part.split] = qualities["label_without_crf"]
             if self.plan.config.predict.crf:
@@ -125,7 +125,7 @@ def build_metrics(
     first = figures.get("cues_phase0_s1")
     cues["phase0"]["miou_s1"] = first["miou"] if first else None
     metrics: dict[str, Any] = {"run_id": plan.run_id, "cues": cues}
-    for split in plan.config.predict.splits:
+    for split in plan.labelled:
         metrics[split] = _split_metrics(figures.get(split), figures.get(f"{split}_crf"))
     return metrics | {
         "seconds": dict(seconds),

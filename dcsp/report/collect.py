@@ -14,7 +14,7 @@ from dcsp.config_file import dump_config
 from dcsp.errors import ImageError
 from dcsp.evaluation.quality import Figures
 from dcsp.images import decode_rgb, limit_side
-from dcsp.pipeline import Plan
+from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
 from dcsp.runs import metrics_file, report_file, run_directory
@@ -81,6 +81,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
         settings=dump_config(plan.config),
         versions=run["versions"],
         gallery=list(gallery_items(store, plan)),
+        ends_with_cues=plan.model is None,
     )
 
 
@@ -149,8 +150,8 @@ def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
         for phase, step in enumerate(plan.cue_steps):
             columns = ("label", "attention", "attention_shape", "error")
             tables.append(TableInput(f"cue{phase}", step.stage.key.directory, columns))
-    if split in plan.config.predict.splits:
-        directory = plan.step("predictions").stage.key.directory
+    if split in plan.labelled:
+        directory = plan.step(PREDICTIONS).stage.key.directory
         tables.append(TableInput("prediction", directory, ("label", "error")))
     return tuple(tables)
 

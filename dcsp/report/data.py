@@ -100,6 +100,7 @@ class ReportData:
         settings: The resolved config as YAML.
         versions: Package → version the run was made with.
         gallery: Images to show, in order.
+        ends_with_cues: Whether the run was to end with a cue table: no network, no predictions.
     """
 
     run_id: str
@@ -122,6 +123,7 @@ class ReportData:
     settings: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     gallery: Sequence[GalleryItem] = ()
+    ends_with_cues: bool = False
 
     @property
     def final(self) -> Figures | None:

@@ -60,6 +60,13 @@ def judge(data: ReportData) -> Verdict:
 
 def _headline(data: ReportData) -> tuple[Level, str, str]:
     final = data.final
+    if data.ends_with_cues:
+        return (
+            "caution",
+            "Cues alone: nothing was trained on them.",
+            "This run ended with a table of cues, which the figures and the gallery show; run "
+            "jobs/relabel.py for a network and labels of every image.",
+        )
     if final is None or final["miou"] is None:
         return (
             "caution",

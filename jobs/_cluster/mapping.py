@@ -11,6 +11,7 @@ import ray
 import ray.data
 
 from dcsp.config import ClusterSettings
+from dcsp.errors import ClusterError
 from dcsp.progress import Progress
 from dcsp.tables.mapping import Device, Part, PartMap, PartSummary, begin_stage
 from dcsp.tables.store import Store
@@ -113,9 +114,12 @@ def map_items(
             waiting.popleft()
             waiting.extend(remote.remote(item) for item in islice(todo, 1))
             advance(results[-1])
-    finally:
-        for reference in waiting:
+    except ClusterError:
+        # What stood still keeps CPUs. After other errors the few tasks in flight end by themselves:
+        # Ray ends this process when a task completes at the moment it is cancelled.
+        for reference in ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[1]:
             ray.cancel(reference)
+        raise
     return results
 
 

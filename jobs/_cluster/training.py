@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import json
+import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -83,24 +86,16 @@ def train(
 
     try:
         outcome(fitting, patience, every=follow)
-    finally:
-        _end(fitting)
+    except BaseException:
+        board.give_up.remote()
+        ray.wait([fitting], timeout=2 * ABORT_SECONDS)
+        raise
     if not checkpoint_is_complete(store, directory):
         raise ClusterError(
             f"Ray says that {stage.title} has ended, but {store.path(directory)} is not complete: "
             f"remove {store.path(resumable)} and submit again."
         )
     store.remove(resumable)
-
-
-def _end(fitting: Any) -> None:
-    """End a fitting task, if it has not ended: first as Ctrl-C does, then at once.
-
-    A trainer that is only killed leaves its workers' places taken as long as the driver lives.
-    """
-    ray.cancel(fitting)
-    if not ray.wait([fitting], timeout=ABORT_SECONDS)[0]:
-        ray.cancel(fitting, force=True)
 
 
 def _scaling(resources: Resources, settings: ClusterSettings) -> ray.train.ScalingConfig:
@@ -125,9 +120,9 @@ class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
 
 
 def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: int) -> None:
-    """Train; a task, since nothing but the end of its process ends a trainer's ``fit``."""
+    """Train; a task, since only Ctrl-C or the end of its process ends a trainer's ``fit``."""
     store, fingerprint = job["store"], job["stage"].key.fingerprint
-    _Trainer(
+    trainer = _Trainer(
         _train_worker,
         train_loop_config=job,
         scaling_config=scaling,
@@ -138,7 +133,33 @@ def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: in
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
-    ).fit()
+    )
+    ended = threading.Event()
+    threading.Thread(target=_obey, args=(job["board"], ended), daemon=True).start()
+    try:
+        trainer.fit()
+    except KeyboardInterrupt:
+        raise ClusterError(f"The training {job['stage'].title} was given up.") from None
+    finally:
+        ended.set()
+
+
+def _obey(board: Any, ended: threading.Event) -> None:
+    """End this process's training when the driver gives it up: first as Ctrl-C does, then at once.
+
+    A trainer that is only killed leaves its workers' places taken as long as the driver lives; one
+    that is cancelled while it completes makes Ray end the driver.
+    """
+    while not ended.wait(1.0):
+        try:
+            given_up = ray.get(board.is_given_up.remote())
+        except RayError:
+            return
+        if given_up:
+            _thread.interrupt_main()
+            if not ended.wait(ABORT_SECONDS):
+                os._exit(1)
+            return
 
 
 def _train_worker(job: dict[str, Any]) -> None:

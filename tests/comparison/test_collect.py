@@ -20,7 +20,7 @@ from dcsp.config_file import parse_config
 from dcsp.corpus.listing import list_corpus
 from dcsp.errors import ConfigError
 from dcsp.pipeline import Plan
-from dcsp.runs import metrics_file, step_record
+from dcsp.runs import metrics_file, report_file, step_record
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.snapshot import CorpusPart
 from dcsp.tables.store import Store
@@ -189,6 +189,26 @@ def test_a_dry_run_tells_what_runs_share_and_what_is_done(
     assert any(line.startswith("fcan") and "done, shared" in line for line in after)
     assert any(line.startswith("joint_phase1") and line.endswith(" 2") for line in after)
     assert not any("will run" in line for line in after)
+
+
+def test_runs_may_end_with_their_cues(compared: Compared) -> None:
+    plans = [plan.until("cues_phase0") for plan in compared.plans]
+    assert [step.title for step in steps_behind(plans[0])] == ["saliency", "fcan", "cues_phase0"]
+    for plan in plans:
+        chain.evaluate(plan)
+        metrics = compared.store.read_json(metrics_file(plan.run_id))
+        assert set(metrics["cues"]) == {"phase0", "soft"} and "val" not in metrics
+        report = compared.store.read_bytes(report_file(plan.run_id)).decode()
+        assert "Cues alone" in report and "unmeasured" not in report
+    directory, markdown = write_comparison(compared.store, compared.runs, plans)
+    assert directory != compared.directory
+    assert "Cue mIoU" in markdown and "Val mIoU" not in markdown
+    gallery = compared.store.read_bytes(f"{directory}/gallery.html").decode()
+    assert "cue 0" in gallery and ">prediction<" not in gallery
+    text = describe_comparison(compared.runs, "cues_phase0")
+    assert "joint_phase0" not in text and "will run" not in text
+    with pytest.raises(ConfigError, match=r"combination rounds=0.*is none of cues_phase0\."):
+        draft_plans(compared.runs, "cues_phase1")
 
 
 def test_a_source_that_is_not_there_is_a_note(compared: Compared, tmp_path: Path) -> None:

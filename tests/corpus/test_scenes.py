@@ -22,7 +22,7 @@ from dcsp.tables.codecs import decode_labels
 SMALL = SceneSettings(train=6, val=3, height=64, width=80)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**31),
     st.integers(0, 2**31),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -15,7 +15,6 @@ values = st.floats(-1000, 1000, width=32)
 stacks = arrays(np.float32, array_shapes(min_dims=3, max_dims=3, max_side=8), elements=values)
 
 
-@settings(deadline=None)
 @given(stacks)
 def test_each_map_spans_the_unit_interval_in_the_same_order(maps: np.ndarray) -> None:
     result = normalize_attention(maps)
@@ -27,7 +26,6 @@ def test_each_map_spans_the_unit_interval_in_the_same_order(maps: np.ndarray) ->
         assert (np.diff(after.ravel()[order]) >= 0).all()
 
 
-@settings(deadline=None)
 @given(stacks)
 def test_normalising_twice_changes_nothing(maps: np.ndarray) -> None:
     once = normalize_attention(maps)

@@ -48,7 +48,7 @@ def slow_posterior(
     return posterior
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seeds, st.sampled_from([1, 2, 5]), st.sampled_from([2, 5, 256]))
 def test_it_is_bayes_rule(seed: int, bins: int, colours: int) -> None:
     image, saliency, mined = random_case(seed, colours=colours)
@@ -56,7 +56,6 @@ def test_it_is_bayes_rule(seed: int, bins: int, colours: int) -> None:
     np.testing.assert_allclose(refined, slow_posterior(image, saliency, mined, bins), atol=1e-5)
 
 
-@settings(deadline=None)
 @given(seeds, bins_of_tests)
 def test_bounds(seed: int, bins: int) -> None:
     image, saliency, mined = random_case(seed)
@@ -68,7 +67,6 @@ def test_bounds(seed: int, bins: int) -> None:
     assert (refined[1:-1] > 0).all() and (refined[1:-1] < 1).all()
 
 
-@settings(deadline=None)
 @given(seeds, bins_of_tests)
 def test_equal_likelihoods_leave_the_prior(seed: int, bins: int) -> None:
     """Of one colour, of one bin, or the same colours in the object and in the background."""
@@ -82,7 +80,6 @@ def test_equal_likelihoods_leave_the_prior(seed: int, bins: int) -> None:
     np.testing.assert_allclose(refine_saliency(twice, prior, halves, bins=bins), prior, 1e-5)
 
 
-@settings(deadline=None)
 @given(seeds, bins_of_tests)
 def test_swapping_object_and_background_swaps_the_answer(seed: int, bins: int) -> None:
     image, saliency, mined = random_case(seed)

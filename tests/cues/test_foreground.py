@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsp.config import CRFSettings, NetworkSettings
@@ -135,7 +135,6 @@ def test_stages_of_a_backbone_lie_on_the_image() -> None:
     np.testing.assert_allclose(centre, (39.5, 87.5), atol=6)
 
 
-@settings(deadline=None)
 @given(threshold=thresholds, seed=st.integers(0, 99))
 def test_recentring_keeps_order_and_ends_and_puts_the_threshold_in_the_middle(
     threshold: float, seed: int
@@ -196,7 +195,6 @@ def slow_multi_class(
     return result
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(1, 4),
     threshold=thresholds,

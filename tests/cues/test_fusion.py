@@ -36,7 +36,6 @@ def random_maps(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.random((count, 9, 11), np.float32), rng.random((9, 11), np.float32)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 9999), tags=tag_sets, gammas=st.tuples(gammas, gammas).map(sorted))
 def test_discover_is_algorithm_1(seed: int, tags: list[int], gammas: list[float]) -> None:
     attention, saliency = random_maps(seed, len(tags))
@@ -48,7 +47,6 @@ def test_discover_is_algorithm_1(seed: int, tags: list[int], gammas: list[float]
     np.testing.assert_array_equal(discover(attention, saliency, tags, *gammas), expected)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 9999), tags=tag_sets.filter(bool), gamma=gammas)
 def test_saliency_decides_only_what_is_background(seed: int, tags: list[int], gamma: float) -> None:
     attention, saliency = random_maps(seed, len(tags))
@@ -76,7 +74,6 @@ def test_low_saliency_is_never_an_object() -> None:
     assert not discover(attention, np.zeros((3, 3), np.float32), [5], 0.4, 0.4).any()
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 9999), low=gammas, high=gammas)
 def test_the_band_only_takes_pixels_away(seed: int, low: float, high: float) -> None:
     low, high = sorted((low, high))
@@ -88,7 +85,6 @@ def test_the_band_only_takes_pixels_away(seed: int, low: float, high: float) -> 
     np.testing.assert_array_equal(band == IGNORE, (lower != 0) & (upper == 0))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 9999), low=gammas, high=gammas)
 def test_more_saliency_and_less_gamma_only_grow_the_object(
     seed: int, low: float, high: float
@@ -112,7 +108,6 @@ def test_maps_that_do_not_belong_together_are_refused() -> None:
             discover(np.zeros(shape, np.float32), np.zeros((4, 5), np.float32), [1], 0.4, 0.4)
 
 
-@settings(deadline=None)
 @given(unit, unit)
 def test_the_harmonic_mean_lies_between_and_is_symmetric(a: float, s: float) -> None:
     first, second = np.array([[a]], np.float32), np.array([[s]], np.float32)
@@ -163,7 +158,7 @@ def masked_argmax(scores: np.ndarray, tags: list[int], height: int, width: int) 
     return full.argmax(dim=0).numpy()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 9999), tags=tag_sets, size=st.tuples(st.integers(1, 40), st.integers(1, 40))
 )

@@ -22,7 +22,7 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     return noisy.clip(0, 255).astype(np.uint8)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
 def test_ids_are_without_gaps_and_regions_are_large_and_in_one_piece(
     height: int, width: int, seed: int

@@ -62,7 +62,7 @@ def test_offsets_are_half_of_the_disc(radius: int, count: int) -> None:
     assert both == {p for p in product(reach, reach) if np.hypot(*p) < radius}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(sides, sides, st.integers(1, 5), st.sampled_from([2, 3, 5]))
 def test_affinities_are_those_of_every_pair_on_the_map(
     height: int, width: int, channels: int, radius: int
@@ -120,7 +120,7 @@ def test_offsets_of_the_other_half_plane_are_refused(offset: tuple[int, int]) ->
         pair_affinities(noise(1, 3, 3), [offset])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(sides, sides, st.sampled_from([2, 5]), st.floats(0.5, 16), st.integers(0, 99))
 def test_columns_of_the_transition_sum_to_one(
     height: int, width: int, radius: int, beta: float, seed: int
@@ -143,7 +143,7 @@ def test_a_cell_has_at_most_69_entries() -> None:
     assert found.ccol_indices().diff().max() == 69
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sides,
     sides,
@@ -188,7 +188,7 @@ def test_the_walk_is_right_where_affinities_are_hard_edges() -> None:
     np.testing.assert_allclose(rounded, expected, atol=2e-5)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(sides, sides, st.sampled_from([0, 1, 7, 256]))
 def test_constants_and_weighted_mass_are_kept(height: int, width: int, steps: int) -> None:
     offsets = pair_offsets(5)

@@ -54,7 +54,7 @@ def test_figures_equal_torchmetrics(seed: int) -> None:
     np.testing.assert_allclose(matrix.recall(), 100 * recall.numpy(), rtol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(label_pairs(), label_pairs())
 def test_a_sum_of_matrices_is_the_matrix_of_all_pixels(
     first: tuple[Labels, Labels], second: tuple[Labels, Labels]
@@ -64,7 +64,7 @@ def test_a_sum_of_matrices_is_the_matrix_of_all_pixels(
     assert added == ConfusionMatrix.of(together[0], together[1], CLASSES)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(label_pairs())
 def test_counts_are_those_of_a_loop_over_classes(pair: tuple[Labels, Labels]) -> None:
     truth, prediction = pair
@@ -73,7 +73,7 @@ def test_counts_are_those_of_a_loop_over_classes(pair: tuple[Labels, Labels]) ->
     assert confusion(truth, prediction, CLASSES).tolist() == slow
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(label_pairs())
 def test_leaving_pixels_out_never_raises_the_default_figures(pair: tuple[Labels, Labels]) -> None:
     matrix = ConfusionMatrix.of(*pair, CLASSES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -18,7 +18,6 @@ stacks = arrays(
 )
 
 
-@settings(deadline=None)
 @given(stacks)
 def test_the_winner_is_numpys_argmax_with_ids(maps: np.ndarray) -> None:
     ids = np.arange(len(maps)) * 3 + 1
@@ -40,7 +39,6 @@ def test_maps_without_ids_are_refused() -> None:
             winning_label(maps.astype(np.float32), ids)
 
 
-@settings(deadline=None)
 @given(stacks, st.floats(-1e4, 1e4, width=32))
 def test_softmax_is_torchs_and_never_overflows(maps: np.ndarray, shift: float) -> None:
     logits = maps * 40 + np.float32(shift)

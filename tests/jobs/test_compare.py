@@ -48,21 +48,19 @@ def test_a_dry_run_leaves_no_trace(
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(1800)
 def test_shared_stages_are_computed_once_and_nothing_twice(
     cluster: object, config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
     command = ["--config", str(config_file), "--grid", GAMMA, "--seeds", "2", f"store={store}"]
-    command.append("cues.adapt.rounds=0")
+    command += ["--until", "cues_phase0"]
     compare.main(command)
     told = capsys.readouterr()
     # Generated scenes differ by seed; with one seed both combinations share all up to the FCAN.
     assert told.err.count(f"saliency: {TRAIN} ok") == told.err.count("saliency: done before") == 2
     assert told.err.count("fcan: done before") == 2
     assert told.err.count(f"cues_phase0: {TRAIN} ok") == 4
-    trained = [name.name.split("-")[0] for name in (store / "checkpoints").iterdir()]
-    assert len(trained) == 2 + 4  # FCAN by seed, joint by run
+    assert len(list((store / "checkpoints").glob("*/complete.json"))) == 2, "one FCAN a seed"
     assert len(list((store / "cues").iterdir())) == 4
     assert not (store / "CURRENT").exists(), "a comparison publishes nothing"
 
@@ -75,14 +73,13 @@ def test_shared_stages_are_computed_once_and_nothing_twice(
         assert len(runs) == 2 and all((run / "report" / "index.html").exists() for run in runs)
         for name, values in (
             ("cue_miou", [m["cues"]["phase0"]["miou"] for m in metrics]),
-            ("val_miou", [m["val"]["miou"] for m in metrics]),
-            ("val_miou_crf", [m["val"]["miou_crf"] for m in metrics]),
+            ("cue_coverage", [m["cues"]["phase0"]["coverage"] for m in metrics]),
         ):
             figure = row["figures"][name]
             assert figure["n"] == 2
             assert figure["mean"] == pytest.approx(statistics.fmean(values))
             assert figure["deviation"] == pytest.approx(statistics.stdev(values))
-        assert row["figures"]["adapt_cue_miou"] is None
+        assert row["figures"]["val_miou"] is None
         assert row["figures"]["seconds_per_image"]["mean"] > 0
         assert row["figures"]["training_seconds"]["mean"] > 0
     lines = list(csv.DictReader((directory / "table.csv").read_text().splitlines()))
@@ -95,9 +92,9 @@ def test_shared_stages_are_computed_once_and_nothing_twice(
     compare.main(command)
     again = capsys.readouterr()
     assert "every run of this comparison has ended before" in again.err
-    assert again.err.count("done before") == 4 * 5 and "rows in" not in again.err
+    assert again.err.count("done before") == 4 * 3 and "rows in" not in again.err
     after = states(store)
     assert set(after) == set(before)
     changed = {name for name in after if after[name] != before[name]}
     assert all(name.startswith("comparisons/") for name in changed)
-    assert again.out == told.out
+    assert told.out.endswith(again.out), "after what Ray may have said"

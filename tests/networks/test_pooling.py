@@ -45,7 +45,7 @@ def random_batch(
 side = st.integers(1, 40)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seeds_of_tests, side, side, st.integers(1, 9), st.integers(1, 9))
 def test_pooling_is_upsampling_and_averaging(
     seed: int, height: int, width: int, rows: int, columns: int

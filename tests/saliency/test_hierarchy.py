@@ -43,7 +43,7 @@ def scenes(seed: int, count: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, (12, 16, 3), dtype=np.uint8) for _ in range(count)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     count=st.integers(1, 4),

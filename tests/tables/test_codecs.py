@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
@@ -23,7 +23,6 @@ def png(mode: str, pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-@settings(deadline=None)
 @given(arrays(np.uint8, shapes_HW))
 def test_labels_come_back_exactly_here_and_in_pillow(labels: np.ndarray) -> None:
     data = codecs.encode_labels(labels)
@@ -57,7 +56,6 @@ def test_labels_written_by_others_are_read() -> None:
     assert np.array_equal(codecs.decode_labels(png("L", labels)), labels)
 
 
-@settings(deadline=None)
 @given(arrays(np.int32, shapes_HW, elements=st.integers(0, 65_535)))
 def test_regions_come_back_exactly_here_and_in_pillow(regions: np.ndarray) -> None:
     data = codecs.encode_regions(regions)
@@ -90,7 +88,6 @@ def test_decoded_arrays_may_be_written_to() -> None:
     assert labels.flags.c_contiguous and labels.flags.writeable
 
 
-@settings(deadline=None)
 @given(arrays(np.float32, shapes_HW, elements=unit))
 def test_a_map_is_rounded_once_and_then_stable(values: np.ndarray) -> None:
     data = codecs.encode_map(values)
@@ -108,7 +105,6 @@ def test_every_level_of_a_map_survives() -> None:
     assert decoded[0, 0] == 0.0 and decoded[-1, -1] == 1.0
 
 
-@settings(deadline=None)
 @given(arrays(np.float32, array_shapes(min_dims=3, max_dims=3, max_side=9), elements=unit))
 def test_stacked_maps_are_the_maps_one_by_one(values: np.ndarray) -> None:
     data, shape = codecs.encode_maps(values)

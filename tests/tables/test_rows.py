@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsp.errors import ImageError, WeightsError
@@ -38,7 +38,6 @@ def infer(images: list[np.ndarray], numbers: list[int]) -> list[str]:
     return [f"result {number}" for number in numbers]
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=12),
     bad=st.sets(st.integers(0, 11)),

@@ -48,7 +48,7 @@ def scene(batch: int, height: int, width: int, seed: int) -> tuple[Tensor, Tenso
     return features, torch.tensor([0, 1, 7, 255], dtype=torch.uint8)[choice]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(1, 3),
     st.integers(1, 6),

@@ -52,7 +52,7 @@ def table(*images: NDArray[np.uint8], **columns: Any) -> pa.Table:
     scale=st.floats(0.3, 2.0),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_crop_is_a_part_of_the_whole_image_resized(
     size: tuple[int, int], scale: float, seed: int
 ) -> None:
@@ -123,7 +123,7 @@ def test_cues_keep_their_ids_at_every_scale() -> None:
     max_side=st.none() | st.integers(8, 64),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_images_of_any_size_give_a_crop_of_the_set_size(
     size: tuple[int, int], scale: tuple[float, float], max_side: int | None, seed: int
 ) -> None:

@@ -52,7 +52,7 @@ def test_sharp_pooling_is_the_maximum() -> None:
     torch.testing.assert_close(pooled, values.amax(dim=(2, 3)), rtol=0, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     sharpness=st.floats(1e-3, 1e3),
     factor=st.floats(1.01, 10),

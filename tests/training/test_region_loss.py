@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -27,7 +27,6 @@ def slow_labels(regions: np.ndarray, seeds: np.ndarray, count: int, min_share: f
     return labels
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 9999),
     st.sampled_from([0.0, 0.1, 0.3, 0.5, 2 / 3, 0.7, 1.0]),

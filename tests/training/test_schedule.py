@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsp.training.schedule import learning_rates, poly_factor
@@ -21,7 +21,6 @@ def test_it_is_torchs_polynomial_schedule() -> None:
 
 
 @given(st.integers(1, 10_000), st.data(), st.floats(0, 3))
-@settings(deadline=None)
 def test_it_starts_at_one_and_never_rises(steps: int, data: st.DataObject, power: float) -> None:
     step = data.draw(st.integers(0, steps - 1))
     assert poly_factor(0, steps, power) == 1.0

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsp.errors import ConfigError, CorpusError
@@ -32,7 +32,6 @@ def rows_of(slices: list[PartSlice]) -> list[tuple[int, str, int]]:
 
 
 @given(PARTS, st.integers(0, 5))
-@settings(deadline=None)
 def test_an_epoch_visits_every_part_that_has_rows_once(rows: list[int], seed: int) -> None:
     parts = named(rows)
     filled = sorted(name for name, number in parts if number)
@@ -53,7 +52,6 @@ def test_the_order_depends_on_seed_stage_and_epoch_but_not_on_the_listing() -> N
 
 
 @given(PARTS, st.integers(1, 5), st.integers(0, 80), st.integers(0, 3))
-@settings(deadline=None)
 def test_each_rank_gets_exactly_the_rows_it_needs_and_shares_none(
     rows: list[int], world: int, needed: int, seed: int
 ) -> None:
@@ -67,7 +65,6 @@ def test_each_rank_gets_exactly_the_rows_it_needs_and_shares_none(
 
 
 @given(PARTS, st.integers(1, 4), st.integers(0, 40), st.integers(0, 40))
-@settings(deadline=None)
 def test_resuming_gives_the_rows_of_an_unbroken_run(
     rows: list[int], world: int, done: int, left: int
 ) -> None:
@@ -79,7 +76,6 @@ def test_resuming_gives_the_rows_of_an_unbroken_run(
 
 
 @given(PARTS, st.integers(1, 3))
-@settings(deadline=None)
 def test_one_rank_sees_whole_epochs(rows: list[int], epochs: int) -> None:
     seen = rows_of(rank_stream(named(rows), 0, 0, 1, epochs * sum(rows)))
     expected = [
@@ -123,7 +119,6 @@ def test_a_row_order_is_a_permutation_that_repeats() -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 64))
-@settings(deadline=None)
 def test_shares_of_a_batch_sum_to_the_batch(batch: int, world: int) -> None:
     if world > batch:
         with pytest.raises(ConfigError, match="cannot be shared"):
