@@ -166,3 +166,37 @@ def end(processes: Sequence[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(processes, timeout=30)
+
+
+class Submitted:
+    """A job in a process that is ended with all it started, whatever becomes of the test."""
+
+    def __init__(self, log: Path, *arguments: object) -> None:
+        self.log = log
+        self.process: subprocess.Popen[str] = start("relabel.py", *arguments, log=log)
+        self._seen: set[psutil.Process] = set()
+
+    def __enter__(self) -> Submitted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(sorted(self._seen, key=lambda process: process.pid))
+        if self.process.poll() is None:
+            end(family(self.process))
+            self.process.wait(timeout=30)
+
+    def wait_for(self, holds: object, what: str) -> None:
+        """Until something holds while the job still runs."""
+        assert callable(holds)
+        wait_until(lambda: self.process.poll() is not None or holds(), what)
+        assert self.process.poll() is None, f"ended before {what}:\n{self.log.read_text()}"
+        self._seen |= set(family(self.process))
+
+
+def resumable_checkpoints(store: Path, fingerprint: str) -> bool:
+    """Whether Ray has noted a checkpoint of a training: one that it has not noted yet is lost."""
+    state = store / "checkpoints/resumable" / fingerprint
+    try:
+        return "checkpoint_" in (state / "checkpoint_manager_snapshot.json").read_text()
+    except FileNotFoundError:
+        return False

@@ -4,54 +4,26 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from dcsp.tables.store import Store
 from tests.jobs.running import (
     PATIENCE,
     Run,
+    Submitted,
     call,
-    end,
     family,
     kill_driver,
     name_of,
     parts,
-    start,
-    wait_until,
+    resumable_checkpoints,
     wait_until_gone,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-
-class Submitted:
-    """A job in a process that is ended with all it started, whatever becomes of the test."""
-
-    def __init__(self, log: Path, *arguments: object) -> None:
-        self.log = log
-        self.process: subprocess.Popen[str] = start("relabel.py", *arguments, log=log)
-        self._seen: set[psutil.Process] = set()
-
-    def __enter__(self) -> Submitted:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        end(sorted(self._seen, key=lambda process: process.pid))
-        if self.process.poll() is None:
-            end(family(self.process))
-            self.process.wait(timeout=30)
-
-    def wait_for(self, holds: object, what: str) -> None:
-        """Until something holds while the job still runs."""
-        assert callable(holds)
-        wait_until(lambda: self.process.poll() is not None or holds(), what)
-        assert self.process.poll() is None, f"ended before {what}:\n{self.log.read_text()}"
-        self._seen |= set(family(self.process))
 
 
 @pytest.fixture
@@ -76,8 +48,9 @@ def test_a_driver_killed_while_mining_and_while_training_resumes(
     assert not list(saliency.glob("complete-*.json"))
 
     with Submitted(tmp_path / "training.log", *submission) as job:
-        state = fresh.store / "checkpoints/resumable" / fcan.fingerprint
-        job.wait_for(lambda: _checkpoints(state), "the first checkpoint")
+        job.wait_for(
+            lambda: resumable_checkpoints(fresh.store, fcan.fingerprint), "the first checkpoint"
+        )
         started += kill_driver(job.process)
     assert {path: path.stat().st_mtime_ns for path in left} == left, "parts are made once"
     assert not (fresh.store / fcan.directory / "complete.json").exists()
@@ -91,7 +64,7 @@ def test_a_driver_killed_while_mining_and_while_training_resumes(
     assert history == json.loads((finished.table("fcan") / "history.json").read_text())
     complete = Store(fresh.store).read_json(f"{fcan.directory}/complete.json")
     assert complete["restarts"], "it went on from a checkpoint"
-    assert not state.exists()
+    assert not (fresh.store / "checkpoints/resumable" / fcan.fingerprint).exists()
     wait_until_gone(started)
     assert not [path for path in fresh.store.rglob(".tmp-*") if path.stat().st_size == 0]
 
@@ -100,20 +73,12 @@ def test_ctrl_c_during_training_says_how_to_go_on(fresh: Run, tmp_path: Path) ->
     fcan = fresh.plan("fcan.steps=500").step("fcan").stage.key
     submission = ["--config", fresh.config_file, f"store={fresh.store}", "fcan.steps=500"]
     with Submitted(tmp_path / "log", *submission, "fcan.checkpoint_every=1") as job:
-        state = fresh.store / "checkpoints/resumable" / fcan.fingerprint
-        job.wait_for(lambda: _checkpoints(state), "the first checkpoint")
+        job.wait_for(
+            lambda: resumable_checkpoints(fresh.store, fcan.fingerprint), "the first checkpoint"
+        )
         members = family(job.process)
         job.process.send_signal(signal.SIGINT)
         assert job.process.wait(timeout=PATIENCE) == 130
         assert job.log.read_text().splitlines()[-1] == "interrupted; submit the job again to resume"
         assert "Traceback" not in job.log.read_text()
         wait_until_gone([member for member in members if "Agent" not in name_of(member)])
-
-
-def _checkpoints(state: Path) -> bool:
-    """Whether Ray has noted a checkpoint: one that it has not noted yet is lost."""
-    note = state / "checkpoint_manager_snapshot.json"
-    try:
-        return "checkpoint_" in note.read_text()
-    except FileNotFoundError:
-        return False
