@@ -46,6 +46,7 @@ def _cue_figures(prefix: str, title: str) -> tuple[Figure, ...]:
 
 
 FIGURES = (
+    Figure("start_cue_miou", "Start cue mIoU", "%", "highest"),
     *_cue_figures("cue", "Cue"),
     *_cue_figures("adapt_cue", "Adapt cue"),
     Figure("val_miou", "Val mIoU", "%", "highest"),
@@ -55,13 +56,15 @@ FIGURES = (
     Figure("training_seconds", "Training time", "s", "lowest", 0),
 )
 """The columns, in order."""
+STARTS = ("start", "seeds0")
+"""What the cue tables are called that AffinityNet and MCOF start from."""
 
 NOTES = (
-    "Cue: the final cues of phase 0, on the training split; adapt cue: those of the last phase. "
-    "Precision and recall are means over the classes that the ground truth shows, background "
-    "among them; a class that no cue was given has no precision and is left out of that mean. "
-    "Coverage is the share of pixels that are labelled at all; more is not better in itself, so "
-    "that no value of it is marked.",
+    "Start cue: what a method that refines cues starts from; cue: the final cues of phase 0, on "
+    "the training split; adapt cue: those of the last phase. Precision and recall are means over "
+    "the classes that the ground truth shows, background among them; a class that no cue was given "
+    "has no precision and is left out of that mean. Coverage is the share of pixels that are "
+    "labelled at all; more is not better in itself, so that no value of it is marked.",
     "Mining time and tables per image: the sum, over all tables that the final network was learnt "
     "from (saliency, cues and whatever else a method mines; neither predictions nor evaluation), "
     "of a table's wall seconds and bytes by its rows. Training time: wall seconds of all trainings "
@@ -133,8 +136,10 @@ def measure(
     cues: Mapping[str, Any] = metrics["cues"]
     phases = sorted(int(n[5:]) for n in cues if n.startswith("phase") and n[5:].isdigit())
     last = cues[f"phase{phases[-1]}"]["figures"] if phases[-1] > 0 else None
+    start = next((cues[name]["miou"] for name in STARTS if name in cues), None)
     val = metrics.get("val", {})
     return {
+        "start_cue_miou": start,
         **_of_cues("cue", cues["phase0"]["figures"]),
         **_of_cues("adapt_cue", last),
         "val_miou": val.get("miou"),

@@ -91,12 +91,14 @@ def test_a_run_is_measured_by_its_first_and_last_cues() -> None:
     truth = np.array([[0, 0, 1, 1]])
     cues: dict[str, Any] = {
         "soft": {"figures": figures(truth, np.array([[1, 1, 0, 0]]))},
+        "start": {"miou": 12.5, "figures": None},
         "phase0": {"figures": figures(truth, np.array([[0, 0, 255, 1]]))},
         "phase2": {"figures": figures(truth, truth)},
         "phase10": {"figures": figures(truth, np.array([[0, 1, 1, 1]]))},
     }
     found = measure({"cues": cues, "val": {"miou": 40.0, "miou_crf": None}}, [], [])
     assert set(found) == set(BY_NAME)
+    assert found["start_cue_miou"] == 12.5
     assert (found["cue_precision"], found["cue_recall"], found["cue_coverage"]) == (100, 75, 75)
     assert found["cue_miou"] == pytest.approx(75.0)
     assert found["adapt_cue_recall"] == pytest.approx(75.0)
