@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import CRFSettings, PrecisionSettings, RunConfig
-from dcsp.images import decode_rgb, limit_side, resize_labels, resize_rgb
+from dcsp.images import decode_rgb, limit_side, probe_size, resize_labels, resize_rgb
 from dcsp.labels import IGNORE
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput
@@ -54,10 +54,10 @@ class CueImages:
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """The image, at most ``max_side`` long: what the network and the CRF see."""
         limit = self.max_side
+        # Of the size in the header: a JPEG decoded at a half of its size rounds to another shape.
+        inner = self.inner_size(*probe_size(data, self.max_pixels))
         image = decode_rgb(data, self.max_pixels, at_least=(limit, limit) if limit else None)
-        height, width = image.shape[:2]
-        inner = limit_side(height, width, limit)
-        return image if inner == (height, width) else resize_rgb(image, *inner)
+        return image if image.shape[:2] == inner else resize_rgb(image, *inner)
 
     def inner_size(self, height: int, width: int) -> tuple[int, int]:
         """Size that :meth:`decode` gives an image of this size."""

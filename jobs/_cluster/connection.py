@@ -45,7 +45,7 @@ def data_context() -> ray.data.DataContext:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # a wrapper would lose the user's error on its way
-    context.target_max_block_size = 2**31  # a part stays one block: it is written whole
+    context.target_max_block_size = None  # a part stays one block: it is written whole
     return context
 
 
