@@ -117,6 +117,7 @@ def test_saliency_passes_are_one_more_than_thresholds() -> None:
         ({"network__output_stride": 32}, ["network.output_stride=32", "8 or 16"]),
         ({"saliency__thresholds": [0.7, 8]}, ["saliency.thresholds.1=8"]),
         ({"predict__scales": []}, ["predict.scales=[]", "at least 1"]),
+        ({"predict__splits": []}, ["predict.splits=[]", "at least 1"]),
         ({"predict__splits": ["test"]}, ["predict.splits.0='test'", "'train' or 'val'"]),
         ({"cues__dcsp__gamma_low": 0.9}, ["cues.dcsp", "gamma_low (0.9)", "gamma_high (0.4)"]),
         ({"cues__dcsp__saliency_pass": 4}, ["cues.dcsp.saliency_pass is 4", "3 passes"]),
