@@ -49,6 +49,17 @@ def config_file(tmp_path: Path) -> Path:
 # --- what is shipped ------------------------------------------------------------------------------
 
 
+def test_a_folder_is_learned_with_the_settings_that_were_measured() -> None:
+    own = ("store", "name", "corpus", "predict", "report", "cluster")
+    folder, measured = (
+        config.model_dump(exclude={*own}) | {"cues": config.cues.model_dump(exclude={"compare"})}
+        for config in map(load_config, SHIPPED)
+        if config.name in ("folder", "voc676")
+    )
+    assert folder == measured
+    assert {"network", "saliency", "fcan", "joint", "cues", "precision"} <= set(folder)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid_and_survive_a_round_trip(path: Path, tmp_path: Path) -> None:
     config = load_config(path)
