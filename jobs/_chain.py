@@ -29,7 +29,7 @@ from dcsp.runs import (
     table_rows,
 )
 from dcsp.tables.mapping import complete_stage, pending_parts
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import Snapshot, rejected_file
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 from jobs import _cluster
@@ -91,7 +91,7 @@ class Chain:
 
             _cluster.map_items(listing.packer, batches, self.config.cluster, count, title="ingest")
         snapshot = tally.snapshot(settings.classes)
-        self.store.write_table(f"corpus/{snapshot.fingerprint}.rejected.parquet", tally.rejected)
+        self.store.write_table(rejected_file(snapshot.fingerprint), tally.rejected)
         snapshot.save(self.store)
         return snapshot
 
