@@ -145,6 +145,6 @@ def _predictions(config: RunConfig, network: StageKey) -> Step:
         config.precision,
         config.network.max_side,
         config.corpus.max_pixels,
-        network,
+        network.directory,
     )
     return Step(PREDICTIONS, stage, config.predict.splits)

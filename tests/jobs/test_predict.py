@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +60,44 @@ def test_every_readable_image_of_a_folder_gets_a_mask(
     (rejected,) = pq.read_table(out / "rejected.parquet").to_pylist()
     assert rejected["image_id"] == "broken"
     assert rejected["reason"] == "truncated"
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["anim.png", "deep", "grey.png", "photo.png", "predictions", "rejected.parquet"]
-    )
+    masks = {"anim.png", "deep", "grey.png", "photo.png"}
+    assert {path.name for path in out.iterdir()} == masks | {"predictions", "rejected.parquet"}
+
+
+def test_a_training_folder_is_labelled_whole_and_again(
+    cluster: object, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    names = ["a", "b", "c", "deep/d"]
+    for number, name in enumerate(names):
+        _picture(images / f"{name}.jpg", 40 + number, 56)
+    (images / "tags.csv").write_text("image,tags,split\na,ball,val\nb,walrus,\nc,ball,train\n")
+
+    _main(finished, images, out, "--no-crf")
+    assert f"4 masks in {out}, 0 images failed, 0 rejected" in capsys.readouterr().out
+    assert all((out / f"{name}.png").is_file() for name in names)
+    first = set(parts(out / "predictions"))
+
+    (images / "c.jpg").unlink()
+    _main(finished, images, out, "--no-crf")
+    assert f"3 masks in {out}, 0 images failed, 0 rejected" in capsys.readouterr().out
+    assert len(parts(out / "predictions")) == 1 and not first & set(parts(out / "predictions"))
+
+
+def test_a_network_labels_without_the_files_it_was_made_with(
+    cluster: object, finished: Run, tmp_path: Path
+) -> None:
+    store, images = tmp_path / "store", tmp_path / "images"
+    shutil.copytree(finished.store, store)
+    file = store / "runs" / finished.run_id / "run.json"
+    record = json.loads(file.read_text())
+    record["config"]["saliency"]["detector"]["model"] = str(tmp_path / "removed.onnx")
+    record["config"]["network"]["weights"] = str(tmp_path / "removed.pth")
+    file.write_text(json.dumps(record))
+    _picture(images / "photo.jpg", 40, 56)
+
+    _main(replace(finished, store=store), images, tmp_path / "out", "--no-crf")
+    assert (tmp_path / "out" / "photo.png").is_file()
 
 
 def test_a_voc_root_is_labelled_and_a_killed_job_resumes(
