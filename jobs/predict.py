@@ -4,9 +4,10 @@
 
 DIR is a folder of images, at any depth, or a PASCAL VOC root (whose JPEGImages are taken); a tag
 table in it is not looked at. OUT gets one PNG of class ids (VOC palette) for each image, under the
-image's name; ``predictions/`` with the table; ``rejected.parquet`` with what could not be read. A
-killed job resumes when submitted again. On several nodes, STORE, DIR and OUT must be reachable
-from each of them.
+image's name; ``predictions/`` with the table; ``rejected.parquet`` with what could not be read;
+``predict.json`` with the classes and the network. It must be new, empty, or an earlier OUT of this
+job, whose table and masks are replaced, and lie apart from DIR and STORE. A killed job resumes when
+submitted again. On several nodes, STORE, DIR and OUT must be reachable from each of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 from dcsp.config import CorpusSettings, RunConfig
 from dcsp.corpus.folder import FolderSource
 from dcsp.errors import CorpusError
+from dcsp.export.destination import claim_folder, mark_folder
 from dcsp.export.masks import export_masks
 from dcsp.inference.table import PredictionStage
 from dcsp.methods.step import Step
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     models = Store(parsed.store)
     model = load_model(models, parsed.run)
     root, out = _image_root(Path(parsed.images)), Path(parsed.out)
+    final = claim_folder(out, root, models)
     config = predict_config(model, root, out, parsed.crf)
     stage = PredictionStage(
         config.predict,
@@ -67,7 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))
     plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, SPLITS),))
     chain.run(plan, plan.steps[0])
-    _deliver(chain.store, plan, out)
+    mark_folder(final, {"run": model.run_id, "network": model.checkpoint, "classes": model.classes})
+    _deliver(chain.store, plan, final, out)
 
 
 def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> RunConfig:
@@ -100,14 +104,14 @@ def _image_root(images: Path) -> Path:
     return root
 
 
-def _deliver(store: Store, plan: Plan, out: Path) -> None:
+def _deliver(store: Store, plan: Plan, final: Store, out: Path) -> None:
     """Masks, table and rejected rows into OUT; then what was only for resuming goes."""
     started = time.monotonic()
     directory = plan.steps[0].stage.key.directory
     tables = {part.name: part_file(directory, part.name) for part in plan.snapshot.of(SPLITS)}
     done = export_masks((store.read_table(file) for file in tables.values()), out)
-    final = Store(str(out.absolute()))
-    final.remove(PREDICTIONS)
+    for name in final.parts(PREDICTIONS) - set(tables):  # masks of a folder of that name stay
+        final.remove(part_file(PREDICTIONS, name))
     for name, file in tables.items():
         final.write_bytes(part_file(PREDICTIONS, name), store.read_bytes(file))
     rejected = rejected_file(plan.snapshot.fingerprint)
