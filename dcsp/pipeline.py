@@ -19,7 +19,8 @@ from dcsp.methods.registry import method_of
 from dcsp.methods.step import Step
 from dcsp.methods.workshop import Workshop
 from dcsp.tables.fingerprint import StageKey, digest
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import Snapshot, rejected_file
+from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 
 EVALUATION_VERSION = 1
@@ -105,9 +106,10 @@ def build_plan(config: RunConfig, snapshot: Snapshot) -> Plan:
         WeightsError: Named weights are unknown or are not there.
     """
     if not snapshot.of(["train"]):
+        rejected = Store(config.store).path(rejected_file(snapshot.fingerprint))
         raise CorpusError(
             "The corpus has no images of the split 'train': nothing can be learned; check "
-            "corpus.root, corpus.splits and dcsp rejected."
+            f"corpus.root, corpus.splits and the table of what was rejected, {rejected}."
         )
     return Plan(config, snapshot, tuple(_steps(config, snapshot)))
 
@@ -143,6 +145,6 @@ def _predictions(config: RunConfig, network: StageKey) -> Step:
         config.precision,
         config.network.max_side,
         config.corpus.max_pixels,
-        network,
+        network.directory,
     )
     return Step(PREDICTIONS, stage, config.predict.splits)

@@ -6,9 +6,10 @@ import importlib.metadata
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from dcsp.config import RunConfig
 from dcsp.config_file import parse_config
 from dcsp.errors import StoreError
 from dcsp.methods.step import Step
@@ -16,7 +17,7 @@ from dcsp.pipeline import Plan, build_plan
 from dcsp.tables.mapping import manifest_file
 from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store
-from dcsp.training.stage import COMPLETE_FILE, TrainStage
+from dcsp.training.stage import COMPLETE_FILE, TrainStage, checkpoint_is_complete
 
 CURRENT = "CURRENT"
 """File that names the published run."""
@@ -68,6 +69,51 @@ def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
     )
 
 
+@dataclass(frozen=True)
+class RunModel:
+    """The network of a run and what one must know to use it.
+
+    Attributes:
+        run_id: Id of the run.
+        config: Its settings; files that they name may be gone.
+        classes: Class names in id order, background left out.
+        checkpoint: Directory of the network in the store.
+    """
+
+    run_id: str
+    config: RunConfig
+    classes: tuple[str, ...]
+    checkpoint: str
+
+
+def load_model(store: Store, run_id: str | None = None) -> RunModel:
+    """The network of a run, by what was written down then: stages are not laid out again.
+
+    So it outlives the files and the versions of stages that it was made with.
+
+    Args:
+        store: The store.
+        run_id: Left out: the published run.
+
+    Raises:
+        StoreError: There is no such run, or it has no network.
+    """
+    run = _read_run(store, run_id)
+    name, checkpoint = run["run_id"], run["model"]
+    if checkpoint is None:
+        raise StoreError(
+            f"The run {name} ended with its cues and has no network: name another with --run, or "
+            "run jobs/relabel.py."
+        )
+    if not checkpoint_is_complete(store, checkpoint):
+        raise StoreError(
+            f"The network of the run {name} is not in {store.path(checkpoint)}: submit the run's "
+            "job again."
+        )
+    classes = Snapshot.load(store, run["snapshot"]).classes
+    return RunModel(name, _config_of(run), classes, checkpoint)
+
+
 def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], Plan]:
     """What :func:`save_run` wrote, and the plan it describes.
 
@@ -79,22 +125,30 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
         StoreError: There is no such run, or its stages have other fingerprints now: another
             version of dcsp made it, or a weights file that it names has changed.
     """
-    name = run_id or current_run(store)
-    if not name:
-        raise StoreError(f"The store {store.url} has no published run: run jobs/relabel.py first.")
-    run: dict[str, Any] = store.read_json(f"{run_directory(name)}/run.json")
-    config = parse_config(run["config"], source=f"the config of the run {name}")
-    plan = build_plan(config, Snapshot.load(store, run["snapshot"]))
+    run = _read_run(store, run_id)
+    plan = build_plan(_config_of(run), Snapshot.load(store, run["snapshot"]))
     known = {step["title"]: step["fingerprint"] for step in run["steps"]}
     plan = replace(plan, steps=plan.steps[: len(known)])  # it may have ended with a cue table
     changed = [step.title for step in plan if known.get(step.title) != step.stage.key.fingerprint]
     if changed:
         raise StoreError(
-            f"The stage {changed[0]} of the run {name} has another fingerprint now: use the "
-            "version of dcsp and the weights files that it was made with, or run jobs/relabel.py "
-            "again."
+            f"The stage {changed[0]} of the run {run['run_id']} has another fingerprint now: use "
+            "the version of dcsp and the weights files that it was made with, or run "
+            "jobs/relabel.py again."
         )
     return run, plan
+
+
+def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:
+    name = run_id or current_run(store)
+    if not name:
+        raise StoreError(f"The store {store.url} has no published run: run jobs/relabel.py first.")
+    run: dict[str, Any] = store.read_json(f"{run_directory(name)}/run.json")
+    return run
+
+
+def _config_of(run: Mapping[str, Any]) -> RunConfig:
+    return parse_config(run["config"], source=f"the config of the run {run['run_id']}")
 
 
 def current_run(store: Store) -> str | None:

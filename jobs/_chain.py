@@ -14,6 +14,7 @@ from dcsp.config import RunConfig
 from dcsp.corpus.ingest import plan_batches
 from dcsp.corpus.listing import Listing, list_corpus
 from dcsp.corpus.pack import Record, Tally
+from dcsp.corpus.source import Source
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.methods.step import Step
@@ -29,7 +30,7 @@ from dcsp.runs import (
     table_rows,
 )
 from dcsp.tables.mapping import complete_stage, pending_parts
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import Snapshot, rejected_file
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 from jobs import _cluster
@@ -61,9 +62,9 @@ class Chain:
         say(f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
         return resources
 
-    def ingest(self) -> Snapshot:
-        """List the source, pack what is new, and return the snapshot."""
-        listing = list_corpus(self.store, self.config.corpus, self.config.seed)
+    def ingest(self, source: Source | None = None) -> Snapshot:
+        """List the source (left out: the config's), pack what is new, and return the snapshot."""
+        listing = list_corpus(self.store, self.config.corpus, self.config.seed, source)
         known = listing.known()
         self.computed["ingest"] = known is None
         if known is None:
@@ -91,7 +92,7 @@ class Chain:
 
             _cluster.map_items(listing.packer, batches, self.config.cluster, count, title="ingest")
         snapshot = tally.snapshot(settings.classes)
-        self.store.write_table(f"corpus/{snapshot.fingerprint}.rejected.parquet", tally.rejected)
+        self.store.write_table(rejected_file(snapshot.fingerprint), tally.rejected)
         snapshot.save(self.store)
         return snapshot
 

@@ -2,9 +2,11 @@
 
     python jobs/predict.py --store STORE --images DIR --out DIR [--crf | --no-crf] [--run RUN]
 
-DIR is a folder of images, at any depth, or a PASCAL VOC root (whose JPEGImages are taken). OUT gets
-one PNG of class ids (VOC palette) for each image, under the image's name; ``predictions/`` with the
-table; ``rejected.parquet`` with what could not be read. A killed job resumes when
+DIR is a folder of images, at any depth, or a PASCAL VOC root (whose JPEGImages are taken); a tag
+table in it is not looked at. OUT gets one PNG of class ids (VOC palette) for each image, under the
+image's name; ``predictions/`` with the table; ``rejected.parquet`` with what could not be read;
+``predict.json`` with the classes and the network. It must be new, empty, or an earlier OUT of this
+job, whose table and masks are replaced, and lie apart from DIR and STORE. A killed job resumes when
 submitted again. On several nodes, STORE, DIR and OUT must be reachable from each of them.
 """
 
@@ -15,23 +17,29 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.config import CorpusSettings, RunConfig
-from dcsp.errors import CorpusError, StoreError
+from dcsp.corpus.folder import FolderSource
+from dcsp.errors import CorpusError
+from dcsp.export.destination import claim_folder, mark_folder
 from dcsp.export.masks import export_masks
 from dcsp.inference.table import PredictionStage
 from dcsp.methods.step import Step
 from dcsp.pipeline import PREDICTIONS, Plan
-from dcsp.runs import load_run
+from dcsp.runs import RunModel, load_model
 from dcsp.tables.mapping import part_file
+from dcsp.tables.snapshot import rejected_file
 from dcsp.tables.store import Store
 from jobs._chain import Chain, say
 from jobs._main import run_job
 
 WORK = ".work"
 """Folder below OUT for what the job needs to resume; removed at its end."""
+SPLITS: tuple[Literal["train"]] = ("train",)
+"""Every image is listed as one of this split: there is no tag table to say otherwise."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,66 +54,67 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--run", help="id of a run; the published one by default")
     parsed = parser.parse_args(arguments)
     models = Store(parsed.store)
-    _, plan = load_run(models, parsed.run)
-    if plan.model is None:
-        raise StoreError(
-            f"The run {plan.run_id} ended with its cues and has no network: name another with "
-            "--run, or run jobs/relabel.py."
-        )
-    out = Path(parsed.out)
-    config = predict_config(plan, Path(parsed.images), out, parsed.crf)
+    model = load_model(models, parsed.run)
+    root, out = _image_root(Path(parsed.images)), Path(parsed.out)
+    final = claim_folder(out, root, models)
+    config = predict_config(model, root, out, parsed.crf)
     stage = PredictionStage(
         config.predict,
         config.precision,
         config.network.max_side,
         config.corpus.max_pixels,
-        plan.model.key,
+        model.checkpoint,
         model_store=models,
     )
     chain = Chain(config)
-    snapshot = chain.ingest()
-    work_plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, ("train",)),))
-    chain.run(work_plan, work_plan.steps[0])
-    _deliver(chain.store, work_plan, stage, out)
+    snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))
+    plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, SPLITS),))
+    chain.run(plan, plan.steps[0])
+    mark_folder(final, {"run": model.run_id, "network": model.checkpoint, "classes": model.classes})
+    _deliver(chain.store, plan, final, out)
 
 
-def predict_config(plan: Plan, images: Path, out: Path, crf: bool | None) -> RunConfig:
-    """The config of the published run, turned to a folder of untagged images.
+def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> RunConfig:
+    """The config of the network's run, turned to a folder of untagged images."""
+    corpus = CorpusSettings(
+        kind="folder",
+        root=str(root),
+        classes=model.classes,
+        splits=SPLITS,
+        part_rows=min(model.config.corpus.part_rows, 64),
+        max_pixels=model.config.corpus.max_pixels,
+        max_rejected_share=1.0,
+    )
+    predict = model.config.predict
+    if crf is not None:
+        predict = predict.model_copy(update={"crf": crf})
+    update = {"store": str(out.absolute() / WORK), "corpus": corpus, "predict": predict}
+    return model.config.model_copy(update=update)
+
+
+def _image_root(images: Path) -> Path:
+    """The folder whose images are labelled.
 
     Raises:
-        CorpusError: The folder is not there.
+        CorpusError: It is not there.
     """
     root = images / "JPEGImages" if (images / "JPEGImages").is_dir() else images
     if not root.is_dir():
         raise CorpusError(f"--images {images} is no folder: check the path.")
-    corpus = CorpusSettings(
-        kind="folder",
-        root=str(root),
-        classes=plan.snapshot.classes,
-        splits=("train",),
-        part_rows=min(plan.config.corpus.part_rows, 64),
-        max_pixels=plan.config.corpus.max_pixels,
-        max_rejected_share=1.0,
-    )
-    predict = plan.config.predict
-    if crf is not None:
-        predict = predict.model_copy(update={"crf": crf})
-    update = {"store": str(out.absolute() / WORK), "corpus": corpus, "predict": predict}
-    return plan.config.model_copy(update=update)
+    return root
 
 
-def _deliver(store: Store, plan: Plan, stage: PredictionStage, out: Path) -> None:
+def _deliver(store: Store, plan: Plan, final: Store, out: Path) -> None:
     """Masks, table and rejected rows into OUT; then what was only for resuming goes."""
     started = time.monotonic()
-    tables = {
-        part.name: part_file(stage.key.directory, part.name) for part in plan.snapshot.of(["train"])
-    }
+    directory = plan.steps[0].stage.key.directory
+    tables = {part.name: part_file(directory, part.name) for part in plan.snapshot.of(SPLITS)}
     done = export_masks((store.read_table(file) for file in tables.values()), out)
-    final = Store(str(out.absolute()))
-    final.remove("predictions")
+    for name in final.parts(PREDICTIONS) - set(tables):  # masks of a folder of that name stay
+        final.remove(part_file(PREDICTIONS, name))
     for name, file in tables.items():
-        final.write_bytes(part_file("predictions", name), store.read_bytes(file))
-    rejected = f"corpus/{plan.snapshot.fingerprint}.rejected.parquet"
+        final.write_bytes(part_file(PREDICTIONS, name), store.read_bytes(file))
+    rejected = rejected_file(plan.snapshot.fingerprint)
     final.write_bytes("rejected.parquet", store.read_bytes(rejected))
     final.remove(WORK)
     say(f"export: {time.monotonic() - started:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pyarrow as pa
+import torch
 from onnx import TensorProto, helper
 
 from dcsp.config import RunConfig
@@ -21,13 +23,15 @@ from dcsp.corpus.scenes import ScenesSource
 from dcsp.corpus.source import SourceRow
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.labels import SCENE_CLASSES
+from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.networks.stored import model_to_bytes
 from dcsp.pipeline import Plan, build_plan
 from dcsp.report.collect import write_report
 from dcsp.runs import metrics_file, publish, save_run, step_record, table_rows
 from dcsp.tables.mapping import CORPUS_DIRECTORY, complete_stage, part_file, run_parts_here
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import Snapshot, rejected_file
 from dcsp.tables.store import Store
-from dcsp.training.stage import TrainStage, train_here
+from dcsp.training.stage import CARD_FILE, MODEL_FILE, TrainStage, load_checkpoint, train_here
 
 CORRUPT, UNTAGGED = "train_000001", "train_000002"
 """Planted rows: an image that no longer decodes, and one without tags."""
@@ -133,7 +137,7 @@ def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
         tally.add(packer(batch))
     snapshot = tally.snapshot(settings.classes)
     snapshot.save(store)
-    store.write_table(f"corpus/{snapshot.fingerprint}.rejected.parquet", tally.rejected)
+    store.write_table(rejected_file(snapshot.fingerprint), tally.rejected)
     for part in snapshot.parts:
         _damage(store, part_file(CORPUS_DIRECTORY, part.name))
     return snapshot
@@ -177,6 +181,19 @@ def evaluate(plan: Plan) -> dict[str, Any]:
     write_report(store, plan)
     publish(store, plan.run_id)
     return metrics
+
+
+def opinionated(source: Store, checkpoint: str, place: Path) -> Store:
+    """A store with the same corpus and a network whose labels differ from place to place."""
+    network = load_checkpoint(source, checkpoint, SegmentationNetwork)
+    for seed, branch in enumerate(network.aspp):
+        torch.nn.init.normal_(branch.weight, std=0.1, generator=torch.manual_seed(seed))
+    weights, card = model_to_bytes(network)
+    shutil.copytree(source.path("corpus"), place / "corpus")
+    store = Store(place)
+    store.write_bytes(f"{checkpoint}/{MODEL_FILE}", weights)
+    store.write_json(f"{checkpoint}/{CARD_FILE}", card)
+    return store
 
 
 def table(plan: Plan, title: str, splits: Sequence[str] = ("train",)) -> dict[str, dict[str, Any]]:

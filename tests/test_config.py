@@ -49,6 +49,17 @@ def config_file(tmp_path: Path) -> Path:
 # --- what is shipped ------------------------------------------------------------------------------
 
 
+def test_a_folder_is_learned_with_the_settings_that_were_measured() -> None:
+    own = ("store", "name", "corpus", "predict", "report", "cluster")
+    folder, measured = (
+        config.model_dump(exclude={*own}) | {"cues": config.cues.model_dump(exclude={"compare"})}
+        for config in map(load_config, SHIPPED)
+        if config.name in ("folder", "voc676")
+    )
+    assert folder == measured
+    assert {"network", "saliency", "fcan", "joint", "cues", "precision"} <= set(folder)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid_and_survive_a_round_trip(path: Path, tmp_path: Path) -> None:
     config = load_config(path)
@@ -117,6 +128,7 @@ def test_saliency_passes_are_one_more_than_thresholds() -> None:
         ({"network__output_stride": 32}, ["network.output_stride=32", "8 or 16"]),
         ({"saliency__thresholds": [0.7, 8]}, ["saliency.thresholds.1=8"]),
         ({"predict__scales": []}, ["predict.scales=[]", "at least 1"]),
+        ({"predict__splits": []}, ["predict.splits=[]", "at least 1"]),
         ({"predict__splits": ["test"]}, ["predict.splits.0='test'", "'train' or 'val'"]),
         ({"cues__dcsp__gamma_low": 0.9}, ["cues.dcsp", "gamma_low (0.9)", "gamma_high (0.4)"]),
         ({"cues__dcsp__saliency_pass": 4}, ["cues.dcsp.saliency_pass is 4", "3 passes"]),

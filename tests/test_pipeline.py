@@ -203,8 +203,11 @@ def test_no_stage_reads_ground_truth() -> None:
 
 
 def test_a_corpus_without_training_images_is_told() -> None:
-    with pytest.raises(CorpusError, match="no images of the split 'train'"):
-        plan(snapshot=with_parts(CC))
+    snapshot = with_parts(CC)
+    with pytest.raises(CorpusError, match="no images of the split 'train'") as caught:
+        plan({"store": "./photos-store"}, snapshot)
+    rejected = f"./photos-store/corpus/{snapshot.fingerprint}.rejected.parquet"
+    assert str(caught.value).endswith(f"the table of what was rejected, {rejected}.")
 
 
 # --- the plan -------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from dcsp.config_file import parse_config
-from dcsp.errors import ConfigError, StoreError
+from dcsp.errors import ConfigError, StoreError, WeightsError
 from dcsp.pipeline import Plan, build_plan
 from dcsp.runs import (
     CURRENT,
     current_run,
+    load_model,
     load_run,
     metrics_file,
     publish,
@@ -30,12 +31,13 @@ from dcsp.training.stage import COMPLETE_FILE, TrainStage
 SNAPSHOT = Snapshot(("cat",), (CorpusPart("aa", "train", 4), CorpusPart("bb", "val", 2)))
 
 
-def plan(name: str = "run") -> Plan:
+def plan(name: str = "run", weights: str = "random", detector: str = "u2netp") -> Plan:
     tree = {
         "store": "x",
         "name": name,
         "corpus": {"kind": "scenes"},
-        "network": {"backbone": "resnet18", "weights": "random"},
+        "network": {"backbone": "resnet18", "weights": weights},
+        "saliency": {"detector": {"model": detector}},
         "cues": {"adapt": {"rounds": 2}},
     }
     return build_plan(parse_config(tree), SNAPSHOT)
@@ -72,6 +74,48 @@ def test_a_run_may_end_with_its_cues(store_of_runs: Store) -> None:
     save_run(store_of_runs, made, {})
     run, again = load_run(store_of_runs, made.run_id)
     assert again == made and again.steps[-1].title == "cues_phase1" and run["model"] is None
+
+
+@pytest.mark.parametrize("gone", ["backbone.pth", "detector.onnx"])
+def test_a_network_needs_no_file_that_it_was_made_with(
+    store_of_runs: Store, tmp_path: Path, gone: str
+) -> None:
+    files = [tmp_path / name for name in ("backbone.pth", "detector.onnx")]
+    for file in files:
+        file.write_text("weights")
+    made = plan(weights=str(files[0]), detector=str(files[1]))
+    save_run(store_of_runs, made, {})
+    end_every_stage(store_of_runs, made)
+    (tmp_path / gone).unlink()
+    model = load_model(store_of_runs, made.run_id)
+    assert made.model and model.checkpoint == made.model.key.directory
+    assert (model.run_id, model.config, model.classes) == (made.run_id, made.config, ("cat",))
+    with pytest.raises(WeightsError, match=gone):
+        load_run(store_of_runs, made.run_id)
+
+
+def test_a_network_outlives_the_versions_of_its_stages(
+    store_of_runs: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan()
+    save_run(store_of_runs, made, {})
+    end_every_stage(store_of_runs, made)
+    monkeypatch.setattr("dcsp.methods.workshop.TRAIN_VERSION", 1000)
+    assert made.model
+    assert load_model(store_of_runs, made.run_id).checkpoint == made.model.key.directory
+    with pytest.raises(StoreError, match="another fingerprint now"):
+        load_run(store_of_runs, made.run_id)
+
+
+def test_a_run_without_a_network_is_told(store_of_runs: Store) -> None:
+    with pytest.raises(StoreError, match="no published run"):
+        load_model(store_of_runs)
+    for made in (plan().until("cues_phase1"), plan()):
+        save_run(store_of_runs, made, {})
+    with pytest.raises(StoreError, match="ended with its cues and has no network"):
+        load_model(store_of_runs, plan().until("cues_phase1").run_id)
+    with pytest.raises(StoreError, match=r"is not in .*checkpoints/.*submit the run's job again"):
+        load_model(store_of_runs, plan().run_id)
 
 
 @pytest.fixture

@@ -128,7 +128,9 @@ def stage_of(kind: str, detector: str, settings: RunConfig) -> PartMap:
         cues = settings.cues.model_copy(update={"adapt": adapt})
         return AdaptStage(settings.model_copy(update={"cues": cues}), NETWORK, phase=1)
     max_side = settings.network.max_side
-    return PredictionStage(settings.predict, settings.precision, max_side, 10_000, NETWORK)
+    return PredictionStage(
+        settings.predict, settings.precision, max_side, 10_000, NETWORK.directory
+    )
 
 
 def made_by(stage: PartMap, rows: pa.Table) -> list[dict[str, Any]]:
@@ -252,7 +254,7 @@ def test_s1_can_take_the_place_of_s3(detector: str) -> None:
 def test_predictions_without_a_crf_are_one_label(detector: str) -> None:
     settings = config()
     predict = settings.predict.model_copy(update={"crf": False})
-    stage = PredictionStage(predict, settings.precision, None, 10_000, NETWORK)
+    stage = PredictionStage(predict, settings.precision, None, 10_000, NETWORK.directory)
     (row,) = made_by(stage, rows_of([0]))
     assert row["label"] == row["label_without_crf"]
     assert {area["class"] for area in row["areas"]} <= set(range(len(CLASSES) + 1))

@@ -22,7 +22,7 @@ class PredictSettings(Settings):
     flip: bool = False
     crf: bool = True
     """Refine predictions with the dense CRF; the labels without it are kept as well."""
-    splits: tuple[Literal["train", "val"], ...] = ("train", "val")
+    splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train", "val")
     """Splits to label."""
     crf_settings: CRFSettings = CRFSettings()
 

@@ -43,18 +43,20 @@ class FolderSource:
         tags: Path or URL of the tag table; ``None``: ``tags.csv|jsonl|parquet`` in the root, and
             where there is none, no image has tags.
         masks: Folder of PNG masks of class ids, named like the images; used by evaluation alone.
+        tagged: Whether a tag table counts; without one every image is a training image.
     """
 
     root: str
     splits: tuple[str, ...]
     tags: str | None = None
     masks: str | None = None
+    tagged: bool = True
 
     def list_rows(self) -> list[SourceRow]:
         """List the images of the wanted splits; see :class:`dcsp.corpus.source.Source`."""
         folder = require_folder(self.root, "corpus.root")
         files = {name: etag for name, etag in folder.find().items() if self._is_image(name)}
-        table = self._read_table(folder)
+        table = self._read_table(folder) if self.tagged else {}
         if not files and not table:
             raise CorpusError(
                 f"corpus.root={self.root} holds no images: give a folder with files such as .jpg "

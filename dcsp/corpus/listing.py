@@ -9,7 +9,7 @@ import pyarrow as pa
 from dcsp.config import CorpusSettings
 from dcsp.corpus.ingest import select_rows
 from dcsp.corpus.pack import Packer
-from dcsp.corpus.source import SourceRow, open_source
+from dcsp.corpus.source import Source, SourceRow, open_source
 from dcsp.tables.mapping import CORPUS_DIRECTORY
 from dcsp.tables.snapshot import Snapshot, snapshot_file
 from dcsp.tables.store import Store
@@ -57,12 +57,20 @@ class Listing:
         self.packer.store.write_json(self.file, content)
 
 
-def list_corpus(store: Store, settings: CorpusSettings, seed: int) -> Listing:
+def list_corpus(
+    store: Store, settings: CorpusSettings, seed: int, source: Source | None = None
+) -> Listing:
     """List a source without reading any image.
+
+    Args:
+        store: Where parts will go.
+        settings: What becomes of the rows.
+        seed: Of generated scenes.
+        source: What to list; left out: the source that the settings name.
 
     Raises:
         CorpusError: The source is not there or not laid out as its kind demands.
     """
-    source = open_source(settings, seed)
+    source = source or open_source(settings, seed)
     rows, duplicates = select_rows(source.list_rows(), settings.limit)
     return Listing(rows, duplicates, Packer(store, source, settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class PredictionStage:
         precision: Arithmetic.
         max_side: Longest side the network sees an image at.
         max_pixels: Decoding limit.
-        network: Key of the training whose network is used.
+        network: Directory of the checkpoint whose network is used; it ends in its fingerprint.
         model_store: Store that holds the network, where it is not the store of the table.
     """
 
@@ -44,7 +45,7 @@ class PredictionStage:
     precision: PrecisionSettings
     max_side: int | None
     max_pixels: int
-    network: StageKey
+    network: str
     model_store: Store | None = None
 
     @cached_property
@@ -57,7 +58,7 @@ class PredictionStage:
             "predictions",
             VERSION,
             settings={**settings, "precision": self.precision.model_dump(mode="json")},
-            inputs={"network": self.network.fingerprint},
+            inputs={"network": PurePosixPath(self.network).name},
         )
 
     @property
@@ -73,7 +74,7 @@ class PredictionStage:
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds fused scores to the rows."""
         network = prepare(
-            load_checkpoint(self.model_store or store, self.network.directory, SegmentationNetwork),
+            load_checkpoint(self.model_store or store, self.network, SegmentationNetwork),
             self.precision,
             device.name,
         )

@@ -21,7 +21,7 @@ from dcsp.runs import metrics_file, report_file, run_directory
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
 from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, read_part
 from dcsp.tables.schemas import TRUTH
-from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.snapshot import CorpusPart, rejected_file
 from dcsp.tables.store import Store
 from dcsp.training.stage import HISTORY_FILE, TrainStage
 
@@ -51,7 +51,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
     metrics: dict[str, Any] = store.read_json(metrics_file(plan.run_id))
     split = "val" if "val" in metrics and metrics["val"]["images"] else "train"
     figures: dict[str, Figures | None] = metrics.get(split, {}).get("figures", {})
-    rejected = store.read_table(f"corpus/{plan.snapshot.fingerprint}.rejected.parquet", ["reason"])
+    rejected = store.read_table(rejected_file(plan.snapshot.fingerprint), ["reason"])
     return ReportData(
         run_id=plan.run_id,
         created=run["created"],

@@ -111,3 +111,8 @@ class Snapshot:
 def snapshot_file(fingerprint: str) -> str:
     """File of a snapshot in a store."""
     return f"corpus/{fingerprint}.json"
+
+
+def rejected_file(fingerprint: str) -> str:
+    """File of the rows that a snapshot left out, with reasons."""
+    return f"corpus/{fingerprint}.rejected.parquet"

@@ -95,6 +95,19 @@ def test_splits_and_rows_without_an_image(root: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("table", ["image,tags,split\na,fish,val\npets/b,cat,test\n", "broken"])
+def test_without_tags_every_image_is_listed_whatever_a_table_says(root: Path, table: str) -> None:
+    (root / "tags.csv").write_text(table)
+    source = FolderSource(str(root), ("train",), tagged=False)
+    rows = by_id(source)
+    assert {name: (row.split, row.tags) for name, row in rows.items()} == {
+        name: ("train", ()) for name in ("a", "pets/b", "pets/deep/c")
+    }
+    settings = CorpusSettings(kind="folder", root=str(root))
+    corpus, _, rejected = ingest_rows(source, list(rows.values()), MAPPER, settings)
+    assert (corpus.num_rows, rejected.num_rows) == (3, 0)
+
+
 def test_one_image_in_two_splits_is_rejected(root: Path) -> None:
     (root / "tags.csv").write_text("image,tags,split\na,cat,val\na.jpg,dog,train\n")
     source = FolderSource(str(root), SPLITS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,9 @@ import pytest
 import ray
 from PIL import Image
 
-from dcsp.errors import CorpusError, StoreError
+from dcsp.errors import ConfigError, CorpusError, StoreError
 from jobs import _cluster, predict
-from tests.jobs.running import PATIENCE, Run, parts, start, wait_until
+from tests.jobs.running import PATIENCE, Run, call, parts, start, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -57,9 +60,47 @@ def test_every_readable_image_of_a_folder_gets_a_mask(
     (rejected,) = pq.read_table(out / "rejected.parquet").to_pylist()
     assert rejected["image_id"] == "broken"
     assert rejected["reason"] == "truncated"
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["anim.png", "deep", "grey.png", "photo.png", "predictions", "rejected.parquet"]
-    )
+    masks, told = {"anim.png", "deep", "grey.png", "photo.png"}, {"predict.json", "predictions"}
+    assert {path.name for path in out.iterdir()} == masks | told | {"rejected.parquet"}
+    mark = json.loads((out / "predict.json").read_text())
+    assert mark["run"] == finished.run_id and mark["classes"][0] == "ball"
+
+
+def test_a_training_folder_is_labelled_whole_and_again(
+    cluster: object, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    names = ["a", "b", "c", "predictions/d"]
+    for number, name in enumerate(names):
+        _picture(images / f"{name}.jpg", 40 + number, 56)
+    (images / "tags.csv").write_text("image,tags,split\na,ball,val\nb,walrus,\nc,ball,train\n")
+
+    _main(finished, images, out, "--no-crf")
+    assert f"4 masks in {out}, 0 images failed, 0 rejected" in capsys.readouterr().out
+    assert all((out / f"{name}.png").is_file() for name in names)
+    first = set(parts(out / "predictions"))
+
+    (images / "c.jpg").unlink()
+    _main(finished, images, out, "--no-crf")
+    assert f"3 masks in {out}, 0 images failed, 0 rejected" in capsys.readouterr().out
+    assert (out / "predictions/d.png").is_file()
+    assert len(parts(out / "predictions")) == 1 and not first & set(parts(out / "predictions"))
+
+
+def test_a_network_labels_without_the_files_it_was_made_with(
+    cluster: object, finished: Run, tmp_path: Path
+) -> None:
+    store, images = tmp_path / "store", tmp_path / "images"
+    shutil.copytree(finished.store, store)
+    file = store / "runs" / finished.run_id / "run.json"
+    record = json.loads(file.read_text())
+    record["config"]["saliency"]["detector"]["model"] = str(tmp_path / "removed.onnx")
+    record["config"]["network"]["weights"] = str(tmp_path / "removed.pth")
+    file.write_text(json.dumps(record))
+    _picture(images / "photo.jpg", 40, 56)
+
+    _main(replace(finished, store=store), images, tmp_path / "out", "--no-crf")
+    assert (tmp_path / "out" / "photo.png").is_file()
 
 
 def test_a_voc_root_is_labelled_and_a_killed_job_resumes(
@@ -106,6 +147,30 @@ def test_what_cannot_be_labelled_is_told(finished: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="holds no images"):
         _main(finished, tmp_path / "empty", tmp_path / "out")
+
+
+def test_no_file_of_the_user_is_replaced(finished: Run, tmp_path: Path) -> None:
+    images, store = tmp_path / "images", tmp_path / "store"
+    _picture(images / "cat.png", 40, 56)
+    photo = (images / "cat.png").read_bytes()
+    for out in (images, images / "masks"):
+        with pytest.raises(ConfigError, match="--images"):
+            _main(finished, images, out)
+    assert (images / "cat.png").read_bytes() == photo and len(list(images.iterdir())) == 1
+
+    shutil.copytree(finished.store, store)
+    before = sorted(store.rglob("*"))
+    refused = call("predict.py", "--store", store, "--images", images, "--out", store)
+    assert refused.returncode == 2 and "name a folder elsewhere" in refused.stderr
+    assert "Traceback" not in refused.stderr and refused.stderr.count("\n") == 1
+    assert sorted(store.rglob("*")) == before
+
+    mine = tmp_path / "out" / "predictions" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    with pytest.raises(ConfigError, match="did not write"):
+        _main(finished, images, tmp_path / "out")
+    assert mine.read_text() == "precious"
 
 
 def _rows(out: Path, file: str) -> list[Mapping[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dcsp.networks.model import Model
+from dcsp.tables.store import Store
+from dcsp.training.stage import HISTORY_FILE, load_checkpoint
 from tests.jobs.running import REPOSITORY, Run, end, parts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -93,12 +97,19 @@ def _of(folder: Path) -> list[psutil.Process]:
 def test_the_same_script_runs_as_a_submitted_job(finished: Run, head: Head, tmp_path: Path) -> None:
     run = finished.with_corpus(tmp_path / "store")
     job = ["jobs/relabel.py", "--config", run.config_file]
-    done = head.submit(*job, f"store={run.store}", "--until", "saliency")
+    done = head.submit(*job, f"store={run.store}", "--until", "cues_phase0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout
-    assert "saliency: 12 ok" in done.stdout
+    assert "saliency: 12 ok" in done.stdout and "cues_phase0: 12 ok" in done.stdout
     assert "cluster: 1 node(s), 4 CPUs" in done.stdout, "it joined the head"
     assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
+
+    network = load_checkpoint(Store(run.store), f"checkpoints/{run.table('fcan').name}", Model)
+    assert all(bool(values.isfinite().all()) for values in network.parameters())
+    history = json.loads((run.table("fcan") / HISTORY_FILE).read_text())
+    assert [entry["step"] for entry in history] == [1, 2, 3, 4], "each step was taken once"
+    assert not list(run.store.glob("checkpoints/resumable/*")), "nothing is left to resume"
+    assert set(parts(run.table("cues_phase0"))) == set(parts(finished.table("cues_phase0")))
 
     wrong = head.submit(*job, f"store={run.store}", "fcan.stpes=1")
     assert wrong.returncode != 0
