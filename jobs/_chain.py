@@ -161,14 +161,17 @@ class Chain:
         started = time.monotonic()
         parts = [part for part in plan.snapshot.parts if part.truth]
         qualities: Qualities = {}
+        ended = iter(parts)  # results come in the order of the parts
         _ = self.resources
         with Progress("evaluation", sum(part.rows for part in parts)) as progress:
-            found = _cluster.map_items(
-                Evaluator(self.store, plan), parts, self.config.cluster, title="evaluation"
-            )
-            for part, quality in zip(parts, found, strict=True):
+
+            def count(quality: Qualities) -> None:
+                nonlocal qualities
                 qualities = add_qualities(qualities, quality)
-                progress.advance(part.rows)
+                progress.advance(next(ended).rows)
+
+            evaluator = Evaluator(self.store, plan)
+            _cluster.map_items(evaluator, parts, self.config.cluster, count, title="evaluation")
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
         self.store.write_json(metrics_file(plan.run_id), metrics)
