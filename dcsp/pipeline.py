@@ -101,13 +101,18 @@ def build_plan(config: RunConfig, snapshot: Snapshot) -> Plan:
     """Lay out the stages of a run.
 
     Raises:
-        CorpusError: The snapshot has no image to learn from.
+        CorpusError: The snapshot has no image to learn from, or none with a tag.
         WeightsError: Named weights are unknown or are not there.
     """
     if not snapshot.of(["train"]):
         raise CorpusError(
             "The corpus has no images of the split 'train': nothing can be learned; check "
             "corpus.root, corpus.splits and dcsp rejected."
+        )
+    if snapshot.is_untagged:
+        raise CorpusError(
+            "No image of the split 'train' has a tag: nothing can be learned; give the corpus its "
+            "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
     return Plan(config, snapshot, tuple(_steps(config, snapshot)))
 

@@ -14,6 +14,7 @@ from dcsp.config import RunConfig
 from dcsp.corpus.ingest import plan_batches
 from dcsp.corpus.listing import Listing, list_corpus
 from dcsp.corpus.pack import Record, Tally
+from dcsp.corpus.source import TRAIN
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.methods.step import Step
@@ -61,8 +62,13 @@ class Chain:
         say(f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
         return resources
 
-    def ingest(self) -> Snapshot:
-        """List the source, pack what is new, and return the snapshot."""
+    def ingest(self, to_learn: bool = True) -> Snapshot:
+        """List the source, pack what is new, and return the snapshot.
+
+        Args:
+            to_learn: Whether networks are to learn from it: then classes that none of its training
+                images shows are told.
+        """
         listing = list_corpus(self.store, self.config.corpus, self.config.seed)
         known = listing.known()
         self.computed["ingest"] = known is None
@@ -76,6 +82,9 @@ class Chain:
         images = sum(part.rows for part in snapshot.parts)
         note = "" if self.computed["ingest"] else ", nothing changed in the source"
         say(f"ingest: {images} images, {snapshot.rejected} rejected{note}")
+        if to_learn and snapshot.unseen and snapshot.of([TRAIN]):
+            unseen = ", ".join(snapshot.unseen)
+            say(f"ingest: no training image has a tag of these classes: {unseen}")
         return snapshot
 
     def _pack(self, listing: Listing) -> Snapshot:

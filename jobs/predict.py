@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         model_store=models,
     )
     chain = Chain(config)
-    snapshot = chain.ingest()
+    snapshot = chain.ingest(to_learn=False)
     work_plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, ("train",)),))
     chain.run(work_plan, work_plan.steps[0])
     _deliver(chain.store, work_plan, stage, out)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.ingest import TAG_STAGE, ingest_rows, part_name
-from dcsp.corpus.source import Source, SourceRow, listing_digest
+from dcsp.corpus.source import TRAIN, Source, SourceRow, listing_digest
 from dcsp.errors import CorpusError
 from dcsp.labels import TagMapper
 from dcsp.tables.fingerprint import digest
@@ -127,9 +127,10 @@ class Tally:
         """
         self._listed += record["listed"]
         self._reject(record["rejected"])
-        self._images.update(record["images"])
         if record["part"]:
             self._parts.append(CorpusPart(**record["part"]))
+            if self._parts[-1].split == TRAIN:
+                self._images.update(record["images"])
         if self._listed >= CHECK_AFTER:
             self.check()
 

@@ -99,7 +99,18 @@ def test_batches_become_parts_of_one_split(tmp_path: Path) -> None:
         assert table.schema.equals(CORPUS)
         found |= dict(zip(table["image_id"].to_pylist(), table["bytes"].to_pylist(), strict=True))
     assert found == source.images
-    assert snapshot.counts == {"cat": 13, "dog": 0} and snapshot.rejected == 0
+    assert snapshot.rejected == 0
+
+
+def test_training_images_are_counted_by_class(tmp_path: Path) -> None:
+    tags = {"t1": (), "t2": ("cat", "dog"), "val0": ("cow",)}
+    settings = SETTINGS.model_copy(update={"classes": ("cat", "dog", "cow")})
+    snapshot = ingest(Store(tmp_path), replace(shelf(), tags=tags), settings)
+    assert snapshot.counts == {"cat": 9, "dog": 1, "cow": 0}
+    assert snapshot.unseen == ("cow",) and not snapshot.is_untagged
+    bare = replace(shelf(), tags={f"t{i}": () for i in range(10)})
+    snapshot = ingest(Store(tmp_path), bare, settings)
+    assert snapshot.unseen == ("cat", "dog", "cow") and snapshot.is_untagged
 
 
 def test_a_second_ingest_reads_no_image(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dcsp.config_file import parse_config
+from dcsp.errors import CorpusError
 from dcsp.pipeline import build_plan
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from jobs import _chain
@@ -75,3 +76,23 @@ def test_evaluation_counts_every_part_as_it_ends(
     snapshot = Snapshot(("cat",), (CorpusPart("n", "train", 9), *parts))
     chain.evaluate(build_plan(chain.config, snapshot))
     assert counted == [4, 2]
+
+
+def test_classes_that_no_training_image_shows_are_told_at_ingest(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(str(chain.config.corpus.root))
+    (root / "tags.csv").write_text("image,tags,split\na,cat,train\nb,,train\nc,dog,val\n")
+    snapshot = chain.ingest()
+    told = "ingest: no training image has a tag of these classes: dog, cow\n"
+    assert told in capsys.readouterr().err
+    assert chain.ingest() == snapshot  # of an equal listing
+    assert told in capsys.readouterr().err
+    assert chain.ingest(to_learn=False) == snapshot
+    assert "no training image" not in capsys.readouterr().err
+
+
+def test_a_folder_without_a_tag_table_can_be_labelled_and_not_learned_from(chain: Chain) -> None:
+    with pytest.raises(CorpusError, match="has a tag: nothing can be learned"):
+        chain.plan()
+    assert chain.ingest(to_learn=False).rows(["train"]) == 3
