@@ -110,6 +110,8 @@ class FolderSource:
         try:
             data = read_uri(uri)
         except ImageError as error:
+            if error.reason == "unreadable":
+                raise CorpusError(f"corpus.tags: {error}.") from error
             raise CorpusError(f"corpus.tags={uri} is not there: check the path.") from error
         told: dict[str, _Tagged] = {}
         for record in read_tag_table(data, uri):

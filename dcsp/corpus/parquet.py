@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcsp.corpus.files import locate, require_folder, stem, suffix
+from dcsp.corpus.files import locate, require_folder, stem, suffix, told_of_one_file
 from dcsp.corpus.folder import split_tags
 from dcsp.corpus.source import TRAIN, SourceRow
-from dcsp.errors import CorpusError, ImageError
+from dcsp.errors import CorpusError
 
 _IMAGE_COLUMNS = ("bytes", "image")
 
@@ -109,9 +109,8 @@ def _read_group(uri: str, group: int, etag: str) -> pa.Table:
 def _open(uri: str) -> pq.ParquetFile:
     fs, path = locate(uri)
     try:
-        return pq.ParquetFile(fs.open(path, "rb"))
-    except FileNotFoundError as error:
-        raise ImageError("missing", f"there is no file {uri}") from error
+        with told_of_one_file(fs, uri):
+            return pq.ParquetFile(fs.open(path, "rb"))
     except pa.ArrowException as error:
         raise CorpusError(f"{uri} is no readable Parquet file ({error}): remove it.") from error
 

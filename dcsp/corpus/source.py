@@ -59,7 +59,8 @@ class Source(Protocol):
         """The image file of a row.
 
         Raises:
-            ImageError: With reason ``missing`` when it is no longer there.
+            ImageError: With reason ``missing`` when it is no longer there, ``unreadable`` when a
+                local file may not be read.
         """
         ...
 
@@ -67,7 +68,7 @@ class Source(Protocol):
         """The mask file (PNG of class ids) of a row, ``None`` for a row without one.
 
         Raises:
-            ImageError: With reason ``missing`` when it is no longer there.
+            ImageError: As for :meth:`read`.
         """
         ...
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from dcsp.corpus.files import IMAGE_SUFFIXES, Folder, read_uri, require_folder, stem, suffix
 from dcsp.corpus.source import SourceRow
-from dcsp.errors import CorpusError
+from dcsp.errors import CorpusError, ImageError
 
 _SPLIT_FOLDERS = ("ImageSets/Segmentation", "ImageSets/Main")
 
@@ -101,7 +101,9 @@ class VOCSource:
         }
 
 
-def _parse_annotation(data: bytes) -> tuple[tuple[str, ...], str]:
+def _parse_annotation(data: bytes | ImageError) -> tuple[tuple[str, ...], str]:
+    if isinstance(data, ImageError):
+        return (), str(data)
     try:
         tree = ET.fromstring(data)
     except ET.ParseError as error:
@@ -126,7 +128,9 @@ def _read_image_tags(folder: Folder, split: str) -> defaultdict[str, set[str]]:
 
 def _lines(folder: Folder, name: str) -> list[str]:
     try:
-        text = folder.read(name).decode("utf-8-sig")
+        text = read_uri(folder.uri(name)).decode("utf-8-sig")
+    except ImageError as error:
+        raise CorpusError(f"{error}.") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{folder.uri(name)} is not UTF-8 text: write it anew.") from error
     return [line for line in text.splitlines() if line.strip()]

@@ -18,6 +18,7 @@ from dcsp.corpus.ingest import ingest_rows, select_rows
 from dcsp.corpus.source import SourceRow, open_source
 from dcsp.errors import CorpusError
 from dcsp.labels import TagMapper
+from tests.corpus.conftest import Deny
 
 SPLITS = ("train", "val")
 MAPPER = TagMapper(("cat", "dog"))
@@ -151,6 +152,28 @@ def test_missing_places_are_explained(root: Path) -> None:
     ]:
         with pytest.raises(CorpusError, match=message):
             source.list_rows()
+
+
+def test_files_that_may_not_be_read_cost_their_row_alone(root: Path, deny: Deny) -> None:
+    masks = root / "masks"
+    masks.mkdir()
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(masks / "a.png")
+    settings = CorpusSettings(kind="folder", root=str(root), masks=str(masks))
+    source = open_source(settings, seed=0)
+    deny("pets/b.PNG")
+    deny("masks/a.png")
+    corpus, truth, rejected = ingest_rows(source, source.list_rows(), MAPPER, settings)
+    assert corpus["image_id"].to_pylist() == ["a", "pets/deep/c"]
+    assert truth["status"].to_pylist() == ["error", "skipped"]
+    lost = {r["image_id"]: r["reason"] for r in rejected.to_pylist() if r["stage"] == "read"}
+    assert lost == {"pets/b": "unreadable"}
+
+
+def test_a_tag_table_that_may_not_be_read_is_told(root: Path, deny: Deny) -> None:
+    (root / "tags.csv").write_text("image,tags\na,cat\n")
+    deny("tags.csv")
+    with pytest.raises(CorpusError, match=r"corpus\.tags: this account may not read .*tags\.csv"):
+        FolderSource(str(root), SPLITS).list_rows()
 
 
 def test_urls_work_like_paths(root: Path) -> None:

@@ -18,6 +18,7 @@ from dcsp.corpus.ingest import ingest_rows, plan_batches
 from dcsp.corpus.source import open_source
 from dcsp.errors import CorpusError, ImageError
 from dcsp.labels import TagMapper
+from tests.corpus.conftest import Deny
 
 MAPPER = TagMapper(("cat", "dog"))
 
@@ -99,6 +100,13 @@ def test_wrong_files_are_explained(tmp_path: Path) -> None:
         open_source(settings(tmp_path), 0).list_rows()
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(CorpusError, match="no readable Parquet"):
+        open_source(settings(tmp_path), 0).list_rows()
+
+
+def test_a_shard_that_may_not_be_read_is_told(tmp_path: Path, deny: Deny) -> None:
+    write(tmp_path / "one.parquet", bytes=[png(1)], tags=["cat"])
+    deny("one.parquet")
+    with pytest.raises(ImageError, match=r"may not read .*one\.parquet"):
         open_source(settings(tmp_path), 0).list_rows()
 
 

@@ -16,6 +16,7 @@ from dcsp.corpus.voc import VOCSource
 from dcsp.errors import CorpusError, ImageError
 from dcsp.labels import VOC_CLASSES, TagMapper
 from dcsp.tables.codecs import decode_labels
+from tests.corpus.conftest import Deny
 
 PHOTOS = Path(__file__).parents[3] / "shared/data/voc676/VOCdevkit/VOC2012"
 real = pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs of shared/data are not here")
@@ -85,6 +86,21 @@ def test_a_broken_xml_is_one_rejected_row(root: Path) -> None:
         "a": "unreadable_tags",
         "gone": "missing",
     }
+
+
+def test_an_xml_that_may_not_be_read_is_one_rejected_row(root: Path, deny: Deny) -> None:
+    annotate(root, "a", "dog")
+    annotate(root, "b", "dog")
+    deny("Annotations/a.xml")
+    rows = by_id(VOCSource(str(root), ("train",)))
+    assert "may not read" in rows["a"].problem
+    assert (rows["b"].problem, rows["b"].tags) == ("", ("dog",))
+
+
+def test_a_list_that_may_not_be_read_is_told(root: Path, deny: Deny) -> None:
+    deny("Segmentation/train.txt")
+    with pytest.raises(CorpusError, match=r"may not read .*Segmentation/train\.txt"):
+        VOCSource(str(root), ("train",)).list_rows()
 
 
 def test_main_gives_the_splits_where_segmentation_does_not(root: Path) -> None:
