@@ -96,6 +96,33 @@ def test_splits_and_rows_without_an_image(root: Path) -> None:
     }
 
 
+def test_splits_go_by_other_names_and_unknown_ones_are_rejected(root: Path) -> None:
+    (root / "tags.csv").write_text(
+        "image,tags,split\na,cat, Validation\npets/b,cat,training\npets/b.PNG,dog, \n"
+        "pets/deep/c,cat,vall\n"
+    )
+    source = FolderSource(str(root), SPLITS)
+    rows = by_id(source)
+    assert {name: row.split for name, row in rows.items()} == {
+        "a": "val",
+        "pets/b": "train",
+        "pets/deep/c": "vall",
+    }
+    settings = CorpusSettings(kind="folder", root=str(root))
+    _, _, rejected = ingest_rows(source, list(rows.values()), MAPPER, settings)
+    (row,) = rejected.to_pylist()
+    assert (row["image_id"], row["reason"]) == ("pets/deep/c", "unknown_split")
+    assert "'vall' is none of train, val and test" in row["message"]
+
+
+@pytest.mark.parametrize("other", ["val", "test", "vall"])
+def test_an_image_of_two_splits_is_rejected_whichever_is_wanted(root: Path, other: str) -> None:
+    (root / "tags.csv").write_text(f"image,tags,split\na,cat,train\na.jpg,cat,{other}\n")
+    for wanted in (("train",), SPLITS):
+        row = by_id(FolderSource(str(root), wanted))["a"]
+        assert f"['{min('train', other)}', " in row.problem
+
+
 def test_one_image_in_two_splits_is_rejected(root: Path) -> None:
     (root / "tags.csv").write_text("image,tags,split\na,cat,val\na.jpg,dog,train\n")
     source = FolderSource(str(root), SPLITS)

@@ -227,6 +227,20 @@ def test_dropped_tags_are_told_and_lose_no_image(tmp_path: Path) -> None:
         ingest(Store(tmp_path / "b"), source, settings)
 
 
+def test_bad_masks_are_told_and_lose_no_image(tmp_path: Path) -> None:
+    """Where no mask of a part is good there is no truth table to tell of them."""
+    settings = SETTINGS.model_copy(update={"max_rejected_share": 0.0})
+    source = replace(shelf(), masks={f"t{i}": b"no mask" for i in range(10)})
+    listing = listing_of(Store(tmp_path), source, settings)
+    tally = Tally(0.0, listing.duplicates)
+    for batch in plan_batches(listing.rows, settings.part_rows):
+        tally.add(listing.packer(batch))
+    snapshot = tally.snapshot(settings.classes)
+    assert snapshot.rejected == 0 and all(part.truth is None for part in snapshot.parts)
+    told = {(row["image_id"], row["reason"]) for row in tally.rejected.to_pylist()}
+    assert told == {(f"t{i}", "bad_mask") for i in range(10)}
+
+
 def record(listed: int, lost: int) -> dict[str, Any]:
     row = {"uri": "u", "split": "train", "stage": "decode", "reason": "empty", "message": "m"}
     rejected = [row | {"image_id": str(number)} for number in range(lost)]

@@ -60,6 +60,19 @@ def test_shards_become_corpus_and_truth(tmp_path: Path) -> None:
     assert rejected["reason"].to_pylist() == ["empty", "empty"]
 
 
+def test_splits_go_by_other_names_and_unknown_ones_are_rejected(tmp_path: Path) -> None:
+    names = ["Train", " validation", None, "test", "vall"]
+    write(tmp_path / "s.parquet", bytes=[png(i) for i in range(5)], tags=["cat"] * 5, split=names)
+    source = open_source(settings(tmp_path), seed=0)
+    rows = source.list_rows()
+    assert [row.split for row in rows] == ["train", "val", "train", "vall"]
+    batches = plan_batches(rows, 256)
+    assert all(len({row.split for row in batch}) == 1 for batch in batches)
+    rejected = [ingest_rows(source, batch, MAPPER, settings(tmp_path))[2] for batch in batches]
+    found = [row for table in rejected for row in table.to_pylist()]
+    assert [(row["split"], row["reason"]) for row in found] == [("vall", "unknown_split")]
+
+
 def test_images_in_structs_are_named_after_shard_and_row(tmp_path: Path) -> None:
     write(
         tmp_path / "data/s.parquet",
