@@ -135,7 +135,7 @@ def open_source(settings: CorpusSettings, seed: int) -> Source:
     if settings.kind == "voc":
         from dcsp.corpus.voc import VOCSource
 
-        return VOCSource(root, settings.splits)
+        return VOCSource(root, settings.splits, settings.split_files)
     if settings.kind == "folder":
         from dcsp.corpus.folder import FolderSource
 

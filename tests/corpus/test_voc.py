@@ -109,6 +109,45 @@ def test_main_gives_the_splits_where_segmentation_does_not(root: Path) -> None:
     assert [row.image_id for row in VOCSource(str(root), ("train", "val")).list_rows()] == ["other"]
 
 
+def opened(root: Path, **split_files: str) -> VOCSource:
+    tree = {"kind": "voc", "root": str(root), "split_files": split_files}
+    source = open_source(CorpusSettings.model_validate(tree), seed=0)
+    assert isinstance(source, VOCSource)
+    return source
+
+
+@pytest.mark.parametrize("place", ["Segmentation", "Main"])
+def test_a_split_may_have_a_list_of_another_name(root: Path, place: str) -> None:
+    lines(root / f"ImageSets/{place}/trainaug.txt", "b", "d")
+    annotate(root, "d", "bird")
+    rows = by_id(opened(root, train="trainaug"))
+    assert {name: row.split for name, row in rows.items()} == {
+        **{"b": "train", "d": "train"},
+        "c": "val",
+    }
+    assert (rows["d"].tags, rows["b"].tags, rows["c"].tags) == (("bird",), ("train",), ("train",))
+
+
+def test_tags_of_an_image_are_found_in_the_list_of_another_split(root: Path) -> None:
+    """VOC's Main lists cut the images in another way than those for segmentation."""
+    lines(root / "ImageSets/Segmentation/my_train.txt", "c", "d")
+    lines(root / "ImageSets/Main/cow_my_train.txt", "c -1", "d  1")
+    lines(root / "ImageSets/Main/dog_trainval.txt", "d  1")
+    rows = by_id(opened(root, train="my_train", val="my_train"))
+    assert {name: row.tags for name, row in rows.items()} == {"c": ("train",), "d": ("cow", "dog")}
+
+
+def test_a_missing_list_is_told_with_its_origin(root: Path) -> None:
+    with pytest.raises(CorpusError, match=r"no ImageSets/Segmentation/trainaug\.txt.*10,582 ids"):
+        opened(root, train="trainaug").list_rows()
+    with pytest.raises(
+        CorpusError, match=r"mine\.txt, the list of the split val: put it there, or"
+    ):
+        opened(root, val="mine").list_rows()
+    unasked = {"train": "trainaug"}
+    assert list(by_id(VOCSource(str(root), ("val",), unasked))) == ["c"]
+
+
 def test_wrong_roots_are_explained(root: Path, tmp_path: Path) -> None:
     for wrong, message in [
         (root / "nowhere", "is not there"),
