@@ -3,6 +3,7 @@
 Splits come from ``ImageSets/Segmentation`` where that folder has them, else from
 ``ImageSets/Main``. Tags come from an image's ``Annotations`` XML, else from
 ``ImageSets/Main/<class>_<list>.txt``, where the list is train, val, trainval or a split's own.
+A line of a split's list starts with an id, or with the path of an image (``/JPEGImages/….jpg``).
 An object that the annotators called difficult (an XML flag, 0 in ``Main``) is present all the same,
 so that both places say one thing. Masks (``SegmentationClass``) serve evaluation alone.
 """
@@ -87,7 +88,7 @@ class VOCSource:
     def _read_splits(self, folder: Folder) -> dict[str, list[str]]:
         lists = self._find_lists(folder)
         return {
-            split: [line.split()[0] for line in _lines(folder, lists[split])]
+            split: [_image_id(line.split()[0]) for line in _lines(folder, lists[split])]
             for split in self.splits
             if split in lists
         }
@@ -160,6 +161,11 @@ def _read_image_tags(folder: Folder, lists: Collection[str]) -> defaultdict[str,
             if mark and mark[0] in ("1", "0"):
                 tags[name].add(match[1])
     return tags
+
+
+def _image_id(word: str) -> str:
+    path = word.removeprefix("/")
+    return stem(path.removeprefix("JPEGImages/")) if path.startswith("JPEGImages/") else word
 
 
 def _lines(folder: Folder, name: str) -> list[str]:

@@ -105,6 +105,17 @@ def test_row_groups_stay_together_and_are_read_once(
     assert len(opened) == 8
 
 
+def test_new_shards_leave_the_batches_of_old_ones_as_they_are(tmp_path: Path) -> None:
+    """What README.md promises of a corpus that grows."""
+    source = open_source(settings(tmp_path), seed=0)
+    write(tmp_path / "b.parquet", 4, bytes=[png(1)] * 9, tags=["cat"] * 9)
+    before = plan_batches(source.list_rows(), 4)
+    for shard in ("a", "c"):
+        write(tmp_path / f"{shard}.parquet", 4, bytes=[png(1)] * 3, tags=["cat"] * 3)
+    after = plan_batches(source.list_rows(), 4)
+    assert len(after) == 5 and all(batch in after for batch in before)
+
+
 def test_wrong_files_are_explained(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"holds no \.parquet"):
         open_source(settings(tmp_path), 0).list_rows()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from dcsp.tables.codecs import decode_labels
 from tests.corpus.conftest import Deny
 
 PHOTOS = Path(__file__).parents[3] / "shared/data/voc676/VOCdevkit/VOC2012"
+DOCS = Path(__file__).parents[2] / "docs"
 real = pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs of shared/data are not here")
 
 
@@ -128,6 +130,14 @@ def test_a_split_may_have_a_list_of_another_name(root: Path, place: str) -> None
     assert (rows["d"].tags, rows["b"].tags, rows["c"].tags) == (("bird",), ("train",), ("train",))
 
 
+def test_a_list_may_hold_paths_of_images_and_masks(root: Path) -> None:
+    """As the lists do that come with SBD's augmented masks."""
+    paths = ("/JPEGImages/a.jpg /SegmentationClassAug/a.png", "JPEGImages/b.jpg")
+    lines(root / "ImageSets/Segmentation/trainaug.txt", *paths)
+    rows = by_id(opened(root, train="trainaug"))
+    assert list(rows) == ["a", "b", "c"] and rows["a"].mask_uri is not None
+
+
 def test_tags_of_an_image_are_found_in_the_list_of_another_split(root: Path) -> None:
     """VOC's Main lists cut the images in another way than those for segmentation."""
     lines(root / "ImageSets/Segmentation/my_train.txt", "c", "d")
@@ -180,6 +190,23 @@ def test_sources_read_and_travel(root: Path) -> None:
     assert source.read_mask(rows["b"]) is None
     with pytest.raises(ImageError, match="no file"):
         source.read(rows["gone"])
+
+
+@real
+def test_the_lists_of_the_documentation_name_the_measured_photographs(tmp_path: Path) -> None:
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Main"):
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        (tmp_path / folder).symlink_to(PHOTOS / folder)
+    lists = tmp_path / "ImageSets/Segmentation"
+    lists.mkdir()
+    for split in ("train", "val"):
+        (lists / f"{split}.txt").write_text("2007_000027\n")  # VOC has lists of its own
+        shutil.copy(DOCS / f"voc676/{split}.txt", lists / f"voc676_{split}.txt")
+    found = by_id(opened(tmp_path, train="voc676_train", val="voc676_val"))
+    measured = by_id(opened(PHOTOS))
+    assert {name: (row.split, row.tags) for name, row in found.items()} == {
+        name: (row.split, row.tags) for name, row in measured.items()
+    }
 
 
 @real
