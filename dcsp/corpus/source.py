@@ -135,7 +135,7 @@ def open_source(settings: CorpusSettings, seed: int) -> Source:
     if settings.kind == "voc":
         from dcsp.corpus.voc import VOCSource
 
-        return VOCSource(root, settings.splits, settings.split_files)
+        return VOCSource(root, settings.splits, dict(settings.split_files.items()))
     if settings.kind == "folder":
         from dcsp.corpus.folder import FolderSource
 
