@@ -102,7 +102,7 @@ def build_plan(config: RunConfig, snapshot: Snapshot) -> Plan:
     """Lay out the stages of a run.
 
     Raises:
-        CorpusError: The snapshot has no image to learn from.
+        CorpusError: The snapshot has no image to learn from, or none with a tag.
         WeightsError: Named weights are unknown or are not there.
     """
     if not snapshot.of(["train"]):
@@ -110,6 +110,11 @@ def build_plan(config: RunConfig, snapshot: Snapshot) -> Plan:
         raise CorpusError(
             "The corpus has no images of the split 'train': nothing can be learned; check "
             f"corpus.root, corpus.splits and the table of what was rejected, {rejected}."
+        )
+    if snapshot.is_untagged:
+        raise CorpusError(
+            "No image of the split 'train' has a tag: nothing can be learned; give the corpus its "
+            "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
     return Plan(config, snapshot, tuple(_steps(config, snapshot)))
 

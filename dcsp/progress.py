@@ -1,18 +1,27 @@
-"""Progress for people and for logs: a bar on a terminal, one line every few seconds in a log."""
+"""Progress for people and for logs: a bar on a terminal, one line every few seconds in a log.
+
+Work ends in lumps that take minutes, such as parts: in between, a thread shows that time passes.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TextIO
 
 from tqdm import tqdm
 
 LOG_SECONDS = 5.0
+"""Seconds between two lines of a log."""
+BAR_SECONDS = 1.0
+"""Seconds between two looks of a bar that nothing moves."""
 
 
 class Progress:
     """Counts finished images of one stage and shows rate and time left.
+
+    As a context it also shows the time that passes while nothing ends.
 
     Args:
         title: Name of the stage.
@@ -31,6 +40,10 @@ class Progress:
         self._stream = stream or sys.stderr
         self._started = time.monotonic()
         self._logged = self._started
+        self._note = ""
+        self._lock = threading.Lock()  # of what the ticking thread shows
+        self._ended = threading.Event()
+        self._ticking = threading.Thread(target=self._tick, name=f"progress {title}", daemon=True)
         self._bar = (
             tqdm(total=total, desc=title, unit=f" {unit}", file=self._stream, dynamic_ncols=True)
             if self._stream.isatty()
@@ -38,9 +51,12 @@ class Progress:
         )
 
     def __enter__(self) -> Progress:
+        self._ticking.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._ticking.join()
         if self._bar is not None:
             self._bar.close()
         elif self.done:
@@ -48,16 +64,13 @@ class Progress:
 
     def reach(self, done: int, note: str = "") -> None:
         """Say how much is done so far, with a short note such as the loss."""
-        step, self.done = done - self.done, done
-        if self._bar is not None:
-            self._bar.set_postfix_str(note)
-            self._bar.update(step)
-        elif time.monotonic() - self._logged >= LOG_SECONDS:
-            self._log(note)
+        with self._lock:
+            self._reach(done, note)
 
     def advance(self, step: int, note: str = "") -> None:
         """Say that ``step`` more are done."""
-        self.reach(self.done + step, note)
+        with self._lock:
+            self._reach(self.done + step, note)
 
     def line(self, note: str = "") -> str:
         """One line: title, counts, rate, time left."""
@@ -65,10 +78,34 @@ class Progress:
         rate = self.done / seconds
         left = max(self.total - self.done, 0) / rate if rate else float("inf")
         text = (
-            f"{self.title}: {self.done}/{self.total} {self._unit}, {rate:.1f} {self._unit}/s, "
+            f"{self.title}: {self.done}/{self.total} {self._unit}, "
+            f"{f'{rate:.1f}' if rate else '?'} {self._unit}/s, "
             f"{_clock(seconds)} gone, {_clock(left)} left"
         )
         return f"{text}, {note}" if note else text
+
+    def _reach(self, done: int, note: str) -> None:
+        step, self.done, self._note = done - self.done, done, note
+        if self._bar is not None:
+            self._bar.set_postfix_str(note)
+            self._bar.update(step)
+        elif self._until_next_line() <= 0:
+            self._log(note)
+
+    def _tick(self) -> None:
+        """Show the time that passes until the context is left."""
+        while not self._ended.wait(max(self._until_next_look(), 0.0)):
+            with self._lock:
+                if self._bar is not None:
+                    self._bar.refresh()
+                elif self._until_next_line() <= 0:  # else a line was logged meanwhile
+                    self._log(self._note)
+
+    def _until_next_look(self) -> float:
+        return BAR_SECONDS if self._bar is not None else self._until_next_line()
+
+    def _until_next_line(self) -> float:
+        return self._logged + LOG_SECONDS - time.monotonic()
 
     def _log(self, note: str = "") -> None:
         self._logged = time.monotonic()

@@ -14,7 +14,7 @@ from dcsp.config import RunConfig
 from dcsp.corpus.ingest import plan_batches
 from dcsp.corpus.listing import Listing, list_corpus
 from dcsp.corpus.pack import Record, Tally
-from dcsp.corpus.source import Source
+from dcsp.corpus.source import TRAIN, Source
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.methods.step import Step
@@ -63,7 +63,12 @@ class Chain:
         return resources
 
     def ingest(self, source: Source | None = None) -> Snapshot:
-        """List the source (left out: the config's), pack what is new, and return the snapshot."""
+        """List the source, pack what is new, and return the snapshot.
+
+        Args:
+            source: Images to label alone. Left out: the config's, to learn from; classes that none
+                of its training images shows are told.
+        """
         listing = list_corpus(self.store, self.config.corpus, self.config.seed, source)
         known = listing.known()
         self.computed["ingest"] = known is None
@@ -77,6 +82,9 @@ class Chain:
         images = sum(part.rows for part in snapshot.parts)
         note = "" if self.computed["ingest"] else ", nothing changed in the source"
         say(f"ingest: {images} images, {snapshot.rejected} rejected{note}")
+        if source is None and snapshot.unseen and snapshot.of([TRAIN]):
+            unseen = ", ".join(snapshot.unseen)
+            say(f"ingest: no training image has a tag of these classes: {unseen}")
         return snapshot
 
     def _pack(self, listing: Listing) -> Snapshot:
@@ -162,14 +170,17 @@ class Chain:
         started = time.monotonic()
         parts = [part for part in plan.snapshot.parts if part.truth]
         qualities: Qualities = {}
+        ended = iter(parts)  # results come in the order of the parts
         _ = self.resources
         with Progress("evaluation", sum(part.rows for part in parts)) as progress:
-            found = _cluster.map_items(
-                Evaluator(self.store, plan), parts, self.config.cluster, title="evaluation"
-            )
-            for part, quality in zip(parts, found, strict=True):
+
+            def count(quality: Qualities) -> None:
+                nonlocal qualities
                 qualities = add_qualities(qualities, quality)
-                progress.advance(part.rows)
+                progress.advance(next(ended).rows)
+
+            evaluator = Evaluator(self.store, plan)
+            _cluster.map_items(evaluator, parts, self.config.cluster, count, title="evaluation")
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
         self.store.write_json(metrics_file(plan.run_id), metrics)

@@ -94,4 +94,4 @@ def summary(metrics: dict[str, Any]) -> str:
         if found and found["miou"] is not None:
             crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
             lines.append(f"{split}: mIoU {found['miou']:.1f}{crf}")
-    return "\n".join(lines) or "no ground truth: nothing was measured"
+    return "\n".join(lines) or "no usable ground truth: nothing was measured"

@@ -32,6 +32,7 @@ BACKBONES = {"voc12_resnet101": "resnet101", "voc12_vgg16": "vgg16"}
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_paper_s_settings_are_the_defaults(name: str, tmp_path: Path) -> None:
     config = load_config(CONFIGS / f"{name}.yaml", [f"store={tmp_path}", f"corpus.root={tmp_path}"])
+    assert config.corpus.split_files == {"train": "trainaug"}  # 10,582 images, not VOC's 1,464
     assert config.network.backbone == BACKBONES[name]
     assert config.network.atrous_rates == (6, 12, 18, 24) and config.network.output_stride == 8
     assert (config.fcan.steps, config.joint.steps, config.cues.adapt.rounds) == (30_000, 10_000, 1)
@@ -53,6 +54,21 @@ def test_a_dry_run_lists_every_stage(name: str, tmp_path: Path) -> None:
     stages = ("ingest", "saliency", "fcan", "cues_phase0", "joint_phase0", "cues_phase1")
     assert all(stage in text for stage in (*stages, "joint_phase1", "predictions"))
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_dry_run_on_voc_as_it_comes_names_the_list_that_is_missing(
+    name: str, tmp_path: Path
+) -> None:
+    for file in (
+        "JPEGImages/a.jpg",
+        *(f"ImageSets/Segmentation/{s}.txt" for s in ("train", "val")),
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("a\n")
+    overrides = [f"store={tmp_path / 'store'}", f"corpus.root={tmp_path}"]
+    text = describe(load_config(CONFIGS / f"{name}.yaml", overrides))
+    assert "trainaug.txt, the list of the split train: put it there" in text
 
 
 @pytest.mark.parametrize("name", BACKBONES)

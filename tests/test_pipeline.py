@@ -210,6 +210,13 @@ def test_a_corpus_without_training_images_is_told() -> None:
     assert str(caught.value).endswith(f"the table of what was rejected, {rejected}.")
 
 
+def test_a_corpus_without_tags_is_told() -> None:
+    with pytest.raises(CorpusError, match=r"No image of the split 'train' has a tag: .*tags\.csv"):
+        plan(snapshot=replace(SNAPSHOT, counts={"cat": 0, "dog": 0}))
+    for counts in ({}, {"cat": 1, "dog": 0}):  # nobody counted; one is enough
+        assert plan(snapshot=replace(SNAPSHOT, counts=counts)).run_id == plan().run_id
+
+
 # --- the plan -------------------------------------------------------------------------------------
 
 

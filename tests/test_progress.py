@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -61,6 +64,73 @@ def test_a_note_stands_at_the_end_of_the_line(clock: Clock) -> None:
     assert last == "fcan: 10/40 images, 1.2 images/s, 0:08 gone, 0:24 left"
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines and looks within hundredths of a second."""
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "BAR_SECONDS", 0.02)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_gets_lines_while_nothing_ends(hurried: None) -> None:
+    log = io.StringIO()
+    with Progress("saliency", 512, stream=log) as bar:
+        until(lambda: log.getvalue().count("\n") >= 3)
+        before = log.getvalue().splitlines()
+        bar.advance(256, "a note")
+        until(lambda: log.getvalue().count("a note") >= 2)
+    assert all(line.startswith("saliency: 0/512 images, ? images/s, ") for line in before)
+    assert all(line.endswith(" gone, ? left") for line in before)
+    after = log.getvalue().splitlines()[-1]
+    assert after.startswith("saliency: 256/512 images") and "?" not in after
+
+
+def test_a_terminal_is_refreshed_while_nothing_ends(hurried: None) -> None:
+    screen = Terminal()
+    with Progress("saliency", 512, stream=screen):
+        shown = len(screen.getvalue())
+        until(lambda: len(screen.getvalue()) > shown)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_written_after_the_end(hurried: None, fails: bool) -> None:
+    log, threads = io.StringIO(), threading.active_count()
+    try:
+        with Progress("saliency", 512, stream=log):
+            until(lambda: bool(log.getvalue()))
+            if fails:
+                raise KeyError
+    except KeyError:
+        pass
+    written = log.getvalue()
+    assert threading.active_count() == threads
+    time.sleep(0.1)
+    assert log.getvalue() == written
+
+
+def test_threads_may_count_together(hurried: None) -> None:
+    with Progress("ingest", 4000, stream=io.StringIO()) as bar:
+        counting = [
+            threading.Thread(target=lambda: [bar.advance(1) for _ in range(1000)]) for _ in range(4)
+        ]
+        for thread in counting:
+            thread.start()
+        for thread in counting:
+            thread.join()
+    assert bar.done == 4000
+
+
 @pytest.mark.parametrize(
     ("seconds", "done", "expected"),
     [
@@ -86,10 +156,6 @@ def test_nothing_done_says_nothing(clock: Clock) -> None:
 
 
 def test_a_terminal_gets_a_bar(clock: Clock) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     screen = Terminal()
     with Progress("verify", 4, unit="parts", stream=screen) as bar:
         bar.advance(3, "note")

@@ -46,6 +46,11 @@ class CorpusSettings(Settings):
     """Tag → class name, for tags that are spelled another way; matching ignores case."""
     splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train", "val")
     """Splits to ingest, where the source has them."""
+    split_files: dict[Literal["train", "val"], Annotated[str, Field(pattern=r"^[\w.-]+$")]] = Field(
+        default_factory=dict
+    )
+    """Split → name of its list in ``ImageSets/Segmentation``, else ``ImageSets/Main``, of a ``voc``
+    corpus, without ``.txt``; left out: the split's own name. The paper: ``train: trainaug``."""
     limit: PositiveInt | None = None
     """Most images to take per split, in hash order of their ids; left out: all."""
     part_rows: Annotated[int, Field(ge=1, le=4096)] = 256

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from dcsp.errors import CorpusError, ImageError
 
@@ -52,23 +54,18 @@ class Folder:
             if file and not any(step.startswith(".") for step in file.split("/"))
         }
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a file.
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes | ImageError]:
+        """The bytes of several files, or why there are none; fetched together from remote places.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            OSError: The place itself fails.
         """
-        fs, path = self._locate(name)
-        return bytes(fs.cat_file(path))
-
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of several files, fetched together where the place is remote."""
         fs, root = self._locate("")
         paths = {f"{root.rstrip('/')}/{name}": name for name in names}
-        if len(paths) == 1:  # of one path, fsspec gives bare bytes
-            return {name: self.read(name) for name in paths.values()}
-        found = fs.cat(list(paths)) if paths else {}
-        return {paths[path]: data for path, data in found.items()}
+        found = fs.cat(list(paths), on_error="return") if paths else {}
+        if not isinstance(found, dict):  # of one path, some file systems give the bare content
+            found = dict.fromkeys(paths, found)
+        return {name: _content(fs, path, found[path]) for path, name in paths.items()}
 
     def _locate(self, name: str) -> tuple[Any, str]:
         fs, root = locate(self.root)
@@ -101,13 +98,30 @@ def read_uri(uri: str) -> bytes:
     """The bytes of a file given by its path or URL.
 
     Raises:
-        ImageError: With reason ``missing`` when there is no such file.
+        ImageError: With reason ``missing`` when there is no such file, ``unreadable`` when it is a
+            local one that may not be read.
     """
     fs, path = locate(uri)
-    try:
+    with told_of_one_file(fs, uri):
         return bytes(fs.cat_file(path))
+
+
+@contextmanager
+def told_of_one_file(fs: Any, uri: str) -> Iterator[None]:
+    """Turn what is wrong with one file into an error about it; faults of the place stay theirs.
+
+    Raises:
+        ImageError: With reason ``missing`` or ``unreadable``.
+    """
+    try:
+        yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ImageError("missing", f"there is no file {uri}") from error
+    except PermissionError as error:
+        if not isinstance(fs, LocalFileSystem):  # credentials, which every file needs
+            raise
+        message = f"this account may not read {uri}: change its permissions"
+        raise ImageError("unreadable", message) from error
 
 
 def stem(name: str) -> str:
@@ -120,6 +134,16 @@ def suffix(name: str) -> str:
     """The extension of a file name, lower case, without its dot; empty where there is none."""
     base, _, extension = name.rpartition("/")[2].rpartition(".")
     return extension.lower() if base else ""
+
+
+def _content(fs: Any, path: str, found: bytes | Exception) -> bytes | ImageError:
+    try:
+        with told_of_one_file(fs, path):
+            if isinstance(found, Exception):
+                raise found
+    except ImageError as error:
+        return error
+    return found
 
 
 def _etag(info: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 Images may lie in subfolders; the id of an image is its path below the root without extension. The
 tag table (CSV, JSONL or Parquet) has the columns ``image`` and ``tags``, and may have ``split``.
 Several rows of one image add up; an image without a row is kept without tags; a row without an
-image is rejected as missing. Rows without a split are of the training split.
+image is rejected as missing. Rows without a split are of the training split; an image of several
+splits, or of one that :func:`dcsp.corpus.source.split_of` does not know, is rejected.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcsp.corpus.files import IMAGE_SUFFIXES, Folder, read_uri, require_folder, stem, suffix
-from dcsp.corpus.source import TRAIN, SourceRow
+from dcsp.corpus.source import TRAIN, SourceRow, is_listed, split_of
 from dcsp.errors import CorpusError, ImageError
 
 _TABLES = ("tags.csv", "tags.jsonl", "tags.parquet")
@@ -67,8 +68,8 @@ class FolderSource:
         rows: list[SourceRow] = []
         for name in dict.fromkeys((*files, *named)):
             told = named.get(name, _Tagged())
-            split = min(told.splits, default=TRAIN)
-            if split not in self.splits:
+            listed = sorted(s for s in told.splits or {TRAIN} if is_listed(s, self.splits))
+            if not listed:
                 continue
             mask = f"{stem(name)}.png"
             etag = files.get(name, "")
@@ -77,7 +78,7 @@ class FolderSource:
                 SourceRow(
                     image_id=stem(name),
                     uri=folder.uri(name),
-                    split=split,
+                    split=listed[0],
                     tags=tuple(sorted(told.tags)),
                     mask_uri=f"{(self.masks or '').rstrip('/')}/{mask}" if mask in masks else None,
                     etag=f"{etag}/{masks[mask]}" if mask in masks else etag,
@@ -112,14 +113,16 @@ class FolderSource:
         try:
             data = read_uri(uri)
         except ImageError as error:
+            if error.reason == "unreadable":
+                raise CorpusError(f"corpus.tags: {error}.") from error
             raise CorpusError(f"corpus.tags={uri} is not there: check the path.") from error
         told: dict[str, _Tagged] = {}
         for record in read_tag_table(data, uri):
             image = str(record.get("image") or "").strip().replace("\\", "/")
             entry = told.setdefault(image.removeprefix("./"), _Tagged())
             entry.tags.update(split_tags(record.get("tags")))
-            if record.get("split"):
-                entry.splits.add(str(record["split"]).strip().lower())
+            if str(record.get("split") or "").strip():
+                entry.splits.add(split_of(record["split"]))
         return told
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.source import Source, SourceRow, is_valid_id
+from dcsp.corpus.source import Source, SourceRow, is_split, is_valid_id
 from dcsp.errors import ImageError
 from dcsp.images import decode_rgb
 from dcsp.labels import IGNORE, TagMapper
@@ -29,6 +29,10 @@ from dcsp.tables.schemas import CORPUS, ERROR, OK, REJECTED, SKIPPED, TRUTH
 
 TAG_STAGE = "tag"
 """Stage of a rejected-table row that tells of a dropped tag; its image is in the corpus."""
+MASK_STAGE = "mask"
+"""Stage of a rejected-table row that tells of a bad mask; its image is in the corpus."""
+BAD_MASK = "bad_mask"
+"""Reason of every row of that stage."""
 
 Row = dict[str, Any]
 
@@ -38,13 +42,14 @@ def select_rows(
 ) -> tuple[list[SourceRow], pa.Table]:
     """Drop rows whose id is taken and take the wanted number per split.
 
-    Of the rows of one id the first by split and uri stays. A limit takes the first ids of each
-    split in hash order: a larger limit keeps what a smaller one took.
+    Of the rows of one id the first by split and uri stays, a row without a known split last. A
+    limit takes the first ids of each split in hash order: a larger limit keeps what a smaller one
+    took.
 
     Returns:
         Rows by split, in hash order of their ids; and the rejected table of the duplicates.
     """
-    ordered = sorted(rows, key=lambda row: (_hash(row.image_id), row.image_id, row.split, row.uri))
+    ordered = sorted(rows, key=_place)
     kept: defaultdict[str, list[SourceRow]] = defaultdict(list)
     rejected: list[Row] = []
     first: SourceRow | None = None
@@ -82,13 +87,14 @@ def ingest_rows(
 
     An image whose tags are partly unknown keeps the known ones, and the rejected table gets a row
     of stage ``tag``; an image with tags of which none is known is rejected; an image without any
-    tag is kept without tags. A bad mask is an error row of the truth table: its image stays.
+    tag is kept without tags. A bad mask is an error row of the truth table and a row of stage
+    ``mask`` of the rejected table: its image stays.
 
     Returns:
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,
         ``skipped`` where there is no mask; and the rejected rows, with reason ``invalid_id``,
-        ``unreadable_tags``, ``unknown_tag``, ``missing``, ``empty``, ``truncated``, ``oversized``
-        or ``unreadable``.
+        ``unknown_split``, ``unreadable_tags``, ``unknown_tag``, ``missing``, ``empty``,
+        ``truncated``, ``oversized``, ``unreadable`` or ``bad_mask``.
     """
     corpus: list[Row] = []
     truth: list[Row] = []
@@ -113,6 +119,8 @@ def ingest_rows(
             rejected.append(_rejection(row, TAG_STAGE, "unknown_tag", _unknown(unknown)))
         corpus.append(_corpus_row(row, data, (height, width), tags))
         truth.append(_truth_row(source, row, (height, width), len(mapper.classes)))
+        if truth[-1]["status"] == ERROR:
+            rejected.append(_rejection(row, MASK_STAGE, BAD_MASK, truth[-1]["error"]))
     return (
         pa.Table.from_pylist(corpus, CORPUS),
         pa.Table.from_pylist(truth, TRUTH),
@@ -126,9 +134,9 @@ def part_name(table: pa.Table) -> str:
     return digest_lines(json.dumps(values) for values in zip(*columns, strict=True))
 
 
-def count_lost(rejected: pa.Table) -> int:
-    """Number of images that a rejected table keeps out of the corpus."""
-    return sum(stage != TAG_STAGE for stage in rejected["stage"].to_pylist())
+def lost_rows(rejected: Iterable[Row]) -> list[Row]:
+    """The rows of a rejected table whose images are not in the corpus."""
+    return [row for row in rejected if row["stage"] not in (TAG_STAGE, MASK_STAGE)]
 
 
 def decode_mask(data: bytes, size: tuple[int, int], classes: int) -> NDArray[np.uint8]:
@@ -148,19 +156,19 @@ def decode_mask(data: bytes, size: tuple[int, int], classes: int) -> NDArray[np.
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "GIF", "TIFF")) as image:
             if image.size != size[::-1]:
-                raise ImageError("bad_mask", f"it is {image.size}, its image {size[::-1]} pixels")
+                raise ImageError(BAD_MASK, f"it is {image.size}, its image {size[::-1]} pixels")
             if image.mode not in ("P", "L"):
-                raise ImageError("bad_mask", f"it is {image.mode}, not palette or 8-bit grey")
+                raise ImageError(BAD_MASK, f"it is {image.mode}, not palette or 8-bit grey")
             mask = np.array(image, dtype=np.uint8)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a broken file can make a decoder raise nearly anything
-        raise ImageError("bad_mask", f"it cannot be decoded ({error})") from error
+        raise ImageError(BAD_MASK, f"it cannot be decoded ({error})") from error
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     strange = present[(present > classes) & (present != IGNORE)]
     if strange.size:
         raise ImageError(
-            "bad_mask", f"it holds {strange[:5].tolist()}, not ids 0 to {classes} or {IGNORE}"
+            BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {classes} or {IGNORE}"
         )
     return mask
 
@@ -168,6 +176,8 @@ def decode_mask(data: bytes, size: tuple[int, int], classes: int) -> NDArray[np.
 def _listing_fault(row: SourceRow) -> tuple[str, str]:
     if not is_valid_id(row.image_id):
         return "invalid_id", f"the id {row.image_id!r} is not a relative file name"
+    if not is_split(row.split):
+        return "unknown_split", f"its split {row.split!r} is none of train, val and test"
     return ("unreadable_tags", row.problem) if row.problem else ("", "")
 
 
@@ -201,7 +211,7 @@ def _rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
     return {
         "image_id": _printable(row.image_id),
         "uri": _printable(row.uri),
-        "split": row.split,
+        "split": _printable(row.split),
         "stage": stage,
         "reason": reason,
         "message": _printable(message),
@@ -211,6 +221,10 @@ def _rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
 def _unknown(tags: Sequence[str]) -> str:
     listed = ", ".join(repr(tag) for tag in tags[:10]) + (" …" if len(tags) > 10 else "")
     return f"not in corpus.classes or corpus.aliases: {listed}"
+
+
+def _place(row: SourceRow) -> tuple[str, str, bool, str, str]:
+    return _hash(row.image_id), row.image_id, not is_split(row.split), row.split, row.uri
 
 
 def _hash(text: str) -> str:

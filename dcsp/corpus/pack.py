@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.ingest import TAG_STAGE, ingest_rows, part_name
-from dcsp.corpus.source import Source, SourceRow, listing_digest
+from dcsp.corpus.ingest import ingest_rows, lost_rows, part_name
+from dcsp.corpus.source import TRAIN, Source, SourceRow, listing_digest
 from dcsp.errors import CorpusError
 from dcsp.labels import TagMapper
 from dcsp.tables.fingerprint import digest
@@ -24,7 +24,8 @@ from dcsp.tables.schemas import OK, REJECTED
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from dcsp.tables.store import Store
 
-PACK_VERSION = 1
+PACK_VERSION = 2
+"""Raised whenever the same rows would leave another record."""
 CHECK_AFTER = 200
 """Rows seen before the share of rejected ones can stop an ingest early."""
 
@@ -127,9 +128,10 @@ class Tally:
         """
         self._listed += record["listed"]
         self._reject(record["rejected"])
-        self._images.update(record["images"])
         if record["part"]:
             self._parts.append(CorpusPart(**record["part"]))
+            if self._parts[-1].split == TRAIN:
+                self._images.update(record["images"])
         if self._listed >= CHECK_AFTER:
             self.check()
 
@@ -149,9 +151,9 @@ class Tally:
             )
 
     def _reject(self, rows: Sequence[Record]) -> None:
-        """Count rejected rows; a dropped tag is told of and loses no image."""
+        """Count rejected rows; a dropped tag or mask is told of and loses no image."""
         self._rejected += rows
-        lost = [row for row in rows if row["stage"] != TAG_STAGE]
+        lost = lost_rows(rows)
         self._lost += len(lost)
         self._reasons.update(row["reason"] for row in lost)
         if lost and not self._example:

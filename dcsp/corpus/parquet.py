@@ -1,9 +1,9 @@
 """Parquet shards with the images inside, as data sets are often handed about.
 
 Columns: the image as ``bytes`` or ``image`` (binary, or a struct with ``bytes`` as Hugging Face
-writes it); ``tags`` (list or text); optional ``image_id``, ``split`` (else all is of the training
-split) and ``mask`` (bytes of a PNG of class ids, for evaluation alone). Without ``image_id`` an
-image is named after its shard and row.
+writes it); ``tags`` (list or text); optional ``image_id``, ``split`` (see
+:func:`dcsp.corpus.source.split_of`) and ``mask`` (bytes of a PNG of class ids, for evaluation
+alone). Without ``image_id`` an image is named after its shard and row.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcsp.corpus.files import locate, require_folder, stem, suffix
+from dcsp.corpus.files import locate, require_folder, stem, suffix, told_of_one_file
 from dcsp.corpus.folder import split_tags
-from dcsp.corpus.source import TRAIN, SourceRow
-from dcsp.errors import CorpusError, ImageError
+from dcsp.corpus.source import SourceRow, is_listed, split_of
+from dcsp.errors import CorpusError
 
 _IMAGE_COLUMNS = ("bytes", "image")
 
@@ -82,9 +82,9 @@ class ParquetSource:
                     chunk, filled = chunk + 1, 0
                 filled += len(records)
                 for position, record in enumerate(records):
-                    split = str(record.get("split") or TRAIN)
+                    split = split_of(record.get("split"))
                     number += 1
-                    if split not in self.splits:
+                    if not is_listed(split, self.splits):
                         continue
                     row_uri = f"{uri}#{group:06d}/{position:08d}"
                     yield SourceRow(
@@ -109,9 +109,8 @@ def _read_group(uri: str, group: int, etag: str) -> pa.Table:
 def _open(uri: str) -> pq.ParquetFile:
     fs, path = locate(uri)
     try:
-        return pq.ParquetFile(fs.open(path, "rb"))
-    except FileNotFoundError as error:
-        raise ImageError("missing", f"there is no file {uri}") from error
+        with told_of_one_file(fs, uri):
+            return pq.ParquetFile(fs.open(path, "rb"))
     except pa.ArrowException as error:
         raise CorpusError(f"{uri} is no readable Parquet file ({error}): remove it.") from error
 

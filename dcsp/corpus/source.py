@@ -7,7 +7,7 @@ by whichever worker has the row. Reading never decodes; :mod:`dcsp.corpus.ingest
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from dcsp.tables.fingerprint import digest_lines
 
 TRAIN = "train"
 VAL = "val"
+_SPLITS = {name: name for name in (TRAIN, VAL, "test")} | {"training": TRAIN, "validation": VAL}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SourceRow:
     Attributes:
         image_id: Unique in the corpus; slashes make folders, no extension.
         uri: Where the bytes are.
-        split: ``"train"`` or ``"val"``.
+        split: ``"train"`` or ``"val"``; what the source says where that names no split.
         tags: Tags as they are written in the source.
         mask_uri: Where the ground-truth mask is; ``None`` where there is none.
         etag: Changes when the bytes of image or mask do.
@@ -59,7 +60,8 @@ class Source(Protocol):
         """The image file of a row.
 
         Raises:
-            ImageError: With reason ``missing`` when it is no longer there.
+            ImageError: With reason ``missing`` when it is no longer there, ``unreadable`` when a
+                local file may not be read.
         """
         ...
 
@@ -67,9 +69,32 @@ class Source(Protocol):
         """The mask file (PNG of class ids) of a row, ``None`` for a row without one.
 
         Raises:
-            ImageError: With reason ``missing`` when it is no longer there.
+            ImageError: As for :meth:`read`.
         """
         ...
+
+
+def split_of(cell: object) -> str:
+    """The split that a table's cell names; without one, it is the training split.
+
+    Returns:
+        ``train``, ``val`` or ``test``; else the cell itself, which ingest rejects.
+
+    >>> [split_of(cell) for cell in (None, " Validation", "training", "test", "Dev")]
+    ['train', 'val', 'train', 'test', 'dev']
+    """
+    text = str(cell or "").strip().lower() or TRAIN
+    return _SPLITS.get(text, text)
+
+
+def is_split(split: str) -> bool:
+    """Whether :func:`split_of` knows what the cell of a table names."""
+    return split in _SPLITS
+
+
+def is_listed(split: str, wanted: Collection[str]) -> bool:
+    """Whether a source lists rows of a split: a wanted one, or one that ingest has to reject."""
+    return split in wanted or not is_split(split)
 
 
 def listing_digest(rows: Iterable[SourceRow]) -> str:
@@ -110,7 +135,7 @@ def open_source(settings: CorpusSettings, seed: int) -> Source:
     if settings.kind == "voc":
         from dcsp.corpus.voc import VOCSource
 
-        return VOCSource(root, settings.splits)
+        return VOCSource(root, settings.splits, dict(settings.split_files.items()))
     if settings.kind == "folder":
         from dcsp.corpus.folder import FolderSource
 

@@ -63,7 +63,8 @@ class Quality:
         images: Images compared, failed ones included.
         failed: Of those, images whose row is an error: every pixel of them counts as not found.
         without_label: Images with ground truth left out because their row needs no label.
-        without_truth: Images left out because they have no ground truth.
+        without_truth: Images left out because they have no ground truth, or a mask that ingest
+            could not use, which the rejected table tells of.
         mismatched: Images left out because mask and label differ in size.
     """
 

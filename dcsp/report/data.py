@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsp.corpus.ingest import BAD_MASK
 from dcsp.evaluation.quality import Figures
 
 
@@ -95,7 +96,7 @@ class ReportData:
         seconds: Stage → wall seconds it took when it was computed, in order of the chain.
         reused: Stages whose result lay in the store already.
         rows: Table → status (``ok``, ``skipped``, ``error``) → rows.
-        rejected: Reason → images that ingest refused.
+        rejected: Reason → images that ingest refused, and tags and masks of images that it kept.
         fingerprints: Stage → fingerprint of its output.
         settings: The resolved config as YAML.
         versions: Package → version the run was made with.
@@ -124,6 +125,11 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     gallery: Sequence[GalleryItem] = ()
     ends_with_cues: bool = False
+
+    @property
+    def bad_masks(self) -> int:
+        """Masks that ingest could not use."""
+        return self.rejected.get(BAD_MASK, 0)
 
     @property
     def final(self) -> Figures | None:

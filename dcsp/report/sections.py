@@ -31,7 +31,7 @@ def tiles(run: ReportData) -> Markup:
     with_crf = " with CRF" if run.prediction_crf else ""
     labelled = run.rows.get("predictions", {}).get("ok")
     shown = [
-        _tile(f"mIoU{with_crf}", final and final["miou"], measured or "no masks to measure with"),
+        _tile(f"mIoU{with_crf}", final and final["miou"], measured or "no usable masks"),
         _tile("Pixels right", final and final["accuracy"], measured) if final else None,
     ]
     if run.prediction_crf and run.prediction:

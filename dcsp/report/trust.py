@@ -71,9 +71,9 @@ def _headline(data: ReportData) -> tuple[Level, str, str]:
         return (
             "caution",
             "These labels are unmeasured.",
-            "No image of this corpus has a mask to compare with, so nothing here says how good the "
-            "labels are. Look through the gallery, and give masks to a hundred images of the "
-            "validation split to get figures.",
+            f"{_why_unmeasured(data)}, so nothing here says how good the labels are. Look through "
+            "the gallery, and give masks to a hundred images of the validation split to get "
+            "figures.",
         )
     measured = (
         f"On {quantity(final['images'], 'image')} of the {data.measured_split} split, "
@@ -88,6 +88,15 @@ def _headline(data: ReportData) -> tuple[Level, str, str]:
         return "caution", "Usable as drafts.", f"{measured} {advice}"
     advice = "Do not use them as they are: the findings here say where quality is lost."
     return "bad", "Not good enough to use.", f"{measured} {advice}"
+
+
+def _why_unmeasured(data: ReportData) -> str:
+    if data.bad_masks:
+        return (
+            f"{quantity(data.bad_masks, 'mask')} could not be used (the rejected table says why), "
+            "and no image that was labelled has another"
+        )
+    return "No image of this corpus has a mask to compare with"
 
 
 def _sample(data: ReportData) -> Iterator[Statement]:

@@ -53,7 +53,7 @@ REJECTED = pa.schema(
         pa.field("message", pa.string(), nullable=False),
     ]
 )
-"""What ingest could not use, one row each."""
+"""What ingest could not use, one row each: images and, of images that it kept, tags and masks."""
 
 TRUTH = pa.schema([*_HEAD, pa.field("label", pa.binary()), *_STATUS])
 """Ground-truth masks, read by evaluation and the report alone; ``skipped`` where there is none."""

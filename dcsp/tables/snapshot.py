@@ -40,7 +40,7 @@ class Snapshot:
         parts: Parts in order.
         rejected: Number of rejected rows.
         tombstones: Ids of rows that are no longer part of the corpus.
-        counts: Images of each class, by name, over all splits.
+        counts: Training images of each class, by name; empty where nobody counted.
     """
 
     classes: tuple[str, ...]
@@ -76,6 +76,16 @@ class Snapshot:
     def rows(self, splits: Sequence[str]) -> int:
         """Number of rows of some splits."""
         return sum(part.rows for part in self.of(splits))
+
+    @property
+    def is_untagged(self) -> bool:
+        """Whether it is known that no training image has a tag."""
+        return bool(self.counts) and not any(self.counts.values())
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Classes that no training image is known to show, in id order."""
+        return tuple(name for name in self.classes if self.counts.get(name) == 0)
 
     def save(self, store: Store) -> None:
         """Write the snapshot; one of the same fingerprint can differ in ``rejected`` alone."""

@@ -18,6 +18,7 @@ from dcsp.corpus.ingest import ingest_rows, select_rows
 from dcsp.corpus.source import SourceRow, open_source
 from dcsp.errors import CorpusError
 from dcsp.labels import TagMapper
+from tests.corpus.conftest import Deny
 
 SPLITS = ("train", "val")
 MAPPER = TagMapper(("cat", "dog"))
@@ -108,6 +109,33 @@ def test_without_tags_every_image_is_listed_whatever_a_table_says(root: Path, ta
     assert (corpus.num_rows, rejected.num_rows) == (3, 0)
 
 
+def test_splits_go_by_other_names_and_unknown_ones_are_rejected(root: Path) -> None:
+    (root / "tags.csv").write_text(
+        "image,tags,split\na,cat, Validation\npets/b,cat,training\npets/b.PNG,dog, \n"
+        "pets/deep/c,cat,vall\n"
+    )
+    source = FolderSource(str(root), SPLITS)
+    rows = by_id(source)
+    assert {name: row.split for name, row in rows.items()} == {
+        "a": "val",
+        "pets/b": "train",
+        "pets/deep/c": "vall",
+    }
+    settings = CorpusSettings(kind="folder", root=str(root))
+    _, _, rejected = ingest_rows(source, list(rows.values()), MAPPER, settings)
+    (row,) = rejected.to_pylist()
+    assert (row["image_id"], row["reason"]) == ("pets/deep/c", "unknown_split")
+    assert "'vall' is none of train, val and test" in row["message"]
+
+
+@pytest.mark.parametrize("other", ["val", "test", "vall"])
+def test_an_image_of_two_splits_is_rejected_whichever_is_wanted(root: Path, other: str) -> None:
+    (root / "tags.csv").write_text(f"image,tags,split\na,cat,train\na.jpg,cat,{other}\n")
+    for wanted in (("train",), SPLITS):
+        row = by_id(FolderSource(str(root), wanted))["a"]
+        assert f"['{min('train', other)}', " in row.problem
+
+
 def test_one_image_in_two_splits_is_rejected(root: Path) -> None:
     (root / "tags.csv").write_text("image,tags,split\na,cat,val\na.jpg,dog,train\n")
     source = FolderSource(str(root), SPLITS)
@@ -164,6 +192,28 @@ def test_missing_places_are_explained(root: Path) -> None:
     ]:
         with pytest.raises(CorpusError, match=message):
             source.list_rows()
+
+
+def test_files_that_may_not_be_read_cost_their_row_alone(root: Path, deny: Deny) -> None:
+    masks = root / "masks"
+    masks.mkdir()
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(masks / "a.png")
+    settings = CorpusSettings(kind="folder", root=str(root), masks=str(masks))
+    source = open_source(settings, seed=0)
+    deny("pets/b.PNG")
+    deny("masks/a.png")
+    corpus, truth, rejected = ingest_rows(source, source.list_rows(), MAPPER, settings)
+    assert corpus["image_id"].to_pylist() == ["a", "pets/deep/c"]
+    assert truth["status"].to_pylist() == ["error", "skipped"]
+    lost = {r["image_id"]: r["reason"] for r in rejected.to_pylist() if r["stage"] == "read"}
+    assert lost == {"pets/b": "unreadable"}
+
+
+def test_a_tag_table_that_may_not_be_read_is_told(root: Path, deny: Deny) -> None:
+    (root / "tags.csv").write_text("image,tags\na,cat\n")
+    deny("tags.csv")
+    with pytest.raises(CorpusError, match=r"corpus\.tags: this account may not read .*tags\.csv"):
+        FolderSource(str(root), SPLITS).list_rows()
 
 
 def test_urls_work_like_paths(root: Path) -> None:

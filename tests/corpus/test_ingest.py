@@ -17,9 +17,9 @@ from PIL import Image
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.ingest import (
-    count_lost,
     decode_mask,
     ingest_rows,
+    lost_rows,
     part_name,
     plan_batches,
     select_rows,
@@ -97,6 +97,7 @@ def test_every_bad_row_is_rejected_with_its_reason() -> None:
     rows = [row(name, "cat") for name in files if name not in ("unknown", "mixed")]
     rows += [row("unknown", "axe"), row("mixed", "axe", "cat"), row("gone", "cat")]
     rows += [replace(row("xml", "cat"), problem="its XML is broken"), row("bad\ud800id", "cat")]
+    rows += [row("held", "cat", split="holdout")]
     corpus, truth, rejected = ingest(Memory(files), rows)
     assert corpus["image_id"].to_pylist() == truth["image_id"].to_pylist() == ["mixed"]
     assert corpus["tags"].to_pylist() == [[1]]
@@ -111,9 +112,10 @@ def test_every_bad_row_is_rejected_with_its_reason() -> None:
         "mixed": ("tag", "unknown_tag"),
         "gone": ("read", "missing"),
         "xml": ("list", "unreadable_tags"),
+        "held": ("list", "unknown_split"),
         "bad\\ud800id": ("list", "invalid_id"),
     }
-    assert count_lost(rejected) == len(rows) - corpus.num_rows
+    assert len(lost_rows(rejected.to_pylist())) == len(rows) - corpus.num_rows
     assert "'axe'" in next(r["message"] for r in rejected.to_pylist() if r["image_id"] == "mixed")
 
 
@@ -145,14 +147,18 @@ def test_size_is_that_of_the_upright_image() -> None:
         (png(np.zeros((4, 5), np.uint8))[:45], "cannot be decoded"),
     ],
 )
-def test_a_bad_mask_is_an_error_row_and_its_image_stays(mask: bytes, message: str) -> None:
+def test_a_bad_mask_is_told_of_and_its_image_stays(mask: bytes, message: str) -> None:
     corpus, truth, rejected = ingest(Memory({"a": GOOD}, {"a": mask}), [row("a", "cat")])
-    assert (corpus.num_rows, rejected.num_rows) == (1, 0)
+    assert corpus.num_rows == 1
     assert truth["status"].to_pylist() == ["error"]
     assert truth["label"].to_pylist() == [None]
     with pytest.raises(ImageError, match=message):
         decode_mask(mask, (4, 5), 2)
     assert truth["error"][0].as_py().startswith("bad_mask: ")
+    (told,) = rejected.to_pylist()
+    assert (told["image_id"], told["stage"], told["reason"]) == ("a", "mask", "bad_mask")
+    assert told["message"] == truth["error"][0].as_py()
+    assert lost_rows([told]) == []
 
 
 def test_ignored_pixels_and_palettes_are_kept_in_masks() -> None:
@@ -173,6 +179,12 @@ def test_duplicates_are_rejected_and_train_comes_first() -> None:
         ("1", "duplicate_id"),
     }
     assert rejected.schema == REJECTED
+
+
+def test_a_row_of_no_known_split_takes_no_id() -> None:
+    selected, rejected = select_rows([row("a", split="holdout", uri="1"), row("a", uri="2")])
+    assert [(r.split, r.uri) for r in selected] == [("train", "2")]
+    assert rejected["split"].to_pylist() == ["holdout"]
 
 
 @given(st.sets(st.integers(0, 99), max_size=30), st.integers(1, 8), st.randoms())

@@ -99,7 +99,18 @@ def test_batches_become_parts_of_one_split(tmp_path: Path) -> None:
         assert table.schema.equals(CORPUS)
         found |= dict(zip(table["image_id"].to_pylist(), table["bytes"].to_pylist(), strict=True))
     assert found == source.images
-    assert snapshot.counts == {"cat": 13, "dog": 0} and snapshot.rejected == 0
+    assert snapshot.rejected == 0
+
+
+def test_training_images_are_counted_by_class(tmp_path: Path) -> None:
+    tags = {"t1": (), "t2": ("cat", "dog"), "val0": ("cow",)}
+    settings = SETTINGS.model_copy(update={"classes": ("cat", "dog", "cow")})
+    snapshot = ingest(Store(tmp_path), replace(shelf(), tags=tags), settings)
+    assert snapshot.counts == {"cat": 9, "dog": 1, "cow": 0}
+    assert snapshot.unseen == ("cow",) and not snapshot.is_untagged
+    bare = replace(shelf(), tags={f"t{i}": () for i in range(10)})
+    snapshot = ingest(Store(tmp_path), bare, settings)
+    assert snapshot.unseen == ("cat", "dog", "cow") and snapshot.is_untagged
 
 
 def test_a_second_ingest_reads_no_image(tmp_path: Path) -> None:
@@ -214,6 +225,20 @@ def test_dropped_tags_are_told_and_lose_no_image(tmp_path: Path) -> None:
     source.images["t3"] = b"no image"
     with pytest.raises(CorpusError, match=r"1 of 13 images .*\(1 unreadable; first: shelf/t3: "):
         ingest(Store(tmp_path / "b"), source, settings)
+
+
+def test_bad_masks_are_told_and_lose_no_image(tmp_path: Path) -> None:
+    """Where no mask of a part is good there is no truth table to tell of them."""
+    settings = SETTINGS.model_copy(update={"max_rejected_share": 0.0})
+    source = replace(shelf(), masks={f"t{i}": b"no mask" for i in range(10)})
+    listing = listing_of(Store(tmp_path), source, settings)
+    tally = Tally(0.0, listing.duplicates)
+    for batch in plan_batches(listing.rows, settings.part_rows):
+        tally.add(listing.packer(batch))
+    snapshot = tally.snapshot(settings.classes)
+    assert snapshot.rejected == 0 and all(part.truth is None for part in snapshot.parts)
+    told = {(row["image_id"], row["reason"]) for row in tally.rejected.to_pylist()}
+    assert told == {(f"t{i}", "bad_mask") for i in range(10)}
 
 
 def record(listed: int, lost: int) -> dict[str, Any]:

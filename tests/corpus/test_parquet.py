@@ -18,6 +18,7 @@ from dcsp.corpus.ingest import ingest_rows, plan_batches
 from dcsp.corpus.source import open_source
 from dcsp.errors import CorpusError, ImageError
 from dcsp.labels import TagMapper
+from tests.corpus.conftest import Deny
 
 MAPPER = TagMapper(("cat", "dog"))
 
@@ -59,6 +60,19 @@ def test_shards_become_corpus_and_truth(tmp_path: Path) -> None:
     assert rejected["reason"].to_pylist() == ["empty", "empty"]
 
 
+def test_splits_go_by_other_names_and_unknown_ones_are_rejected(tmp_path: Path) -> None:
+    names = ["Train", " validation", None, "test", "vall"]
+    write(tmp_path / "s.parquet", bytes=[png(i) for i in range(5)], tags=["cat"] * 5, split=names)
+    source = open_source(settings(tmp_path), seed=0)
+    rows = source.list_rows()
+    assert [row.split for row in rows] == ["train", "val", "train", "vall"]
+    batches = plan_batches(rows, 256)
+    assert all(len({row.split for row in batch}) == 1 for batch in batches)
+    rejected = [ingest_rows(source, batch, MAPPER, settings(tmp_path))[2] for batch in batches]
+    found = [row for table in rejected for row in table.to_pylist()]
+    assert [(row["split"], row["reason"]) for row in found] == [("vall", "unknown_split")]
+
+
 def test_images_in_structs_are_named_after_shard_and_row(tmp_path: Path) -> None:
     write(
         tmp_path / "data/s.parquet",
@@ -91,6 +105,17 @@ def test_row_groups_stay_together_and_are_read_once(
     assert len(opened) == 8
 
 
+def test_new_shards_leave_the_batches_of_old_ones_as_they_are(tmp_path: Path) -> None:
+    """What README.md promises of a corpus that grows."""
+    source = open_source(settings(tmp_path), seed=0)
+    write(tmp_path / "b.parquet", 4, bytes=[png(1)] * 9, tags=["cat"] * 9)
+    before = plan_batches(source.list_rows(), 4)
+    for shard in ("a", "c"):
+        write(tmp_path / f"{shard}.parquet", 4, bytes=[png(1)] * 3, tags=["cat"] * 3)
+    after = plan_batches(source.list_rows(), 4)
+    assert len(after) == 5 and all(batch in after for batch in before)
+
+
 def test_wrong_files_are_explained(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"holds no \.parquet"):
         open_source(settings(tmp_path), 0).list_rows()
@@ -99,6 +124,13 @@ def test_wrong_files_are_explained(tmp_path: Path) -> None:
         open_source(settings(tmp_path), 0).list_rows()
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(CorpusError, match="no readable Parquet"):
+        open_source(settings(tmp_path), 0).list_rows()
+
+
+def test_a_shard_that_may_not_be_read_is_told(tmp_path: Path, deny: Deny) -> None:
+    write(tmp_path / "one.parquet", bytes=[png(1)], tags=["cat"])
+    deny("one.parquet")
+    with pytest.raises(ImageError, match=r"may not read .*one\.parquet"):
         open_source(settings(tmp_path), 0).list_rows()
 
 

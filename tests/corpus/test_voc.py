@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from dcsp.corpus.voc import VOCSource
 from dcsp.errors import CorpusError, ImageError
 from dcsp.labels import VOC_CLASSES, TagMapper
 from dcsp.tables.codecs import decode_labels
+from tests.corpus.conftest import Deny
 
 PHOTOS = Path(__file__).parents[3] / "shared/data/voc676/VOCdevkit/VOC2012"
+DOCS = Path(__file__).parents[2] / "docs"
 real = pytest.mark.skipif(not PHOTOS.exists(), reason="the photographs of shared/data are not here")
 
 
@@ -87,10 +90,72 @@ def test_a_broken_xml_is_one_rejected_row(root: Path) -> None:
     }
 
 
+def test_an_xml_that_may_not_be_read_is_one_rejected_row(root: Path, deny: Deny) -> None:
+    annotate(root, "a", "dog")
+    annotate(root, "b", "dog")
+    deny("Annotations/a.xml")
+    rows = by_id(VOCSource(str(root), ("train",)))
+    assert "may not read" in rows["a"].problem
+    assert (rows["b"].problem, rows["b"].tags) == ("", ("dog",))
+
+
+def test_a_list_that_may_not_be_read_is_told(root: Path, deny: Deny) -> None:
+    deny("Segmentation/train.txt")
+    with pytest.raises(CorpusError, match=r"may not read .*Segmentation/train\.txt"):
+        VOCSource(str(root), ("train",)).list_rows()
+
+
 def test_main_gives_the_splits_where_segmentation_does_not(root: Path) -> None:
     for split in ("train", "val"):
         (root / f"ImageSets/Segmentation/{split}.txt").unlink()
     assert [row.image_id for row in VOCSource(str(root), ("train", "val")).list_rows()] == ["other"]
+
+
+def opened(root: Path, **split_files: str) -> VOCSource:
+    tree = {"kind": "voc", "root": str(root), "split_files": split_files}
+    source = open_source(CorpusSettings.model_validate(tree), seed=0)
+    assert isinstance(source, VOCSource)
+    return source
+
+
+@pytest.mark.parametrize("place", ["Segmentation", "Main"])
+def test_a_split_may_have_a_list_of_another_name(root: Path, place: str) -> None:
+    lines(root / f"ImageSets/{place}/trainaug.txt", "b", "d")
+    annotate(root, "d", "bird")
+    rows = by_id(opened(root, train="trainaug"))
+    assert {name: row.split for name, row in rows.items()} == {
+        **{"b": "train", "d": "train"},
+        "c": "val",
+    }
+    assert (rows["d"].tags, rows["b"].tags, rows["c"].tags) == (("bird",), ("train",), ("train",))
+
+
+def test_a_list_may_hold_paths_of_images_and_masks(root: Path) -> None:
+    """As the lists do that come with SBD's augmented masks."""
+    paths = ("/JPEGImages/a.jpg /SegmentationClassAug/a.png", "JPEGImages/b.jpg")
+    lines(root / "ImageSets/Segmentation/trainaug.txt", *paths)
+    rows = by_id(opened(root, train="trainaug"))
+    assert list(rows) == ["a", "b", "c"] and rows["a"].mask_uri is not None
+
+
+def test_tags_of_an_image_are_found_in_the_list_of_another_split(root: Path) -> None:
+    """VOC's Main lists cut the images in another way than those for segmentation."""
+    lines(root / "ImageSets/Segmentation/my_train.txt", "c", "d")
+    lines(root / "ImageSets/Main/cow_my_train.txt", "c -1", "d  1")
+    lines(root / "ImageSets/Main/dog_trainval.txt", "d  1")
+    rows = by_id(opened(root, train="my_train", val="my_train"))
+    assert {name: row.tags for name, row in rows.items()} == {"c": ("train",), "d": ("cow", "dog")}
+
+
+def test_a_missing_list_is_told_with_its_origin(root: Path) -> None:
+    with pytest.raises(CorpusError, match=r"no ImageSets/Segmentation/trainaug\.txt.*10,582 ids"):
+        opened(root, train="trainaug").list_rows()
+    with pytest.raises(
+        CorpusError, match=r"mine\.txt, the list of the split val: put it there, or"
+    ):
+        opened(root, val="mine").list_rows()
+    unasked = {"train": "trainaug"}
+    assert list(by_id(VOCSource(str(root), ("val",), unasked))) == ["c"]
 
 
 def test_wrong_roots_are_explained(root: Path, tmp_path: Path) -> None:
@@ -125,6 +190,23 @@ def test_sources_read_and_travel(root: Path) -> None:
     assert source.read_mask(rows["b"]) is None
     with pytest.raises(ImageError, match="no file"):
         source.read(rows["gone"])
+
+
+@real
+def test_the_lists_of_the_documentation_name_the_measured_photographs(tmp_path: Path) -> None:
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Main"):
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        (tmp_path / folder).symlink_to(PHOTOS / folder)
+    lists = tmp_path / "ImageSets/Segmentation"
+    lists.mkdir()
+    for split in ("train", "val"):
+        (lists / f"{split}.txt").write_text("2007_000027\n")  # VOC has lists of its own
+        shutil.copy(DOCS / f"voc676/{split}.txt", lists / f"voc676_{split}.txt")
+    found = by_id(opened(tmp_path, train="voc676_train", val="voc676_val"))
+    measured = by_id(opened(PHOTOS))
+    assert {name: (row.split, row.tags) for name, row in found.items()} == {
+        name: (row.split, row.tags) for name, row in measured.items()
+    }
 
 
 @real

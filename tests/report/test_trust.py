@@ -43,6 +43,14 @@ def test_without_masks_the_labels_are_unmeasured(bare: ReportData) -> None:
     assert "unmeasured" in verdict.headline and "gallery" in verdict.summary
 
 
+def test_bad_masks_are_not_called_missing(bare: ReportData) -> None:
+    assert "No image of this corpus has a mask" in judge(bare).summary
+    spoilt = replace(bare, rejected={"bad_mask": 3, "empty": 1})
+    summary = judge(spoilt).summary
+    assert "3 masks could not be used" in summary and "No image" not in summary
+    assert "4 rejections (bad_mask 3, empty 1)" in said(spoilt)
+
+
 def test_few_images_are_named(run: ReportData) -> None:
     assert "Only 12 images" in said(replace(run, prediction_crf=figures(0.1, images=12)))
 
