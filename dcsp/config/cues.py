@@ -15,9 +15,9 @@ from dcsp.config.training import TrainSettings
 class AttentionSettings(Settings):
     """Multi-scale attention (paper 4.1)."""
 
-    source: Literal["fcan", "scores"] = "fcan"
-    """``fcan``: the attention volume V; ``scores``: softmax of the score map f, for an FCAN trained
-    with ``saliency_weight``. Paper: fcan."""
+    source: Literal["fcan", "probabilities"] = "fcan"
+    """``fcan``: the attention volume V, min-max normalised; ``probabilities``: softmax of the score
+    map f over background and tags, for an FCAN trained with ``saliency_weight``. Paper: fcan."""
     scales: Scales = (1.0, 0.75, 0.5)
     """Paper: 1, 0.75, 0.5."""
     flip: bool = False

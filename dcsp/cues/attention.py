@@ -1,4 +1,9 @@
-"""Attention of the tagged classes (paper 4.1): which views, which channels, normalisation."""
+"""Attention of the tagged classes (paper 4.1): which views, which channels, normalisation.
+
+Attention is what a map of the FCAN says (min-max normalised, as in the paper), or what its score
+map gives each tag where nothing but the tags and background can win. The latter needs no
+normalisation, which would raise a class that is hardly seen to the height of one that is sure.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,8 @@ from numpy.typing import NDArray
 from dcsp.config import AttentionSettings
 from dcsp.inference.multiscale import Views
 
+_TINY = np.finfo(np.float32).tiny
+
 
 def attention_views(settings: AttentionSettings) -> Views:
     """The views that :func:`dcsp.inference.multiscale.score_views` fuses for attention."""
@@ -18,6 +25,30 @@ def attention_views(settings: AttentionSettings) -> Views:
         "attention" if settings.source == "fcan" else "probabilities"
     )
     return Views(output, settings.scales, settings.flip, settings.fuse, settings.relu)
+
+
+def tag_attention(
+    maps: NDArray[np.float32], tags: Sequence[int], settings: AttentionSettings
+) -> NDArray[np.float32]:
+    """Attention of the tagged classes from the fused maps of all classes.
+
+    Args:
+        maps: Nhw: the attention volume (N = C), or probabilities (N = C+1), as
+            :func:`attention_views` has them made.
+        tags: Class ids from 1, sorted and unique.
+        settings: Which of the two.
+
+    Returns:
+        nhw float32 in [0, 1], one map a tag.
+
+    Raises:
+        ValueError: A tag has no map.
+    """
+    if settings.source == "fcan":
+        return normalize_attention(select_tags(maps, tags, "fcan"))
+    chosen = select_tags(maps, tags, "scores")
+    shares: NDArray[np.float32] = chosen / np.maximum(maps[0] + chosen.sum(axis=0), _TINY)
+    return shares.clip(0.0, 1.0)
 
 
 def select_tags(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import DCSPSettings, RunConfig
-from dcsp.cues.attention import attention_views, normalize_attention, select_tags
+from dcsp.cues.attention import attention_views, tag_attention
 from dcsp.cues.fusion import discover, harmonic_mean, refine_cue, to_image
 from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages, CueRow, CueWriter
 from dcsp.inference.multiscale import prepare, score_views
@@ -99,7 +99,7 @@ class DCSPStage:
         return (TableInput("saliency", self.saliency.directory, columns),) if self.saliency else ()
 
     def load(self, store: Store, device: Device) -> PartModel:
-        """Load the FCAN; the model adds the raw attention of the tagged classes to the rows."""
+        """Load the FCAN; the model adds the attention of the tagged classes to the rows."""
         settings = self.settings.attention
         precision = self.images.precision
         network = prepare(
@@ -117,7 +117,7 @@ class DCSPStage:
                     network, images, views, max_side=None, precision=precision, device=device.name
                 )
                 return [
-                    pack_array(select_tags(volume, tags[i], settings.source))
+                    pack_array(tag_attention(volume, tags[i], settings))
                     for volume, i in zip(volumes, numbers, strict=True)
                 ]
 
@@ -151,8 +151,7 @@ class DCSPStage:
             return CueRow(error=f"saliency: {row['saliency.error']}")
         if row["raw"] is None:
             return CueRow(error=row["error"])
-        maps = normalize_attention(unpack_array(row["raw"]))
-        attention, shape = encode_maps(maps)
+        attention, shape = encode_maps(unpack_array(row["raw"]))
         return CueRow(self.label(row, attention, shape), attention, shape)
 
     def label(
@@ -205,4 +204,5 @@ class DCSPStage:
             number = saliency_pass or self.settings.saliency_pass
             chosen = decode_map(row["saliency.maps"][number - 1])
         size = self.images.inner_size(row["height"], row["width"])
-        return to_image(decode_maps(attention, shape), chosen, *size)
+        normalize = self.settings.attention.source == "fcan"
+        return to_image(decode_maps(attention, shape), chosen, *size, normalize)

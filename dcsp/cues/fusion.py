@@ -30,21 +30,26 @@ def harmonic_mean(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
 
 
 def to_image(
-    attention: NDArray[np.float32], saliency: NDArray[np.float32], height: int, width: int
+    attention: NDArray[np.float32],
+    saliency: NDArray[np.float32],
+    height: int,
+    width: int,
+    normalize: bool = True,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Bring attention and saliency to the image, as :func:`discover` and :func:`refine_cue` want.
 
     Args:
-        attention: nhw float32, any range: raw, or as a cue table holds it.
+        attention: nhw float32, as a cue table holds it; of any range where it is normalised.
         saliency: hw float32 in [0, 1] of any size.
         height: Image height in pixels.
         width: Image width in pixels.
+        normalize: Min-max normalise each attention map over the image.
 
     Returns:
-        nHW attention, min-max normalised over the image, and HW saliency, both float32 in [0, 1].
+        nHW attention and HW saliency, both float32 in [0, 1].
     """
-    full = normalize_attention(resize_map(attention, height, width, corners=True))
-    return full, resize_map(saliency, height, width)
+    full = resize_map(attention, height, width, corners=True)
+    return normalize_attention(full) if normalize else full, resize_map(saliency, height, width)
 
 
 def discover(

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
-from dcsp.cues.attention import select_tags
+from dcsp.cues.attention import normalize_attention, select_tags
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.images import resize_map
 from dcsp.saliency.hierarchy import hierarchical_saliency
@@ -96,7 +96,7 @@ class _Work:
             for maps, p in zip(passes, photographs, strict=True)
         ]
         attention = [
-            select_tags(scores, p.tags, "scores")
+            normalize_attention(select_tags(scores, p.tags, "scores"))
             for scores, p in zip(inputs.scores(photographs), photographs, strict=True)
         ]
         folder = inputs.directory / "fusion"

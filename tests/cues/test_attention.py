@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.special import softmax
 
 from dcsp.config import AttentionSettings
-from dcsp.cues.attention import attention_views, normalize_attention, select_tags
+from dcsp.cues.attention import (
+    attention_views,
+    normalize_attention,
+    select_tags,
+    tag_attention,
+)
 
 values = st.floats(-1000, 1000, width=32)
 stacks = arrays(np.float32, array_shapes(min_dims=3, max_dims=3, max_side=8), elements=values)
@@ -44,6 +50,28 @@ def test_the_attention_volume_has_no_background_and_the_scores_have() -> None:
     assert select_tags(scores, [], "scores").shape == (0, 1, 1)
 
 
+def test_attention_of_the_fcan_is_normalised_map_by_map() -> None:
+    volume = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    found = tag_attention(volume, [2, 4], AttentionSettings())
+    np.testing.assert_array_equal(found, normalize_attention(volume[[1, 3]]))
+
+
+@given(arrays(np.float32, (5, 3, 4), elements=st.floats(-20, 20, width=32)))
+def test_probabilities_are_those_of_a_softmax_over_background_and_tags(scores: np.ndarray) -> None:
+    tags = [1, 4]
+    settings = AttentionSettings(source="probabilities")
+    found = tag_attention(softmax(scores, axis=0), tags, settings)
+    np.testing.assert_allclose(found, softmax(scores[[0, *tags]], axis=0)[1:], atol=1e-5)
+    assert found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
+
+
+def test_no_tags_have_no_attention() -> None:
+    maps = np.full((5, 3, 4), 0.2, np.float32)
+    for source, channels in (("fcan", maps[1:]), ("probabilities", maps)):
+        settings = AttentionSettings.model_validate({"source": source})
+        assert tag_attention(channels, [], settings).shape == (0, 3, 4)
+
+
 @pytest.mark.parametrize("tags", [[0], [5], [1, 255], [-1]])
 def test_a_tag_without_a_map_is_refused(tags: list[int]) -> None:
     with pytest.raises(ValueError, match="4 classes"):
@@ -56,4 +84,4 @@ def test_the_papers_views_are_the_default() -> None:
     views = attention_views(AttentionSettings())
     assert (views.output, views.scales, views.flip) == ("attention", (1.0, 0.75, 0.5), False)
     assert (views.fuse, views.relu) == ("max", False)
-    assert attention_views(AttentionSettings(source="scores")).output == "probabilities"
+    assert attention_views(AttentionSettings(source="probabilities")).output == "probabilities"

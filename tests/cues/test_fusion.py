@@ -128,6 +128,12 @@ def test_maps_come_to_the_image_normalised_over_it() -> None:
     np.testing.assert_allclose(to_image(stored, saliency, 40, 30)[0], full, atol=1e-5)
 
 
+def test_probabilities_come_to_the_image_as_they_are() -> None:
+    maps = np.full((1, 3, 4), 0.3, np.float32)
+    full, _ = to_image(maps, np.ones((8, 8), np.float32), 9, 10, normalize=False)
+    np.testing.assert_allclose(full, np.full((1, 9, 10), 0.3), atol=1e-6)
+
+
 def test_attention_lies_on_the_images_corners_and_saliency_fills_it() -> None:
     """Cells of a score map are centred on pixels; a saliency map's pixels are those of a resize."""
     rng = np.random.default_rng(1)
