@@ -165,8 +165,8 @@ class CueSettings(Settings):
     compare: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], DCSPSettings] = Field(
         default_factory=dict
     )
-    """Name → further settings of phase 0 to mine and measure beside the cues that are trained on;
-    ``start``, ``areas``, and ``phase`` or ``seeds`` with a digit are the run's own."""
+    """Name → further settings of DCSP to mine and measure beside the cues that are trained on, if
+    ``method`` is dcsp; ``start``, ``areas``, and ``phase`` or ``seeds`` with a digit are taken."""
     adapt: AdaptSettings = AdaptSettings()
     crf: CRFSettings = CRFSettings()
     """The dense CRF, where a cue method uses it."""

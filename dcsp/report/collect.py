@@ -68,7 +68,11 @@ def collect(store: Store, plan: Plan) -> ReportData:
             )
             for phase, step in enumerate(plan.cue_steps)
         ],
-        compared={name: metrics["cues"][name]["figures"] for name in plan.config.cues.compare},
+        compared={  # mined by the method dcsp alone
+            name: metrics["cues"][name]["figures"]
+            for name in plan.config.cues.compare
+            if name in metrics["cues"]
+        },
         prediction=figures.get("without_crf"),
         prediction_crf=figures.get("with_crf"),
         measured_split=split,

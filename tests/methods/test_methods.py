@@ -28,6 +28,7 @@ SMALL = {
     "affinity": {"attention": {"scales": [1, 2]}, "train": TRAIN, "walk_steps": 8},
     "mcof": {"rounds": 2, "train": TRAIN, "superpixels": {"min_size": 20}},
     "adapt": {"scales": [1]},
+    "compare": {"paper": {"attention": {"scales": [1]}}},
 }
 CHOICES: dict[str, dict[str, Any]] = {
     "affinity": {"method": "affinity"},
@@ -42,6 +43,7 @@ STEPS = {
     "dcsp refined by affinity": [
         "saliency",
         "fcan",
+        "cues_paper",
         "cues_start",
         "cues_areas",
         "affinity",
