@@ -24,6 +24,10 @@ class NetworkSettings(Settings):
     """Image pixels per score-map pixel. Paper: 8."""
     atrous_rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
     """Dilation of the summed 3×3 branches, in score-map pixels. Paper: 6, 12, 18, 24."""
+    standardize: bool = False
+    """Bring each channel of the deepest features to mean 0 and variance 1 before the branches:
+    they tell rare classes apart after few images, and want a smaller learning rate.
+    Paper: false."""
     fcan_start: Literal["normal", "identity"] = "normal"
     """The FCAN head's first weights: N(0, 0.01), or class c looking at score channel c alone.
     Paper: normal."""

@@ -17,6 +17,7 @@ from dcsp.config import NetworkSettings
 from dcsp.networks.backbones import build_backbone
 from dcsp.networks.base import Backbone
 from dcsp.networks.model import Model, draw_new_weights, start_backbone
+from dcsp.networks.running_norm import RunningNorm
 
 
 class Scores(NamedTuple):
@@ -40,6 +41,7 @@ class SegmentationNetwork(Model):
         classes: Names of classes 1…C.
         atrous_rates: Dilation of each branch, in score-map pixels.
         max_side: Longest side in pixels an image should have at scale 1, for callers; None: any.
+        standardize: Bring the deepest features to mean 0 and variance 1 before the branches.
     """
 
     kind: ClassVar[str] = "segmentation"
@@ -51,12 +53,14 @@ class SegmentationNetwork(Model):
         classes: Sequence[str],
         atrous_rates: Sequence[int],
         max_side: int | None = None,
+        standardize: bool = False,
     ) -> None:
         super().__init__(backbone, backbone_name)
         self.classes = tuple(classes)
         self.atrous_rates = tuple(atrous_rates)
         self.max_side = max_side
         features, scores = backbone.stage_channels[-1], len(self.classes) + 1
+        self.norm = RunningNorm(features) if standardize else nn.Identity()
         self.aspp = nn.ModuleList(
             nn.Conv2d(features, scores, 3, padding=rate, dilation=rate) for rate in atrous_rates
         )
@@ -69,7 +73,7 @@ class SegmentationNetwork(Model):
         A side of n pixels gives ceil(n / output_stride) cells. Scores are float32,
         under autocast too.
         """
-        deepest_BChw = self.stages(image_BCHW)[-1]
+        deepest_BChw = self.norm(self.stages(image_BCHW)[-1])
         branches = [branch(deepest_BChw).float() for branch in self.aspp]
         score_map = torch.stack(branches).sum(0)
         return Scores(score_map, self.fcan(score_map).float())
@@ -84,6 +88,7 @@ class SegmentationNetwork(Model):
             "atrous_rates": list(self.atrous_rates),
             "classes": list(self.classes),
             "max_side": self.max_side,
+            "standardize": isinstance(self.norm, RunningNorm),
         }
 
     @classmethod
@@ -92,7 +97,12 @@ class SegmentationNetwork(Model):
         backbone = build_backbone(card["backbone"], card["output_stride"])
         backbone.new_layers = tuple(card["new_layers"])
         return cls(
-            backbone, card["backbone"], card["classes"], card["atrous_rates"], card["max_side"]
+            backbone,
+            card["backbone"],
+            card["classes"],
+            card["atrous_rates"],
+            card["max_side"],
+            card.get("standardize", False),
         )
 
 
@@ -116,7 +126,12 @@ def build_network(
     """
     backbone = start_backbone(settings, weights_file)
     network = SegmentationNetwork(
-        backbone, settings.backbone, classes, settings.atrous_rates, settings.max_side
+        backbone,
+        settings.backbone,
+        classes,
+        settings.atrous_rates,
+        settings.max_side,
+        settings.standardize,
     )
     if settings.fcan_start == "identity":
         _start_with_identity(network.fcan)

@@ -108,6 +108,21 @@ def test_a_stored_head_is_the_trained_one_not_a_start() -> None:
     assert (model_from_bytes(*model_to_bytes(net)).fcan.weight == 0.25).all()
 
 
+def test_standardised_features_feed_the_branches_and_their_statistics_are_stored() -> None:
+    torch.manual_seed(0)
+    settings = NetworkSettings(
+        backbone="resnet18", weights="random", output_stride=16, standardize=True
+    )
+    net = build_network(settings, CLASSES, None).train()
+    seen: list[torch.Tensor] = []
+    net.aspp[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    net(image())
+    assert seen[0].mean(dim=(0, 2, 3)).abs().max() < 1e-3
+    loaded = model_from_bytes(*model_to_bytes(net))
+    assert isinstance(loaded, SegmentationNetwork)
+    torch.testing.assert_close(loaded(image()).score_map, net.eval()(image()).score_map)
+
+
 def test_batch_statistics_stay_frozen_in_training() -> None:
     net = network().train()
     before = {k: v.clone() for k, v in net.state_dict().items() if "running_" in k}
