@@ -66,6 +66,10 @@ class SegmentationNetwork(Model):
         )
         self.fcan = nn.Conv2d(scores, len(self.classes), 1)
         draw_new_weights(self.new_modules())
+        if standardize:
+            # A draw from N(0, 0.01) over so many inputs of variance 1 would be noise to unlearn.
+            for branch in self.aspp:
+                nn.init.zeros_(branch.get_parameter("weight"))
 
     def forward(self, image_BCHW: Tensor) -> Scores:
         """Scores of RGB images with grey levels 0–255, uint8 or float; normalised in here.
