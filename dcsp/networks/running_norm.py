@@ -2,9 +2,9 @@
 
 The deepest features of a classifier are sparse: the channels that tell rare classes apart are zero
 nearly everywhere and small against the others, so that new layers on them hardly hear them. On 330
-photographs of VOC, with a frozen EfficientNet-lite0 and saliency as supervision, a pixel classifier
-told the tags of an image apart at 70 mIoU (of masks known to be foreground) on the features as they
-are, and at 81 on standardised ones.
+photographs of VOC, with a frozen EfficientNet-lite0 and saliency as supervision, a linear
+classifier of pixels, fitted outside of the pipeline, told the tags of an image apart at 70 mIoU
+(where masks have foreground) on the features as they are, and at 81 on standardised ones.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ class RunningNorm(nn.Module):
     @torch.no_grad()
     def _learn(self, features_BChw: Tensor) -> None:
         """Blend in the mean and variance of this batch, over all ranks."""
-        number = features_BChw.new_full((1,), features_BChw.numel() / len(self.mean))
-        squares_C = features_BChw.square().sum(dim=(0, 2, 3))
-        sums = torch.cat([number, features_BChw.sum(dim=(0, 2, 3)), squares_C]).double()
+        sum_C = features_BChw.sum(dim=(0, 2, 3), dtype=torch.float64)
+        squares_C = features_BChw.square().sum(dim=(0, 2, 3), dtype=torch.float64)
+        number = sum_C.new_full((1,), features_BChw.numel() / len(self.mean))
+        sums = torch.cat([number, sum_C, squares_C])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
         mean_C, square_C = (sums[1:] / sums[0].clamp(min=1)).chunk(2)
-        share = 1.0 / min(int(self.batches) + 1, _MEMORY)
+        share = (self.batches + 1).clamp(max=_MEMORY).reciprocal()  # on its device: none waits
         self.mean.lerp_(mean_C.to(self.mean.dtype), share)
         self.variance.lerp_((square_C - mean_C.square()).clamp(min=0).to(self.mean.dtype), share)
         self.batches += 1
