@@ -19,6 +19,10 @@ class CorpusError(DcspError):
     """The corpus cannot be read: a missing root, an unreadable tag table, too many rejections."""
 
 
+class PlaceError(CorpusError):
+    """Where the corpus lies cannot be read: an address, credentials or permissions are wrong."""
+
+
 class StoreError(DcspError):
     """The store is missing, incomplete, or holds something this version cannot read."""
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from dcsp.errors import StoreError
-from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.fingerprint import StageKey, digest
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.statuses import Counted, count_parts, count_statuses, remember
 from dcsp.tables.store import Store
 
 CORPUS_DIRECTORY = "corpus/parts"
 STAGE_FILE = "stage.json"
+
+_NO_STAGES = ("corpus", "truth", "runs", "comparisons", "CURRENT", "LEASE")
+"""What lies at the top of a store and is written by no stage."""
 
 PartModel = Callable[[pa.Table], pa.Table]
 """A loaded model: the rows of one part in, the same rows with raw results as columns out."""
@@ -29,10 +34,22 @@ PartModel = Callable[[pa.Table], pa.Table]
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a corpus: its name (a digest of its rows) and its number of rows."""
+    """One part of a corpus.
+
+    Attributes:
+        name: Digest of its rows.
+        rows: Number of its rows, which every table has.
+        dead: Positions of rows that are no longer part of the corpus, ascending.
+    """
 
     name: str
     rows: int
+    dead: tuple[int, ...] = ()
+
+    @property
+    def live(self) -> int:
+        """Number of rows that are part of the corpus."""
+        return self.rows - len(self.dead)
 
 
 @dataclass(frozen=True)
@@ -108,6 +125,12 @@ def part_file(directory: str, part: str) -> str:
     return f"{directory}/{part}.parquet"
 
 
+def stage_directories(store: Store) -> list[str]:
+    """Directories of a store that stages write, tables and checkpoints, in order of their names."""
+    homes = [name for name in store.list("") if name not in _NO_STAGES]
+    return [f"{home}/{name}" for home in homes for name in store.list(home)]
+
+
 def pending_parts(store: Store, stage: PartMap, parts: Sequence[Part]) -> list[Part]:
     """The parts whose rows are not there yet, in order; costs one listing."""
     done = store.parts(stage.key.directory)
@@ -138,6 +161,15 @@ def read_part(store: Store, inputs: Sequence[TableInput], part: str) -> pa.Table
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
+def live_rows(table: pa.Table, dead: Sequence[int]) -> pa.Table:
+    """The rows of a part of any table without those that are no longer part of the corpus."""
+    if not dead:
+        return table
+    is_live = np.ones(table.num_rows, bool)
+    is_live[list(dead)] = False
+    return table.filter(pa.array(is_live))
+
+
 def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> PartSummary:
     """Check the rows of one finished part against its schema and write them whole.
 
@@ -151,7 +183,7 @@ def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> Part
         )
     table = rows.select(stage.schema.names).cast(stage.schema)
     size = store.write_table(part_file(stage.key.directory, part.name), table)
-    return PartSummary(part.name, table.num_rows, size, _count_statuses(table))
+    return PartSummary(part.name, table.num_rows, size, count_statuses(table))
 
 
 def run_part(store: Store, stage: PartMap, model: PartModel, part: Part) -> PartSummary:
@@ -179,6 +211,16 @@ def begin_stage(store: Store, key: StageKey) -> None:
         store.write_json(name, key.as_dict())
 
 
+def scope(parts: Sequence[Part]) -> str:
+    """Names the rows that a table must have to be complete for a snapshot of the corpus."""
+    return digest([[part.name, *part.dead] if part.dead else part.name for part in parts])
+
+
+def remember_parts(store: Store, key: StageKey, summaries: Iterable[PartSummary]) -> None:
+    """Note beside a table what became of parts, so that nobody has to count their rows again."""
+    remember(store, key.directory, _counted(summaries))
+
+
 def manifest_file(key: StageKey, snapshot: str) -> str:
     """File that says that a table is complete for a snapshot of the corpus."""
     return f"{key.directory}/complete-{snapshot}.json"
@@ -191,16 +233,19 @@ def complete_stage(
     parts: Sequence[Part],
     summaries: Sequence[PartSummary],
     seconds: float,
+    actors: int | None = None,
 ) -> dict[str, Any]:
     """Write the manifest of a table for a snapshot: the last act of a stage.
 
     Args:
         store: The store.
         stage: The stage.
-        snapshot: Fingerprint of the corpus snapshot, with the splits that were asked for.
+        snapshot: Names what the table is complete for: :func:`scope` of the parts.
         parts: Every part of the snapshot that the table must have.
-        summaries: Of the parts that this submission did; other parts are counted from their rows.
+        summaries: Of the parts that this submission did; other parts are counted by what is
+            remembered of them, or from their rows.
         seconds: Wall time that this submission spent on the stage.
+        actors: Model actors that it had.
 
     Raises:
         StoreError: A part is missing, or does not have the rows of its corpus part.
@@ -214,29 +259,44 @@ def complete_stage(
             "submit the job again."
         )
     statuses: Counter[str] = Counter({OK: 0, SKIPPED: 0, ERROR: 0})
-    counted = {summary.part: summary.statuses for summary in summaries}
+    wanted = {part.name: sizes[f"{part.name}.parquet"] for part in parts}
+    counted = count_parts(store, directory, wanted, _counted(summaries))
     for part in parts:
-        file = part_file(directory, part.name)
-        found = counted.get(part.name) or _count_statuses(store.read_table(file, ["status"]))
+        found = counted[part.name].statuses
         if sum(found.values()) != part.rows:
+            file = part_file(directory, part.name)
             raise StoreError(
                 f"{store.path(file)} has {sum(found.values())} rows, its corpus part {part.rows}: "
                 "remove it and submit the job again."
             )
-        statuses.update(found)
+        statuses.update(_live_statuses(store, directory, part, found))
     manifest = {
         "stage": stage.key.stage,
         "fingerprint": stage.key.fingerprint,
         "snapshot": snapshot,
         "parts": len(parts),
         "rows": dict(statuses),
-        "bytes": sum(sizes[f"{part.name}.parquet"] for part in parts),
+        "bytes": sum(wanted.values()),
         "seconds": round(seconds, 3),
+        "computed": sum(summary.rows for summary in summaries),
+        "actors": actors,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     store.write_json(manifest_file(stage.key, snapshot), manifest)
     return manifest
 
 
-def _count_statuses(table: pa.Table) -> dict[str, int]:
-    return dict(Counter(map(str, table["status"].to_pylist())))
+def _live_statuses(
+    store: Store, directory: str, part: Part, statuses: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Images of each status: rows that are no longer part of the corpus are left out."""
+    if not part.dead:
+        return statuses
+    if statuses[OK] == part.rows:
+        return {OK: part.live}
+    table = store.read_table(part_file(directory, part.name), ["status"])
+    return count_statuses(live_rows(table, part.dead))
+
+
+def _counted(summaries: Iterable[PartSummary]) -> dict[str, Counted]:
+    return {s.part: Counted.of(s.bytes, s.statuses) for s in summaries}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,12 +23,30 @@ class CorpusPart:
         split: ``"train"`` or ``"val"``; all rows of a part are of one split.
         rows: Number of rows.
         truth: File of its ground-truth masks in the store; ``None`` where the source has none.
+        dead: Positions of rows that are no longer part of the corpus, ascending: their images were
+            removed or replaced after the part was written.
     """
 
     name: str
     split: str
     rows: int
     truth: str | None = None
+    dead: tuple[int, ...] = ()
+
+    @property
+    def part(self) -> Part:
+        """What tables know of it."""
+        return Part(self.name, self.rows, self.dead)
+
+    @property
+    def live(self) -> int:
+        """Number of rows that are part of the corpus."""
+        return self.part.live
+
+    def as_dict(self) -> dict[str, Any]:
+        """The part as JSON has it."""
+        told = asdict(self)
+        return told if self.dead else {name: told[name] for name in told if name != "dead"}
 
 
 @dataclass(frozen=True)
@@ -39,43 +57,47 @@ class Snapshot:
         classes: Class names in id order, background left out.
         parts: Parts in order.
         rejected: Number of rejected rows.
-        tombstones: Ids of rows that are no longer part of the corpus.
         counts: Training images of each class, by name; empty where nobody counted.
+        lineage: Names the source and the settings that it was ingested with: snapshots of one
+            lineage followed one upon the other.
+        added: Training images ever added in its lineage, replaced and removed ones included.
     """
 
     classes: tuple[str, ...]
     parts: tuple[CorpusPart, ...]
     rejected: int = 0
-    tombstones: tuple[str, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    lineage: str = ""
+    added: int = 0
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the classes, the ordered parts, their masks and the tombstones."""
+        """Digest of the classes, the ordered parts, their masks and their dead rows."""
         return digest(
             {
                 "version": SNAPSHOT_VERSION,
                 "classes": list(self.classes),
                 "parts": digest_lines(f"{p.split}/{p.name}/{p.truth}" for p in self.parts),
-                "tombstones": digest_lines(self.tombstones),
+                "tombstones": digest_lines(_tombstones(self.parts)),
             }
         )
 
     def of(self, splits: Sequence[str]) -> list[Part]:
         """The parts of some splits, in order."""
-        return [Part(part.name, part.rows) for part in self.parts if part.split in splits]
+        return [part.part for part in self.parts if part.split in splits]
 
     def learned_from(self, splits: Sequence[str]) -> str:
         """Fingerprint of what a stage that learns from whole splits reads of the corpus.
 
         Ground truth is left out: no training depends on it.
         """
-        names = (part.name for part in self.parts if part.split in splits)
-        return digest([list(self.classes), digest_lines(names), digest_lines(self.tombstones)])
+        parts = [part for part in self.parts if part.split in splits]
+        names = digest_lines(part.name for part in parts)
+        return digest([list(self.classes), names, digest_lines(_tombstones(parts))])
 
     def rows(self, splits: Sequence[str]) -> int:
-        """Number of rows of some splits."""
-        return sum(part.rows for part in self.of(splits))
+        """Number of images of some splits."""
+        return sum(part.live for part in self.of(splits))
 
     @property
     def is_untagged(self) -> bool:
@@ -88,8 +110,9 @@ class Snapshot:
         return tuple(name for name in self.classes if self.counts.get(name) == 0)
 
     def save(self, store: Store) -> None:
-        """Write the snapshot; one of the same fingerprint can differ in ``rejected`` alone."""
-        content = {"version": SNAPSHOT_VERSION, **asdict(self)}
+        """Write the snapshot; one of the same fingerprint differs at most in how it came about."""
+        told = {name: value for name, value in vars(self).items() if name != "parts"}
+        content = {"version": SNAPSHOT_VERSION, **told, "parts": [p.as_dict() for p in self.parts]}
         store.write_json(snapshot_file(self.fingerprint), content)
 
     @classmethod
@@ -106,10 +129,14 @@ class Snapshot:
                 raise ValueError(f"version {tree['version']}, expected {SNAPSHOT_VERSION}")
             return cls(
                 classes=tuple(tree["classes"]),
-                parts=tuple(CorpusPart(**part) for part in tree["parts"]),
+                parts=tuple(
+                    CorpusPart(**{**part, "dead": tuple(part.get("dead", ()))})
+                    for part in tree["parts"]
+                ),
                 rejected=tree["rejected"],
-                tombstones=tuple(tree["tombstones"]),
                 counts=tree["counts"],
+                lineage=tree.get("lineage", ""),
+                added=tree.get("added", 0),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(
@@ -118,11 +145,19 @@ class Snapshot:
             ) from error
 
 
+def _tombstones(parts: Iterable[CorpusPart]) -> Iterator[str]:
+    return (f"{part.name}/{row}" for part in parts for row in part.dead)
+
+
 def snapshot_file(fingerprint: str) -> str:
     """File of a snapshot in a store."""
     return f"corpus/{fingerprint}.json"
 
 
+LATEST = "latest"
+"""In the place of a fingerprint: the latest ingest, which need not have become a snapshot."""
+
+
 def rejected_file(fingerprint: str) -> str:
-    """File of the rows that a snapshot left out, with reasons."""
+    """File of the rows that a snapshot, or the latest ingest, left out, with reasons."""
     return f"corpus/{fingerprint}.rejected.parquet"

@@ -2,6 +2,7 @@
 
 Files appear whole or not at all: a local file is written under a temporary name and renamed, an
 object is one put. Nothing here knows what a table means, and nothing is ever overwritten in part.
+Faults of an object store that pass by themselves are waited for (:mod:`dcsp.tables.remote`).
 """
 
 from __future__ import annotations
@@ -9,18 +10,28 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from dcsp.errors import StoreError
+from dcsp.tables.remote import (
+    cure,
+    expect_answers,
+    is_missing_bucket,
+    open_filesystem,
+    reason,
+    remote_errors,
+    retried,
+)
+from dcsp.tables.seal import check_seal, sealed, with_place, without_place
+
+Result = TypeVar("Result")
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names of files that are being written, or were when their writer died; never read as tables."""
@@ -39,21 +50,19 @@ class Store:
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
         try:
-            self._fs, root = fsspec.url_to_fs(  # type: ignore[no-untyped-call]
-                self.url, use_listings_cache=False
-            )
+            self.filesystem, root = open_filesystem(self.url)
         except (ValueError, ImportError) as error:
             raise StoreError(
                 f"Cannot open the store {self.url}: {error}; use a local path or s3://bucket/prefix."
             ) from error
         self._root: str = root.rstrip("/")
-        self.is_local = isinstance(self._fs, LocalFileSystem)
+        self.is_local = isinstance(self.filesystem, LocalFileSystem)
         if self.is_local and self.url.startswith(("~", "file:", "local:")):
             self.url = self._root  # a path that every reader takes
 
-    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[[str], Store], tuple[str]]:
         # A worker may run in another directory than the process that opened a relative path.
-        return (Store, (self._root if self.is_local else self.url,))
+        return (_reopened, (self._root if self.is_local else self.url,))
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
@@ -77,7 +86,7 @@ class Store:
 
     def arrow_filesystem(self) -> pafs.FileSystem:
         """This store's file system, for libraries that write on their own."""
-        handler = pafs.FSSpecHandler(self._fs)  # type: ignore[abstract]  # says its stub
+        handler = pafs.FSSpecHandler(self.filesystem)  # type: ignore[abstract]  # says its stub
         return pafs.PyFileSystem(handler)
 
     def exists(self, name: str) -> bool:
@@ -87,12 +96,15 @@ class Store:
             StoreError: The store cannot be asked.
         """
         target = self._resolve(name)
-        with self._told("look up", name):
+
+        def look_up() -> bool:
             # Not isfile(): it takes a store that cannot be reached for one without the file.
             try:
-                return bool(self._fs.info(target)["type"] == "file")
-            except FileNotFoundError:
-                return False
+                return bool(self.filesystem.info(target)["type"] == "file")
+            except FileNotFoundError as error:
+                return _absent(error, False)
+
+        return self.attempt("look up", name, look_up)
 
     def list(self, directory: str) -> list[str]:
         """Sorted names in a directory, without temporary files; empty when it does not exist.
@@ -109,11 +121,14 @@ class Store:
             StoreError: The directory cannot be listed.
         """
         target = self._resolve(directory).rstrip("/")
-        with self._told("list", directory):
+
+        def ls() -> list[dict[str, Any]]:
             try:
-                entries = self._fs.ls(target, detail=True)
-            except FileNotFoundError:
-                return {}
+                return list(self.filesystem.ls(target, detail=True))
+            except FileNotFoundError as error:
+                return _absent(error, [])
+
+        entries = self.attempt("list", directory, ls)
         # An object store may list the directory's own marker among its entries.
         paths = ((entry["name"].rstrip("/"), entry) for entry in entries)
         named = ((PurePosixPath(path).name, entry) for path, entry in paths if path != target)
@@ -141,8 +156,7 @@ class Store:
             StoreError: The file is not there or cannot be read.
         """
         target = self._resolve(name)
-        with self._told("read", name):
-            return bytes(self._fs.cat_file(target))
+        return self.attempt("read", name, lambda: bytes(self.filesystem.cat_file(target)))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file whole: a reader sees the old content or the new, never a part of it.
@@ -151,11 +165,10 @@ class Store:
             StoreError: The store cannot be written.
         """
         target = self._resolve(name)
-        with self._told("write", name):
-            if self.is_local:
-                _write_local(Path(target), data)
-            else:
-                self._fs.pipe_file(target, data)
+        if self.is_local:
+            self.attempt("write", name, lambda: write_local(Path(target), data))
+        else:
+            self.attempt("write", name, lambda: self.filesystem.pipe_file(target, data))
 
     def remove(self, name: str) -> None:
         """Remove a file or a directory with all it holds; nothing happens when it is not there.
@@ -164,11 +177,25 @@ class Store:
             StoreError: It cannot be removed.
         """
         target = self._resolve(name)
-        with self._told("remove", name):
+
+        def rm() -> None:
             try:
-                self._fs.rm(target, recursive=True)
-            except FileNotFoundError:
-                return
+                self.filesystem.rm(target, recursive=True)
+            except FileNotFoundError as error:
+                _absent(error, None)
+
+        self.attempt("remove", name, rm)
+
+    def temporary_files(self) -> Sequence[str]:
+        """Sorted names, anywhere in the store, of files that are or were being written.
+
+        Raises:
+            StoreError: The store cannot be listed.
+        """
+        root = self._root
+        paths = self.attempt("list", "", lambda: self.filesystem.find(root))
+        names = (path.removeprefix(root).lstrip("/") for path in sorted(paths))
+        return [name for name in names if PurePosixPath(name).name.startswith(TEMPORARY_PREFIX)]
 
     def read_json(self, name: str) -> Any:
         """Content of a JSON file.
@@ -199,31 +226,27 @@ class Store:
         Raises:
             StoreError: The file is not there, is torn, or lacks a column.
         """
-        target = self._resolve(name)
-        source: pa.NativeFile
-        with self._told("read", name):
-            source = (
-                pa.memory_map(target) if self.is_local else pa.BufferReader(self.read_bytes(name))
-            )
         wanted = None if columns is None else list(columns)
+        source = self._mapped(name) if self.is_local else pa.BufferReader(self.read_bytes(name))
         try:
-            with source:
-                file = pq.ParquetFile(source, page_checksum_verification=True)
-                table = file.read(columns=wanted, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
+            table = _parse(source, wanted)
+            missing = set(columns or ()) - set(table.column_names)
+        except (pa.ArrowException, OSError, ValueError) as error:  # names need not be text any more
             raise StoreError(
-                f"{self.path(name)} is torn or no Parquet file ({error}): "
+                f"{self.path(name)} is torn or no Parquet file ({reason(error)}): "
                 "remove it and submit the job again."
             ) from error
-        missing = set(columns or ()) - set(table.column_names)
         if missing:
-            raise StoreError(f"{self.path(name)} has no column {', '.join(sorted(missing))}.")
+            raise StoreError(
+                f"{self.path(name)} has no column {', '.join(sorted(missing))}: it is damaged or "
+                "of another version; remove it and submit the job again."
+            )
         return table
 
     def write_table(self, name: str, table: pa.Table) -> int:
         """Write a Parquet file whole and return its bytes; equal tables give equal bytes.
 
-        Every page has a checksum, so that a file damaged later is told from a good one.
+        Every page and the footer have checksums: a file damaged later is told from a good one.
 
         Raises:
             StoreError: The store cannot be written.
@@ -231,13 +254,13 @@ class Store:
         sink = pa.BufferOutputStream()
         # In one piece: where a table is cut into chunks must not show in its bytes.
         pq.write_table(
-            table.combine_chunks(),
+            with_place(table.combine_chunks()),
             sink,
             compression="zstd",
             write_statistics=False,
             write_page_checksum=True,
         )
-        data = sink.getvalue().to_pybytes()
+        data = sealed(sink.getvalue().to_pybytes())
         self.write_bytes(name, data)
         return len(data)
 
@@ -246,40 +269,65 @@ class Store:
             raise StoreError(f"{name!r} is no name inside a store.")
         return f"{self._root}/{name}" if name else self._root
 
-    @contextmanager
-    def _told(self, action: str, name: str) -> Iterator[None]:
-        """Turn what a file system raises into one :class:`StoreError`."""
+    def _mapped(self, name: str) -> pa.NativeFile:
+        target = self._resolve(name)
+        return self.attempt("read", name, lambda: pa.memory_map(target))
+
+    def attempt(self, action: str, name: str, operation: Callable[[], Result]) -> Result:
+        """Do something with a file of the store, again where a passing fault spoils it.
+
+        Args:
+            action: What it is, as an infinitive, for the message.
+            name: Of the file.
+            operation: May run several times.
+
+        Raises:
+            StoreError: In place of whatever the file system raises.
+        """
         try:
-            yield
+            return operation() if self.is_local else retried(operation)
         except FileNotFoundError as error:
-            if action == "read":
+            if action == "read" and not is_missing_bucket(error):
                 raise StoreError(f"The store {self.url} has no {name}.") from error
             raise self._fault(action, name, error) from error
-        except _file_system_errors() as error:
+        except self._expected_errors() as error:
             raise self._fault(action, name, error) from error
 
+    def _expected_errors(self) -> tuple[type[Exception], ...]:
+        return (OSError,) if self.is_local else remote_errors()
+
     def _fault(self, action: str, name: str, error: Exception) -> StoreError:
-        cure = (
-            "check the path, the permissions and the free space"
-            if self.is_local
-            else "check the address, the credentials and the permissions"
+        what_to_do = (
+            "check the path, the permissions and the free space" if self.is_local else cure(error)
         )
-        reason = " ".join(str(error).split())
         return StoreError(
-            f"Cannot {action} {name or 'the root'} in the store {self.url} ({reason}): {cure}."
+            f"Cannot {action} {name or 'the root'} in the store {self.url} ({reason(error)}): "
+            f"{what_to_do}."
         )
 
 
-def _file_system_errors() -> tuple[type[Exception], ...]:
-    """What reading and writing can raise: s3fs lets some errors of botocore through."""
-    try:
-        from botocore.exceptions import BotoCoreError, ClientError
-    except ImportError:
-        return (OSError,)
-    return (OSError, BotoCoreError, ClientError)
+def _reopened(url: str) -> Store:
+    """The store that another process has worked with."""
+    expect_answers()
+    return Store(url)
 
 
-def _write_local(target: Path, data: bytes) -> None:
+def _absent(error: FileNotFoundError, answer: Result) -> Result:
+    """The answer for a file that is not there; a bucket that is not there is a fault."""
+    if is_missing_bucket(error):
+        raise error
+    return answer
+
+
+def _parse(source: pa.NativeFile, columns: list[str] | None) -> pa.Table:
+    with source:
+        check_seal(source)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        return without_place(file.read(columns=columns, use_threads=False))
+
+
+def write_local(target: Path, data: bytes) -> None:
+    """Write a local file under a temporary name, and rename it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:

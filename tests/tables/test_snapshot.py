@@ -14,11 +14,11 @@ from dcsp.tables.snapshot import CorpusPart, Snapshot, snapshot_file
 from dcsp.tables.store import Store
 
 PARTS = (
-    CorpusPart("aa", "train", 3, "truth/aa-1.parquet"),
+    CorpusPart("aa", "train", 3, "truth/aa-1.parquet", dead=(1,)),
     CorpusPart("bb", "train", 2),
     CorpusPart("cc", "val", 4, "truth/cc-1.parquet"),
 )
-SNAPSHOT = Snapshot(("cat", "dog"), PARTS, rejected=2, tombstones=("x",), counts={"cat": 5})
+SNAPSHOT = Snapshot(("cat", "dog"), PARTS, rejected=2, counts={"cat": 5}, lineage="l", added=6)
 LEARNED = SNAPSHOT.learned_from(["train"])
 
 
@@ -34,7 +34,8 @@ CHANGES = {
     "another part": (with_part(0, name="ee"), True),
     "another order": (replace(SNAPSHOT, parts=PARTS[::-1]), True),
     "another class order": (replace(SNAPSHOT, classes=("dog", "cat")), True),
-    "a removed image": (replace(SNAPSHOT, tombstones=("x", "y")), True),
+    "a removed image": (with_part(1, dead=(0,)), True),
+    "a removed image of val": (with_part(2, dead=(0,)), False),
     "a part that moved to val": (with_part(1, split="val"), True),
     "another part of val": (with_part(2, name="ee"), False),
     "other masks": (with_part(0, truth="truth/aa-2.parquet"), False),
@@ -49,15 +50,20 @@ def test_what_a_changed_corpus_changes(changed: Snapshot, learned: bool) -> None
 
 
 def test_counts_and_rejections_are_told_and_decide_nothing() -> None:
-    told = replace(SNAPSHOT, rejected=9, counts={"cat": 1})
+    told = replace(SNAPSHOT, rejected=9, counts={"cat": 1}, lineage="m", added=9)
     assert told.fingerprint == SNAPSHOT.fingerprint
 
 
 def test_parts_of_a_split_are_in_order() -> None:
-    assert SNAPSHOT.of(["train"]) == [Part("aa", 3), Part("bb", 2)]
-    assert SNAPSHOT.of(["val", "train"]) == [Part("aa", 3), Part("bb", 2), Part("cc", 4)]
+    first = Part("aa", 3, dead=(1,))
+    assert SNAPSHOT.of(["train"]) == [first, Part("bb", 2)]
+    assert SNAPSHOT.of(["val", "train"]) == [first, Part("bb", 2), Part("cc", 4)]
     assert SNAPSHOT.of([]) == []
-    assert (SNAPSHOT.rows(["train"]), SNAPSHOT.rows(["val"])) == (5, 4)
+
+
+def test_dead_rows_are_no_images() -> None:
+    assert (SNAPSHOT.rows(["train"]), SNAPSHOT.rows(["val"])) == (4, 4)
+    assert [part.live for part in SNAPSHOT.parts] == [2, 2, 4]
 
 
 def test_a_grown_corpus_shares_its_old_parts() -> None:
