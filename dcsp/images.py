@@ -80,6 +80,34 @@ def decode_rgb(
         raise _failure(error) from error
 
 
+def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """See that an image can be decoded, and how large it is.
+
+    All of the file is read, as :func:`decode_rgb` reads it, but a JPEG becomes pixels at 1/8 of its
+    size, in a third of the time: whatever can be wrong with it shows before that.
+
+    Returns:
+        (height, width) in pixels, equal to the first two axes of what :func:`decode_rgb` gives.
+
+    Raises:
+        ImageError: When and as :func:`decode_rgb` does.
+    """
+    image = _open(data, max_pixels)
+    if image.format not in ("JPEG", "MPO"):
+        height, width = decode_rgb(data, max_pixels).shape[:2]
+        return height, width
+    width, height = image.size
+    turned = _orientation(image) in _QUARTER_TURNS
+    image.draft(None, (1, 1))
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception:  # the whole decoder says what is wrong, or that this JPEG has no 1/8
+        decode_rgb(data, max_pixels)
+    return (width, height) if turned else (height, width)
+
+
 def probe_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Size of an image after EXIF orientation, read from its header alone.
 

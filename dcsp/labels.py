@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,23 +65,47 @@ def voc_palette() -> NDArray[np.uint8]:
     return palette
 
 
+_POSITION = "corpus.classes[{}]"
+
+
+def tag_of_position(position: int) -> str:
+    """The tag that stands for a class by its position in ``corpus.classes``, from 0.
+
+    >>> TagMapper(("cat", "dog")).lookup(tag_of_position(1))
+    2
+    """
+    return _POSITION.format(position)
+
+
 class TagMapper:
-    """Maps written tags to class ids, whatever their case, spaces, hyphens and underscores.
+    """Maps written tags to class ids.
+
+    Two spellings are the same when they are equal after Unicode's NFKC, without spaces, hyphens and
+    underscores, and without regard to case. A tag that no class, alias or synonym is spelled like
+    is looked up once more as an English plural: without a final ``s`` (unless ``ss``), then without
+    ``es``, then with ``y`` for ``ies``. So ``Traffic-Lights`` is a ``traffic_light``; an alias goes
+    first where that is wrong.
 
     Attributes:
         classes: Class names in id order, the first having id 1.
     """
 
-    def __init__(self, classes: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        aliases: Mapping[str, str] | None = None,
+        synonyms: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
         """Build the table of known spellings.
 
         Args:
             classes: Class names in id order, background left out.
             aliases: Other spelling → class name.
+            synonyms: Class name → other spellings: the same, seen from the class.
 
         Raises:
-            ConfigError: There are no or too many classes, two names mean the same, or an alias
-                is empty, names no class, or is itself a class.
+            ConfigError: There are no or too many classes, two names mean the same, or another
+                spelling is empty, is given to no class or to two, or is itself a class.
         """
         if not 1 <= len(classes) <= MAX_CLASSES:
             raise ConfigError(f"corpus.classes has {len(classes)} names: give 1 to {MAX_CLASSES}.")
@@ -97,27 +121,35 @@ class TagMapper:
                     f"corpus.classes holds {other!r} and {name!r}, which mean the same: drop one."
                 )
             self._ids[key] = class_id
-        self._add_aliases(aliases or {})
+        self._names = dict(self._ids)
+        self._positions = {_key(tag_of_position(i)): i + 1 for i in range(len(self.classes))}
+        for alias, target in (aliases or {}).items():
+            self._add("corpus.aliases", alias, target)
+        for target, words in (synonyms or {}).items():
+            for word in words:
+                self._add("corpus.synonyms", word, target)
 
-    def _add_aliases(self, aliases: Mapping[str, str]) -> None:
-        names = dict(self._ids)
-        for alias, target in aliases.items():
-            class_id = names.get(_key(target))
-            if class_id is None:
-                raise ConfigError(
-                    f"corpus.aliases maps {alias!r} to {target!r}, which is not in corpus.classes."
-                )
-            if not _key(alias):
-                raise ConfigError(f"corpus.aliases maps an empty tag to {target!r}: drop it.")
-            if self._ids.setdefault(_key(alias), class_id) != class_id:
-                taken = self.classes[self._ids[_key(alias)] - 1]
-                raise ConfigError(
-                    f"corpus.aliases maps {alias!r} to {target!r}, but it already means {taken!r}."
-                )
+    def _add(self, setting: str, word: str, target: str) -> None:
+        class_id = self._names.get(_key(target))
+        if class_id is None:
+            raise ConfigError(
+                f"{setting} maps {word!r} to {target!r}, which is not in corpus.classes."
+            )
+        if not _key(word):
+            raise ConfigError(f"{setting} maps an empty tag to {target!r}: drop it.")
+        if self._ids.setdefault(_key(word), class_id) != class_id:
+            taken = self.classes[self._ids[_key(word)] - 1]
+            raise ConfigError(
+                f"{setting} maps {word!r} to {target!r}, but it already means {taken!r}."
+            )
 
     def lookup(self, tag: str) -> int | None:
-        """The class id of a tag, from 1, or None where no class or alias is spelled so."""
-        return self._ids.get(_key(tag))
+        """The class id of a tag, from 1, or None where no class or other spelling is meant."""
+        key = _key(tag)
+        for spelling in (key, *_singulars(key)):
+            if spelling in self._ids:
+                return self._ids[spelling]
+        return self._positions.get(key)
 
     def map_tags(self, tags: Iterable[str]) -> tuple[list[int], list[str]]:
         """Split tags into what is known and what is not.
@@ -138,3 +170,13 @@ class TagMapper:
 
 def _key(tag: str) -> str:
     return re.sub(r"[\s_\-]+", "", unicodedata.normalize("NFKC", tag)).casefold()
+
+
+def _singulars(key: str) -> Iterator[str]:
+    """What an English word can be the plural of."""
+    if key.endswith("s") and not key.endswith("ss"):
+        yield key[:-1]
+    if key.endswith("es"):
+        yield key[:-2]
+    if key.endswith("ies"):
+        yield f"{key[:-3]}y"

@@ -15,6 +15,7 @@ from PIL import Image
 
 from dcsp.errors import ImageError
 from dcsp.images import (
+    check_image,
     decode_rgb,
     limit_side,
     probe_size,
@@ -183,6 +184,41 @@ def test_damaged_bytes_never_raise_anything_else(noise: bytes, format_: str) -> 
         assert decoded.ndim == 3
         assert decoded.shape[2] == 3
         assert decoded.dtype == np.uint8
+
+
+@given(
+    format_=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]),
+    progressive=st.booleans(),
+    keep=st.floats(0.0, 1.0),
+    noise=st.binary(max_size=40),
+    start=st.floats(0.0, 1.0),
+)
+def test_what_is_found_by_checking_is_what_decoding_finds(
+    format_: str, progressive: bool, keep: float, noise: bytes, start: float
+) -> None:
+    image = Image.fromarray(PHOTO).resize((97, 61))
+    options = {"progressive": progressive} if format_ == "JPEG" else {}
+    data = bytearray(encode(image, format_, **options))
+    place = int(start * len(data))
+    data[place : place + len(noise)] = noise
+    damaged = bytes(data[: int(np.ceil(keep * len(data)))])
+    try:
+        found: object = decode_rgb(damaged, max_pixels=1_000_000).shape[:2]
+    except ImageError as error:
+        found = error.reason
+    try:
+        checked: object = check_image(damaged, max_pixels=1_000_000)
+    except ImageError as error:
+        checked = error.reason
+    assert checked == found
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_checked_images_have_the_size_of_the_upright_image(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth(40, 60), "JPEG", exif=exif)
+    assert check_image(data) == decode_rgb(data).shape[:2]
 
 
 def test_a_large_jpeg_may_be_decoded_small() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dcsp.errors import ConfigError
-from dcsp.labels import SCENE_CLASSES, VOC_CLASSES, TagMapper, voc_palette
+from dcsp.labels import SCENE_CLASSES, VOC_CLASSES, TagMapper, tag_of_position, voc_palette
 
 
 def test_the_palette_is_the_one_of_the_voc_devkit() -> None:
@@ -40,6 +40,62 @@ def test_aliases_and_unknown_tags() -> None:
         ["axe", "unicorn"],
     )
     assert mapper.lookup("unicorn") is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ("dogs", "dog"),
+        ("Buses", "bus"),
+        ("bus", "bus"),
+        ("ponies", "pony"),
+        ("traffic-LIGHTS", "traffic light"),
+        ("boxes", "box"),
+        ("hounds", "dog"),
+        ("gloves", "gloves"),
+        ("glove", "glove"),
+        ("glass", None),
+        ("s", None),
+        ("dogss", None),
+    ],
+)
+def test_a_plural_means_its_singular_where_nothing_is_called_so(tag: str, name: str | None) -> None:
+    classes = ("dog", "bus", "pony", "traffic light", "box", "gloves", "glove", "glas")
+    mapper = TagMapper(classes, synonyms={"dog": ["hound"]})
+    found = mapper.lookup(tag)
+    assert (found and classes[found - 1]) == name
+
+
+def test_an_alias_goes_before_a_plural() -> None:
+    assert TagMapper(("new", "paper")).lookup("news") == 1
+    assert TagMapper(("new", "paper"), {"news": "paper"}).lookup("news") == 2
+
+
+def test_synonyms_are_aliases_seen_from_the_class() -> None:
+    synonyms = {"dog": ["puppy", "Canis familiaris"], "CAT": ["kitty", "puss in boots"]}
+    mapper = TagMapper(("cat", "dog"), {"kitten": "cat"}, synonyms)
+    tags = ["canis_familiaris", "PUPPIES", "kitty", "kittens", "boots"]
+    assert [mapper.lookup(tag) for tag in tags] == [2, 2, 1, 1, None]
+
+
+def test_a_class_can_be_named_by_its_position() -> None:
+    mapper = TagMapper(("cat", "dog"))
+    assert [mapper.lookup(tag_of_position(i)) for i in range(3)] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("synonyms", "message"),
+    [
+        ({"dog": ["cat"]}, "already means 'cat'"),
+        ({"dog": ["pet"], "cat": ["Pet"]}, " 'Pet' to 'cat', but it already means 'dog'"),
+        ({"dog": ["kitten"]}, "already means 'cat'"),
+        ({"cow": ["calf"]}, "'calf' to 'cow', which is not in corpus.classes"),
+        ({"dog": [" "]}, " an empty tag to 'dog'"),
+    ],
+)
+def test_contradicting_synonyms_are_refused(synonyms: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"corpus.synonyms maps.*{message}"):
+        TagMapper(("cat", "dog"), {"kitten": "cat"}, synonyms)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.source import Source, SourceRow, is_split, is_valid_id
+from dcsp.corpus.reading import read_ahead
+from dcsp.corpus.source import Source, SourceRow, is_split, is_valid_id, printable
 from dcsp.errors import ImageError
-from dcsp.images import decode_rgb
+from dcsp.images import check_image
 from dcsp.labels import IGNORE, TagMapper
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import digest_lines
@@ -33,6 +33,9 @@ MASK_STAGE = "mask"
 """Stage of a rejected-table row that tells of a bad mask; its image is in the corpus."""
 BAD_MASK = "bad_mask"
 """Reason of every row of that stage."""
+
+DUPLICATE = "duplicate_id"
+"""Reason of a row whose id another one has."""
 
 Row = dict[str, Any]
 
@@ -56,7 +59,7 @@ def select_rows(
     for row in ordered:
         if first is not None and first.image_id == row.image_id:
             message = f"the id {row.image_id!r} is taken by {first.uri} ({first.split})"
-            rejected.append(_rejection(row, "list", "duplicate_id", message))
+            rejected.append(_rejection(row, "list", DUPLICATE, message))
             continue
         first = row
         kept[row.split].append(row)
@@ -93,32 +96,33 @@ def ingest_rows(
     Returns:
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,
         ``skipped`` where there is no mask; and the rejected rows, with reason ``invalid_id``,
-        ``unknown_split``, ``unreadable_tags``, ``unknown_tag``, ``missing``, ``empty``,
-        ``truncated``, ``oversized``, ``unreadable`` or ``bad_mask``.
+        ``unknown_split``, ``unreadable_tags``, ``linked_folder``, ``unknown_tag``, ``missing``,
+        ``empty``, ``truncated``, ``oversized``, ``unreadable`` or ``bad_mask``; of shards also
+        ``duplicate_member``, ``not_a_file``, ``several_images`` and those of
+        :data:`dcsp.corpus.shards.SHARD_FAULTS`; of URLs those of :mod:`dcsp.corpus.fetch`.
     """
     corpus: list[Row] = []
     truth: list[Row] = []
     rejected: list[Row] = []
-    for row in rows:
-        reason, message = _listing_fault(row)
-        tags, unknown = mapper.map_tags(row.tags)
-        if not reason and unknown and not tags:
-            reason, message = "unknown_tag", _unknown(unknown)
+    judged = [(row, *_judge(row, mapper)) for row in rows]
+    contents = read_ahead(source, [row for row, reason, *_ in judged if not reason])
+    for row, reason, message, tags, unknown in judged:
         if reason:
             rejected.append(_rejection(row, "list", reason, message))
             continue
-        stage = "read"
+        stage, data = "read", next(contents)
         try:
-            data = source.read(row)
+            if isinstance(data, ImageError):
+                raise data
             stage = "decode"
-            height, width = decode_rgb(data, settings.max_pixels).shape[:2]
+            size = check_image(data, settings.max_pixels)
         except ImageError as error:
             rejected.append(_rejection(row, stage, error.reason, str(error)))
             continue
         if unknown:
             rejected.append(_rejection(row, TAG_STAGE, "unknown_tag", _unknown(unknown)))
-        corpus.append(_corpus_row(row, data, (height, width), tags))
-        truth.append(_truth_row(source, row, (height, width), len(mapper.classes)))
+        corpus.append(_corpus_row(row, data, size, tags))
+        truth.append(_truth_row(source, row, size, len(mapper.classes)))
         if truth[-1]["status"] == ERROR:
             rejected.append(_rejection(row, MASK_STAGE, BAD_MASK, truth[-1]["error"]))
     return (
@@ -139,8 +143,8 @@ def lost_rows(rejected: Iterable[Row]) -> list[Row]:
     return [row for row in rejected if row["stage"] not in (TAG_STAGE, MASK_STAGE)]
 
 
-def decode_mask(data: bytes, size: tuple[int, int], classes: int) -> NDArray[np.uint8]:
-    """Decode and check a ground-truth mask.
+def check_mask(data: bytes, size: tuple[int, int], classes: int) -> bytes:
+    """Check a ground-truth mask.
 
     Args:
         data: A palette or 8-bit grey image file whose pixel values are class ids.
@@ -148,7 +152,7 @@ def decode_mask(data: bytes, size: tuple[int, int], classes: int) -> NDArray[np.
         classes: Number of classes C.
 
     Returns:
-        HW uint8 of 0 … C and 255.
+        A palette or 8-bit grey PNG of ids 0 … C and 255: ``data`` itself where it is one.
 
     Raises:
         ImageError: With reason ``bad_mask``.
@@ -159,26 +163,37 @@ def decode_mask(data: bytes, size: tuple[int, int], classes: int) -> NDArray[np.
                 raise ImageError(BAD_MASK, f"it is {image.size}, its image {size[::-1]} pixels")
             if image.mode not in ("P", "L"):
                 raise ImageError(BAD_MASK, f"it is {image.mode}, not palette or 8-bit grey")
-            mask = np.array(image, dtype=np.uint8)
+            present = np.flatnonzero(image.histogram())
+            kept = data if image.format == "PNG" else encode_labels(np.array(image, np.uint8))
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a broken file can make a decoder raise nearly anything
         raise ImageError(BAD_MASK, f"it cannot be decoded ({error})") from error
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     strange = present[(present > classes) & (present != IGNORE)]
     if strange.size:
         raise ImageError(
             BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {classes} or {IGNORE}"
         )
-    return mask
+    return kept
+
+
+def _judge(row: SourceRow, mapper: TagMapper) -> tuple[str, str, list[int], list[str]]:
+    """Why a row is refused before its image is read, if it is; its class ids and unknown tags."""
+    reason, message = _listing_fault(row)
+    tags, unknown = mapper.map_tags(row.tags)
+    if not reason and unknown and not tags:
+        reason, message = "unknown_tag", _unknown(unknown)
+    return reason, message, tags, unknown
 
 
 def _listing_fault(row: SourceRow) -> tuple[str, str]:
+    if row.problem:
+        return row.reason, row.problem
     if not is_valid_id(row.image_id):
         return "invalid_id", f"the id {row.image_id!r} is not a relative file name"
     if not is_split(row.split):
         return "unknown_split", f"its split {row.split!r} is none of train, val and test"
-    return ("unreadable_tags", row.problem) if row.problem else ("", "")
+    return "", ""
 
 
 def _corpus_row(row: SourceRow, data: bytes, size: tuple[int, int], tags: list[int]) -> Row:
@@ -200,7 +215,7 @@ def _truth_row(source: Source, row: SourceRow, size: tuple[int, int], classes: i
     try:
         data = source.read_mask(row)
         if data is not None:
-            label, status = encode_labels(decode_mask(data, size, classes)), OK
+            label, status = check_mask(data, size, classes), OK
     except ImageError as error:
         status, message = ERROR, f"{error.reason}: {error}"
     head = {"image_id": row.image_id, "height": size[0], "width": size[1]}
@@ -209,18 +224,18 @@ def _truth_row(source: Source, row: SourceRow, size: tuple[int, int], classes: i
 
 def _rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
     return {
-        "image_id": _printable(row.image_id),
-        "uri": _printable(row.uri),
-        "split": _printable(row.split),
+        "image_id": printable(row.image_id),
+        "uri": printable(row.uri),
+        "split": printable(row.split),
         "stage": stage,
         "reason": reason,
-        "message": _printable(message),
+        "message": printable(message),
     }
 
 
 def _unknown(tags: Sequence[str]) -> str:
     listed = ", ".join(repr(tag) for tag in tags[:10]) + (" …" if len(tags) > 10 else "")
-    return f"not in corpus.classes or corpus.aliases: {listed}"
+    return f"not in corpus.classes, corpus.aliases or corpus.synonyms: {listed}"
 
 
 def _place(row: SourceRow) -> tuple[str, str, bool, str, str]:
@@ -229,7 +244,3 @@ def _place(row: SourceRow) -> tuple[str, str, bool, str, str]:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-
-
-def _printable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()

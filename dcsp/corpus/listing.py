@@ -1,18 +1,47 @@
-"""What a source lists now, and the snapshot that the same listing became before."""
+"""What a source lists now, and the snapshots that its listings became before."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings
+from dcsp.corpus.catalogue import catalogue_file
+from dcsp.corpus.growth import Holdings
 from dcsp.corpus.ingest import select_rows
-from dcsp.corpus.pack import Packer
+from dcsp.corpus.pack import TRUTH_DIRECTORY, Packer
+from dcsp.corpus.shards import Spread, list_rows, one_by_one
 from dcsp.corpus.source import Source, SourceRow, open_source
-from dcsp.tables.mapping import CORPUS_DIRECTORY
-from dcsp.tables.snapshot import Snapshot, snapshot_file
+from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
+from dcsp.tables.schemas import REJECTED
+from dcsp.tables.snapshot import Snapshot, rejected_file, snapshot_file
 from dcsp.tables.store import Store
+
+LISTINGS = "corpus/listings"
+"""Directory of the store for what listings became."""
+LINEAGES = "corpus/lineages"
+"""Directory of the store for the last snapshot of each source."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The snapshot that an ingest starts from; empty for a source that was never ingested.
+
+    Attributes:
+        holdings: Its parts and its catalogue.
+        rejected: What it left out.
+        added: Training images ever added in its lineage.
+    """
+
+    holdings: Holdings = field(default_factory=Holdings)
+    rejected: pa.Table = field(default_factory=REJECTED.empty_table)
+    added: int = 0
+
+    @property
+    def images(self) -> int:
+        """Images of the snapshot."""
+        return sum(part.live for part in self.holdings.parts)
 
 
 @dataclass(frozen=True)
@@ -32,7 +61,12 @@ class Listing:
     @property
     def file(self) -> str:
         """File of the store that says which snapshot this listing became."""
-        return f"corpus/listings/{self.packer.listing(self.rows)}.json"
+        return f"{LISTINGS}/{self.packer.listing(self.rows)}.json"
+
+    @property
+    def lineage_file(self) -> str:
+        """File of the store that says which snapshot this source became last."""
+        return f"{LINEAGES}/{self.packer.lineage}.json"
 
     def known(self) -> tuple[Snapshot, float] | None:
         """The snapshot of an equal listing and the seconds it took.
@@ -43,22 +77,62 @@ class Listing:
         if not store.exists(self.file):
             return None
         found = store.read_json(self.file)
-        if not store.exists(snapshot_file(found["snapshot"])):
-            return None
-        snapshot = Snapshot.load(store, found["snapshot"])
-        there = store.parts(CORPUS_DIRECTORY)
-        if any(part.name not in there for part in snapshot.parts):
-            return None
-        return snapshot, float(found["seconds"])
+        snapshot = self._whole(found["snapshot"])
+        return None if snapshot is None else (snapshot, float(found["seconds"]))
+
+    def base(self) -> Base:
+        """The last snapshot of this source, which the next one shares its parts with.
+
+        Images of parts that have been removed from the store are left out: they are read again.
+        """
+        store = self.packer.store
+        if not store.exists(self.lineage_file):
+            return Base()
+        fingerprint = store.read_json(self.lineage_file)["snapshot"]
+        if not all(store.exists(f(fingerprint)) for f in (snapshot_file, catalogue_file)):
+            return Base()
+        snapshot = Snapshot.load(store, fingerprint)
+        holdings = Holdings(snapshot.parts, store.read_table(catalogue_file(fingerprint)))
+        rejected = store.read_table(rejected_file(fingerprint))
+        return Base(holdings.without(self._missing(snapshot)), rejected, snapshot.added)
 
     def remember(self, snapshot: Snapshot, seconds: float) -> None:
         """Write down which snapshot the listing became."""
         content = {"snapshot": snapshot.fingerprint, "seconds": round(seconds, 3)}
         self.packer.store.write_json(self.file, content)
+        self.lead(snapshot)
+
+    def lead(self, snapshot: Snapshot) -> None:
+        """Make a snapshot the one that the next ingest of this source starts from."""
+        store, content = self.packer.store, {"snapshot": snapshot.fingerprint}
+        if not store.exists(self.lineage_file) or store.read_json(self.lineage_file) != content:
+            store.write_json(self.lineage_file, content)
+
+    def _whole(self, fingerprint: str) -> Snapshot | None:
+        """A snapshot whose parts are all there."""
+        if not self.packer.store.exists(snapshot_file(fingerprint)):
+            return None
+        snapshot = Snapshot.load(self.packer.store, fingerprint)
+        return None if self._missing(snapshot) else snapshot
+
+    def _missing(self, snapshot: Snapshot) -> list[int]:
+        """Indices of parts that are not there, or without their ground truth."""
+        store = self.packer.store
+        names = store.parts(CORPUS_DIRECTORY)
+        truths = {part_file(TRUTH_DIRECTORY, name) for name in store.parts(TRUTH_DIRECTORY)}
+        return [
+            index
+            for index, part in enumerate(snapshot.parts)
+            if part.name not in names or (part.truth and part.truth not in truths)
+        ]
 
 
 def list_corpus(
-    store: Store, settings: CorpusSettings, seed: int, source: Source | None = None
+    store: Store,
+    settings: CorpusSettings,
+    seed: int,
+    source: Source | None = None,
+    spread: Spread = one_by_one,
 ) -> Listing:
     """List a source without reading any image.
 
@@ -67,10 +141,12 @@ def list_corpus(
         settings: What becomes of the rows.
         seed: Of generated scenes.
         source: What to list; left out: the source that the settings name.
+        spread: What opens shards that are new or have changed; left out: this process.
 
     Raises:
         CorpusError: The source is not there or not laid out as its kind demands.
     """
     source = source or open_source(settings, seed)
-    rows, duplicates = select_rows(source.list_rows(), settings.limit)
+    listed = list_rows(store, source, settings.max_rejected_share, spread)
+    rows, duplicates = select_rows(listed, settings.limit)
     return Listing(rows, duplicates, Packer(store, source, settings))

@@ -1,4 +1,4 @@
-"""From batches of listed rows to parts in the store, and from parts to a snapshot.
+"""From batches of listed rows to parts in the store.
 
 A batch that was packed leaves a small record, named by a digest of its rows; packing it again
 reads the record instead of the images. Records make ingest resumable and a second ingest free.
@@ -7,29 +7,47 @@ reads the record instead of the images. Records make ingest resumable and a seco
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings
+from dcsp.corpus.catalogue import content_digests
 from dcsp.corpus.ingest import ingest_rows, lost_rows, part_name
-from dcsp.corpus.source import TRAIN, Source, SourceRow, listing_digest
+from dcsp.corpus.source import Source, SourceRow, listing_digest
 from dcsp.errors import CorpusError
-from dcsp.labels import TagMapper
 from dcsp.tables.fingerprint import digest
 from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
 from dcsp.tables.schemas import OK, REJECTED
-from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.tables.snapshot import CorpusPart
 from dcsp.tables.store import Store
 
-PACK_VERSION = 2
+PACK_VERSION = 4
 """Raised whenever the same rows would leave another record."""
+BATCHES = "corpus/batches"
+"""Directory of the store for the records of packed batches."""
+TRUTH_DIRECTORY = "truth"
+"""Directory of the store for ground-truth masks, apart from the parts they belong to."""
 CHECK_AFTER = 200
 """Rows seen before the share of rejected ones can stop an ingest early."""
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to read together.
+
+    Attributes:
+        rows: Of one split, at most as many as a part has.
+        known: Id → content digest of rows that are in the corpus already.
+    """
+
+    rows: Sequence[SourceRow]
+    known: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,9 +58,16 @@ class Packer:
     source: Source
     settings: CorpusSettings
 
-    def __call__(self, batch: Sequence[SourceRow]) -> Record:
-        """Pack one batch, or read the record of a batch whose part is there already."""
-        file = f"corpus/batches/{self._digest(batch)}.json"
+    def __call__(self, batch: Batch) -> Record:
+        """Pack one batch, or read the record of a batch whose part is there already.
+
+        Returns:
+            ``listed``: the number of rows; ``part``: of those that are new or changed, ``None``
+            where none is; ``rows``: id, content digest and tags of each of its rows, in order;
+            ``same``: ids of those that are in the corpus as they are; ``rejected``: as the rejected
+            table has them.
+        """
+        file = f"{BATCHES}/{self._digest(batch)}.json"
         if self.store.exists(file):
             record: Record = self.store.read_json(file)
             if self._is_there(record):
@@ -51,30 +76,36 @@ class Packer:
         self.store.write_json(file, record)
         return record
 
+    @property
+    def lineage(self) -> str:
+        """Names the source and the settings that decide what becomes of it."""
+        return digest([PACK_VERSION, self._deciding(), repr(self.source)])
+
     def listing(self, rows: Iterable[SourceRow]) -> str:
         """Digest of a whole listing and of the settings that decide what becomes of it."""
-        return digest([PACK_VERSION, self._deciding(), listing_digest(rows)])
+        return digest([self.lineage, listing_digest(rows)])
 
-    def _pack(self, batch: Sequence[SourceRow]) -> Record:
-        mapper = TagMapper(self.settings.classes, self.settings.aliases)
-        corpus, truth, rejected = ingest_rows(self.source, batch, mapper, self.settings)
+    def _pack(self, batch: Batch) -> Record:
+        mapper = self.settings.mapper()
+        corpus, truth, rejected = ingest_rows(self.source, batch.rows, mapper, self.settings)
+        contents = content_digests(corpus, truth)
+        rows = zip(*(corpus[name].to_pylist() for name in ("image_id", "tags")), strict=True)
+        told = [(name, content, tags) for (name, tags), content in zip(rows, contents, strict=True)]
+        is_new = [batch.known.get(name) != content for name, content, _ in told]
         record: Record = {
-            "listed": len(batch),
+            "listed": len(batch.rows),
             "part": None,
+            "rows": list(compress(told, is_new)),
+            "same": [row[0] for row, new in zip(told, is_new, strict=True) if not new],
             "rejected": rejected.to_pylist(),
-            "images": self._count_images(corpus),
         }
-        if corpus.num_rows:
+        if any(is_new):
+            corpus, truth = (table.filter(pa.array(is_new)) for table in (corpus, truth))
             name = part_name(corpus)
             self.store.write_table(part_file(CORPUS_DIRECTORY, name), corpus)
-            part = CorpusPart(name, batch[0].split, corpus.num_rows, self._write_truth(name, truth))
-            record["part"] = vars(part)
+            file = write_truth(self.store, name, truth)
+            record["part"] = CorpusPart(name, batch.rows[0].split, corpus.num_rows, file).as_dict()
         return record
-
-    def _count_images(self, corpus: pa.Table) -> Counter[str]:
-        """Images of each class, by name."""
-        tags: list[list[int]] = [row["tags"] for row in corpus.select(["tags"]).to_pylist()]
-        return Counter(self.settings.classes[tag - 1] for of_image in tags for tag in of_image)
 
     def _is_there(self, record: Record) -> bool:
         """Whether the files of a packed batch are in the store: people remove damaged ones."""
@@ -84,21 +115,29 @@ class Packer:
         files = [part_file(CORPUS_DIRECTORY, part["name"]), part["truth"]]
         return all(self.store.exists(file) for file in files if file)
 
-    def _write_truth(self, name: str, truth: pa.Table) -> str | None:
-        if OK not in truth["status"].to_pylist():
-            return None
-        labels = digest([digest(str(label)) for label in truth["label"].to_pylist()])
-        file = part_file("truth", f"{name}-{labels[:8]}")
-        self.store.write_table(file, truth)
-        return file
-
-    def _digest(self, batch: Sequence[SourceRow]) -> str:
-        return digest([PACK_VERSION, self._deciding(), [repr(row) for row in batch]])
+    def _digest(self, batch: Batch) -> str:
+        rows = [(repr(row), batch.known.get(row.image_id)) for row in batch.rows]
+        return digest([PACK_VERSION, self._deciding(), rows])
 
     def _deciding(self) -> Record:
-        return self.settings.model_dump(
-            mode="json", include={"kind", "classes", "aliases", "max_pixels", "part_rows"}
-        )
+        names = {"kind", "classes", "aliases", "synonyms", "max_pixels", "part_rows"}
+        return self.settings.model_dump(mode="json", include=names)
+
+
+def write_truth(store: Store, name: str, truth: pa.Table) -> str | None:
+    """Write the ground truth of a part; its file, None where no row has any.
+
+    Args:
+        store: The store.
+        name: Of the part.
+        truth: Rows aligned with it.
+    """
+    if OK not in truth["status"].to_pylist():
+        return None
+    labels = digest([digest(str(label)) for label in truth["label"].to_pylist()])
+    file = part_file(TRUTH_DIRECTORY, f"{name}-{labels[:8]}")
+    store.write_table(file, truth)
+    return file
 
 
 class Tally:
@@ -107,47 +146,60 @@ class Tally:
     Args:
         limit: ``max_rejected_share`` of the corpus settings.
         rejected: Rows that the listing itself rejected.
+        carried: What was said before of images that need not be read again.
+        unchanged: How many these are, the accepted ones included.
     """
 
-    def __init__(self, limit: float, rejected: pa.Table) -> None:
+    def __init__(
+        self,
+        limit: float,
+        rejected: pa.Table,
+        carried: pa.Table | None = None,
+        unchanged: int = 0,
+    ) -> None:
         self._limit = limit
+        self._unchanged = unchanged
         self._listed = rejected.num_rows
         self._rejected: list[Record] = []
         self._lost = 0
         self._reasons: Counter[str] = Counter()
         self._example = ""
-        self._parts: list[CorpusPart] = []
-        self._images: Counter[str] = Counter()
+        self._reject(carried.to_pylist() if carried is not None else [])
+        self._carried, self._lost = self._lost, 0
         self._reject(rejected.to_pylist())
 
     def add(self, record: Record) -> None:
         """Count one batch.
 
         Raises:
-            CorpusError: Too large a share of the rows seen so far was rejected.
+            CorpusError: Too large a share of the rows read so far was rejected.
         """
         self._listed += record["listed"]
         self._reject(record["rejected"])
-        if record["part"]:
-            self._parts.append(CorpusPart(**record["part"]))
-            if self._parts[-1].split == TRAIN:
-                self._images.update(record["images"])
         if self._listed >= CHECK_AFTER:
-            self.check()
+            self._judge(self._lost, self._listed)
 
     def check(self) -> None:
-        """Compare the share of rejected rows with the limit.
+        """Compare the share of all rejected rows with the limit.
 
         Raises:
             CorpusError: It is past the limit; the message names the commonest reasons.
         """
-        if self._listed and self._lost / self._listed > self._limit:
+        self._judge(self.lost, self._listed + self._unchanged)
+
+    @property
+    def lost(self) -> int:
+        """Images that are not in the corpus."""
+        return self._lost + self._carried
+
+    def _judge(self, lost: int, listed: int) -> None:
+        if listed and lost / listed > self._limit:
             common = self._reasons.most_common(4)
             told = ", ".join(f"{count} {reason}" for reason, count in common)
             raise CorpusError(
-                f"{self._lost} of {self._listed} images were rejected ({told}; first: "
+                f"{lost} of {listed} images were rejected ({told}; first: "
                 f"{self._example}), more than corpus.max_rejected_share={self._limit:g}: mend the "
-                "source or raise the limit."
+                "source or raise the limit; `dcsp rejected STORE` lists them."
             )
 
     def _reject(self, rows: Sequence[Record]) -> None:
@@ -163,19 +215,3 @@ class Tally:
     def rejected(self) -> pa.Table:
         """Every rejected row so far."""
         return pa.Table.from_pylist(self._rejected, REJECTED)
-
-    def snapshot(self, classes: Sequence[str]) -> Snapshot:
-        """The snapshot of all batches counted, in their order.
-
-        Raises:
-            CorpusError: No image is left, or too many were rejected.
-        """
-        self.check()
-        if not self._parts:
-            raise CorpusError("The corpus has no images: check corpus.root and corpus.splits.")
-        return Snapshot(
-            classes=tuple(classes),
-            parts=tuple(self._parts),
-            rejected=self._lost,
-            counts={name: self._images[name] for name in classes},
-        )

@@ -16,16 +16,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcsp.corpus.files import locate, require_folder, stem, suffix, told_of_one_file
-from dcsp.corpus.folder import split_tags
+from dcsp.corpus.files import ask, locate, told_of_one_file, told_of_parquet
+from dcsp.corpus.shards import Shard, ShardedSource, find_shards
 from dcsp.corpus.source import SourceRow, is_listed, split_of
-from dcsp.errors import CorpusError
+from dcsp.corpus.tag_tables import split_tags
+from dcsp.errors import CorpusError, ImageError, PlaceError
+from dcsp.tables.remote import retried
 
 _IMAGE_COLUMNS = ("bytes", "image")
 
 
 @dataclass(frozen=True)
-class ParquetSource:
+class ParquetSource(ShardedSource):
     """A Parquet file, or every ``.parquet`` file below a folder.
 
     Attributes:
@@ -39,19 +41,13 @@ class ParquetSource:
     splits: tuple[str, ...]
     part_rows: int
 
-    def list_rows(self) -> list[SourceRow]:
-        """List the images of the wanted splits; no image bytes are read."""
-        folder = require_folder(self.root, "corpus.root")
-        shards = [
-            (folder.uri(name), stem(name), etag)
-            for name, etag in folder.find().items()
-            if suffix(name) == "parquet"
-        ]
-        if not shards and suffix(self.root) == "parquet":
-            shards = [(self.root, stem(self.root.rpartition("/")[2]), "")]
-        if not shards:
-            raise CorpusError(f"corpus.root={self.root} holds no .parquet files: check the path.")
-        return [row for shard in shards for row in self._list_shard(*shard)]
+    def shards(self) -> list[Shard]:
+        """The files; see :meth:`dcsp.corpus.shards.ShardedSource.shards`."""
+        return find_shards(self.root, r"\.parquet", "parquet")
+
+    def list_shard(self, shard: Shard) -> list[SourceRow]:
+        """The rows of one file; see :meth:`dcsp.corpus.shards.ShardedSource.list_shard`."""
+        return list(self._rows(shard.uri, shard.name, shard.etag))
 
     def read(self, row: SourceRow) -> bytes:
         """The image bytes of a row."""
@@ -67,8 +63,8 @@ class ParquetSource:
         shard, group, position = _locate(row.uri)
         return _bytes(_read_group(shard, group, row.etag), "mask", position) or None
 
-    def _list_shard(self, uri: str, name: str, etag: str) -> Iterator[SourceRow]:
-        with _open(uri) as file:
+    def _rows(self, uri: str, name: str, etag: str) -> Iterator[SourceRow]:
+        with told_of_parquet(uri), _open(uri) as file:
             columns = set(file.schema_arrow.names)
             if "tags" not in columns or not columns & set(_IMAGE_COLUMNS):
                 raise CorpusError(
@@ -101,6 +97,16 @@ class ParquetSource:
 @lru_cache(maxsize=4)
 def _read_group(uri: str, group: int, etag: str) -> pa.Table:
     """The last few row groups; ``etag`` makes a rewritten file another one."""
+    try:
+        with told_of_parquet(uri):
+            return retried(lambda: _group_of(uri, group))
+    except PlaceError:
+        raise
+    except CorpusError as error:  # what was listed is damaged: its rows are lost, others are not
+        raise ImageError("unreadable", str(error).rstrip(".")) from error
+
+
+def _group_of(uri: str, group: int) -> pa.Table:
     with _open(uri) as file:
         names = [n for n in (*_IMAGE_COLUMNS, "mask") if n in file.schema_arrow.names]
         return file.read_row_group(group, columns=names)
@@ -108,11 +114,8 @@ def _read_group(uri: str, group: int, etag: str) -> pa.Table:
 
 def _open(uri: str) -> pq.ParquetFile:
     fs, path = locate(uri)
-    try:
-        with told_of_one_file(fs, uri):
-            return pq.ParquetFile(fs.open(path, "rb"))
-    except pa.ArrowException as error:
-        raise CorpusError(f"{uri} is no readable Parquet file ({error}): remove it.") from error
+    with told_of_one_file(type(fs), uri):
+        return pq.ParquetFile(ask(fs, uri, lambda: fs.open(path, "rb")))
 
 
 def _locate(uri: str) -> tuple[str, int, int]:

@@ -20,7 +20,7 @@ VAL = "val"
 _SPLITS = {name: name for name in (TRAIN, VAL, "test")} | {"training": TRAIN, "validation": VAL}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there can be millions
 class SourceRow:
     """One image as the source lists it.
 
@@ -33,6 +33,7 @@ class SourceRow:
         etag: Changes when the bytes of image or mask do.
         shard: File that holds the row, where many rows share one; such rows stay in one part.
         problem: Why the row cannot be used although it is listed; empty for a good row.
+        reason: What the rejected table calls that.
     """
 
     image_id: str
@@ -43,10 +44,11 @@ class SourceRow:
     etag: str
     shard: str = ""
     problem: str = ""
+    reason: str = "unreadable_tags"
 
 
 class Source(Protocol):
-    """A corpus source; implementations are picklable."""
+    """A corpus source; implementations are picklable, and their ``repr`` tells their settings."""
 
     def list_rows(self) -> list[SourceRow]:
         """Every image of the wanted splits, without reading any image.
@@ -120,6 +122,11 @@ def is_valid_id(image_id: str) -> bool:
     )
 
 
+def printable(text: str) -> str:
+    """The text with what is not UTF-8 escaped, as file names of strangers need not be."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def open_source(settings: CorpusSettings, seed: int) -> Source:
     """The source that the settings name.
 
@@ -139,13 +146,17 @@ def open_source(settings: CorpusSettings, seed: int) -> Source:
     if settings.kind == "folder":
         from dcsp.corpus.folder import FolderSource
 
-        tags = _absolute(settings.tags) if settings.tags else None
+        tags = tuple(map(_absolute, settings.tags))
         masks = _absolute(settings.masks) if settings.masks else None
-        return FolderSource(root, settings.splits, tags, masks)
+        return FolderSource(root, settings.splits, tags, masks, http=settings.http)
     if settings.kind == "parquet":
         from dcsp.corpus.parquet import ParquetSource
 
         return ParquetSource(root, settings.splits, settings.part_rows)
+    if settings.kind == "webdataset":
+        from dcsp.corpus.webdataset import WebDatasetSource
+
+        return WebDatasetSource(root, settings.splits, settings.part_rows)
     from dcsp.corpus.scenes import ScenesSource
 
     return ScenesSource(settings.scenes, settings.classes, seed, settings.splits)

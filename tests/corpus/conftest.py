@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +18,18 @@ def deny(monkeypatch: pytest.MonkeyPatch) -> Deny:
     """Call it with the end of a path, local or of ``memory://``: reading such files is refused."""
 
     def refuse(ending: str) -> None:
-        for kind, method in ((LocalFileSystem, "_open"), (MemoryFileSystem, "cat_file")):
-            real = getattr(kind, method)
+        for place, name, argument in (
+            (LocalFileSystem, "_open", 1),
+            (MemoryFileSystem, "cat_file", 1),
+            (os, "open", 0),
+        ):
+            real = getattr(place, name)
 
-            def opened(self: Any, path: str, *args: Any, real: Any = real, **named: Any) -> Any:
-                if path.endswith(ending):
-                    raise PermissionError(13, "Permission denied", path)
-                return real(self, path, *args, **named)
+            def opened(*args: Any, real: Any = real, argument: int = argument, **named: Any) -> Any:
+                if str(args[argument]).endswith(ending):
+                    raise PermissionError(13, "Permission denied", args[argument])
+                return real(*args, **named)
 
-            monkeypatch.setattr(kind, method, opened)
+            monkeypatch.setattr(place, name, opened)
 
     return refuse

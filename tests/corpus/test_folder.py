@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.folder import FolderSource, split_tags
+from dcsp.corpus.folder import FolderSource
 from dcsp.corpus.ingest import ingest_rows, select_rows
 from dcsp.corpus.source import SourceRow, open_source
 from dcsp.errors import CorpusError
@@ -171,7 +171,7 @@ def test_masks_lie_beside_and_are_no_images(root: Path) -> None:
         ("tags.jsonl", '{"image": "a"}\n', "needs the columns"),
         ("tags.jsonl", "[1]\n", "needs the columns"),
         ("tags.jsonl", "{broken\n", "cannot be read"),
-        ("tags.parquet", "no parquet", "cannot be read"),
+        ("tags.parquet", "no parquet", "no readable Parquet file"),
         ("tags.csv", "image,tags\n\ud800,cat\n", "cannot be read"),
         ("tags.txt", "image,tags\n", "must end in"),
     ],
@@ -179,7 +179,7 @@ def test_masks_lie_beside_and_are_no_images(root: Path) -> None:
 def test_bad_tables_are_explained(root: Path, name: str, text: str, message: str) -> None:
     (root / name).write_bytes(text.encode("utf-8", errors="surrogatepass"))
     with pytest.raises(CorpusError, match=message):
-        FolderSource(str(root), SPLITS, str(root / name)).list_rows()
+        FolderSource(str(root), SPLITS, (str(root / name),)).list_rows()
 
 
 def test_missing_places_are_explained(root: Path) -> None:
@@ -187,8 +187,8 @@ def test_missing_places_are_explained(root: Path) -> None:
     for source, message in [
         (FolderSource(str(root / "nowhere"), SPLITS), "corpus.root=.*is not there"),
         (FolderSource(str(root / "empty"), SPLITS), "holds no images"),
-        (FolderSource(str(root), SPLITS, str(root / "no.csv")), "corpus.tags=.*is not there"),
-        (FolderSource(str(root), SPLITS, None, str(root / "no")), "corpus.masks=.*is not there"),
+        (FolderSource(str(root), SPLITS, (str(root / "no.csv"),)), "corpus.tags=.*is not there"),
+        (FolderSource(str(root), SPLITS, (), str(root / "no")), "corpus.masks=.*is not there"),
     ]:
         with pytest.raises(CorpusError, match=message):
             source.list_rows()
@@ -227,7 +227,15 @@ def test_urls_work_like_paths(root: Path) -> None:
     assert source.read(row) == (root / "a.jpg").read_bytes()
 
 
-def test_cells_are_split_at_commas_and_semicolons() -> None:
-    assert split_tags(" cat; potted plant ,,dog") == ["cat", "potted plant", "dog"]
-    assert split_tags(["a,b", 3, None]) == ["a,b", "3"]
-    assert split_tags(None) == []
+def test_links_to_folders_are_told_and_cost_no_image(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(elsewhere / "a.png")
+    for name in ("a", "masks"):
+        (root / name).symlink_to(elsewhere)
+    (root / "tags.csv").write_text("image,tags\na,cat\n")
+    rows = by_id(FolderSource(str(root), SPLITS, masks=str(root / "masks")))
+    assert rows["a"].tags == ("cat",) and rows["a"].mask_uri == f"{root}/masks/a.png"
+    assert rows["a/"].reason == "linked_folder"
+    assert set(rows) == {"a", "a/", "pets/b", "pets/deep/c"}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.ingest import (
-    decode_mask,
+    check_mask,
     ingest_rows,
     lost_rows,
     part_name,
@@ -153,7 +153,7 @@ def test_a_bad_mask_is_told_of_and_its_image_stays(mask: bytes, message: str) ->
     assert truth["status"].to_pylist() == ["error"]
     assert truth["label"].to_pylist() == [None]
     with pytest.raises(ImageError, match=message):
-        decode_mask(mask, (4, 5), 2)
+        check_mask(mask, (4, 5), 2)
     assert truth["error"][0].as_py().startswith("bad_mask: ")
     (told,) = rejected.to_pylist()
     assert (told["image_id"], told["stage"], told["reason"]) == ("a", "mask", "bad_mask")
@@ -167,7 +167,15 @@ def test_ignored_pixels_and_palettes_are_kept_in_masks() -> None:
     palette.putpalette(list(range(256)) * 3)
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
-    np.testing.assert_array_equal(decode_mask(buffer.getvalue(), (1, 4), 2), ids)
+    assert check_mask(buffer.getvalue(), (1, 4), 2) == buffer.getvalue()
+
+
+@pytest.mark.parametrize("format_", ["BMP", "TIFF"])
+def test_masks_of_other_formats_become_png(format_: str) -> None:
+    ids = np.array([[0, 1, 2, 255]], np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(ids).save(buffer, format_)
+    np.testing.assert_array_equal(decode_labels(check_mask(buffer.getvalue(), (1, 4), 2)), ids)
 
 
 def test_duplicates_are_rejected_and_train_comes_first() -> None:

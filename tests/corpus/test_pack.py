@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,77 +12,19 @@ import pyarrow as pa
 import pytest
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.ingest import plan_batches, select_rows
-from dcsp.corpus.listing import Listing, list_corpus
-from dcsp.corpus.pack import Packer, Tally
-from dcsp.corpus.source import SourceRow
+from dcsp.corpus import ingestion
+from dcsp.corpus.ingest import plan_batches
+from dcsp.corpus.listing import list_corpus
+from dcsp.corpus.pack import Batch, Packer, Tally
+from dcsp.corpus.unknown import read_unknown
 from dcsp.errors import CorpusError
-from dcsp.tables.codecs import decode_labels, encode_labels
+from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import LATEST, rejected_file
 from dcsp.tables.store import Store
+from tests.corpus.shelf import SETTINGS, Shelf, ingest, listing_of, picture, shelf
 
-SETTINGS = CorpusSettings(kind="folder", root="r", classes=("cat", "dog"), part_rows=4)
 NONE_REJECTED = REJECTED.empty_table()
-
-
-def picture(seed: int) -> bytes:
-    """An image file: a PNG serves as a label map too."""
-    return encode_labels(np.random.default_rng(seed).integers(0, 3, (4, 5), dtype=np.uint8))
-
-
-@dataclass
-class Shelf:
-    """A source in memory that counts what is read of it."""
-
-    images: dict[str, bytes]
-    masks: dict[str, bytes] = field(default_factory=dict)
-    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    reads: int = 0
-
-    def list_rows(self) -> list[SourceRow]:
-        return [
-            SourceRow(
-                name,
-                f"shelf/{name}",
-                "val" if name.startswith("val") else "train",
-                self.tags.get(name, ("cat",)),
-                f"shelf/{name}.png" if name in self.masks else None,
-                f"{len(data)}-{self.masks.get(name, b'').hex()[-40:]}",
-            )
-            for name, data in self.images.items()
-        ]
-
-    def read(self, row: SourceRow) -> bytes:
-        self.reads += 1
-        return self.images[row.image_id]
-
-    def read_mask(self, row: SourceRow) -> bytes | None:
-        return self.masks.get(row.image_id)
-
-
-def shelf(train: int = 10, val: int = 3, bad: int = 0) -> Shelf:
-    names = [f"t{i}" for i in range(train)] + [f"val{i}" for i in range(val)]
-    images = {name: picture(i) for i, name in enumerate(names)}
-    for number in range(bad):
-        images[f"t{number}"] = b"no image"
-    return Shelf(images)
-
-
-def listing_of(store: Store, source: Shelf, settings: CorpusSettings = SETTINGS) -> Listing:
-    rows, duplicates = select_rows(source.list_rows(), settings.limit)
-    return Listing(rows, duplicates, Packer(store, source, settings))
-
-
-def ingest(store: Store, source: Shelf, settings: CorpusSettings = SETTINGS) -> Snapshot:
-    listing = listing_of(store, source, settings)
-    tally = Tally(settings.max_rejected_share, listing.duplicates)
-    for batch in plan_batches(listing.rows, settings.part_rows):
-        tally.add(listing.packer(batch))
-    snapshot = tally.snapshot(settings.classes)
-    snapshot.save(store)
-    listing.remember(snapshot, 1.0)
-    return snapshot
 
 
 def test_batches_become_parts_of_one_split(tmp_path: Path) -> None:
@@ -127,7 +69,7 @@ def test_a_killed_ingest_reads_what_is_left(tmp_path: Path) -> None:
     store, source = Store(tmp_path), shelf()
     listing = listing_of(store, source)
     batches = plan_batches(listing.rows, SETTINGS.part_rows)
-    listing.packer(batches[0])
+    listing.packer(Batch(batches[0]))
     assert listing.known() is None
     source.reads = 0
     ingest(store, source)
@@ -163,6 +105,8 @@ def test_a_removed_snapshot_is_made_again(tmp_path: Path) -> None:
         ({"limit": 100}, True),
         ({"classes": ("dog", "cat")}, False),
         ({"aliases": {"kitty": "cat"}}, False),
+        ({"synonyms": {"cat": ("kitty",)}}, False),
+        ({"min_tag_support": 9}, True),
         ({"max_pixels": 50}, False),
     ],
     ids=str,
@@ -181,7 +125,7 @@ def test_masks_lie_apart_and_leave_the_parts_as_they_are(tmp_path: Path) -> None
     masks = {"t1": picture(1), "t2": b"no mask"}
     store = Store(tmp_path / "masked")
     masked = ingest(store, replace(shelf(), masks=masks))
-    other = ingest(store, replace(shelf(), masks={"t1": picture(2)}))
+    other = ingest(Store(tmp_path / "other"), replace(shelf(), masks={"t1": picture(2)}))
     assert [part.name for part in masked.parts] == [part.name for part in plain.parts]
     assert all(part.truth is None for part in plain.parts)
     files = [{part.truth for part in snapshot.parts if part.truth} for snapshot in (masked, other)]
@@ -200,12 +144,9 @@ def test_masks_lie_apart_and_leave_the_parts_as_they_are(tmp_path: Path) -> None
 def test_rejected_images_are_rows_and_leave_the_rest(tmp_path: Path) -> None:
     store, source = Store(tmp_path), shelf(bad=1)
     listing = listing_of(store, source)
-    tally = Tally(0.5, listing.duplicates)
-    for batch in plan_batches(listing.rows, SETTINGS.part_rows):
-        tally.add(listing.packer(batch))
-    (row,) = tally.rejected.to_pylist()
+    snapshot = ingestion.ingest(listing).snapshot
+    (row,) = store.read_table(rejected_file(snapshot.fingerprint)).to_pylist()
     assert (row["image_id"], row["reason"]) == ("t0", "unreadable")
-    snapshot = tally.snapshot(SETTINGS.classes)
     assert snapshot.rejected == 1 and sum(part.rows for part in snapshot.parts) == 12
 
 
@@ -227,24 +168,34 @@ def test_dropped_tags_are_told_and_lose_no_image(tmp_path: Path) -> None:
         ingest(Store(tmp_path / "b"), source, settings)
 
 
+def test_unknown_tags_are_counted_over_all_batches(tmp_path: Path) -> None:
+    tags = {f"t{i}": ("cat", "unicorn") for i in range(10)} | {"val0": ("axe",), "t1": ("unicorn",)}
+    settings = SETTINGS.model_copy(update={"max_rejected_share": 1.0})
+    source = replace(shelf(), tags=tags)
+    store = Store(tmp_path)
+    for _ in range(2):  # packed, and when nothing is new
+        snapshot = ingest(store, source, settings)
+        for name in (LATEST, snapshot.fingerprint):
+            found = read_unknown(store, name)
+            assert found == {"uses": 11, "distinct": 2, "images": {"unicorn": 10, "axe": 1}}
+
+
 def test_bad_masks_are_told_and_lose_no_image(tmp_path: Path) -> None:
     """Where no mask of a part is good there is no truth table to tell of them."""
     settings = SETTINGS.model_copy(update={"max_rejected_share": 0.0})
     source = replace(shelf(), masks={f"t{i}": b"no mask" for i in range(10)})
-    listing = listing_of(Store(tmp_path), source, settings)
-    tally = Tally(0.0, listing.duplicates)
-    for batch in plan_batches(listing.rows, settings.part_rows):
-        tally.add(listing.packer(batch))
-    snapshot = tally.snapshot(settings.classes)
+    store = Store(tmp_path)
+    snapshot = ingestion.ingest(listing_of(store, source, settings)).snapshot
     assert snapshot.rejected == 0 and all(part.truth is None for part in snapshot.parts)
-    told = {(row["image_id"], row["reason"]) for row in tally.rejected.to_pylist()}
+    rejected = store.read_table(rejected_file(snapshot.fingerprint))
+    told = {(row["image_id"], row["reason"]) for row in rejected.to_pylist()}
     assert told == {(f"t{i}", "bad_mask") for i in range(10)}
 
 
 def record(listed: int, lost: int) -> dict[str, Any]:
     row = {"uri": "u", "split": "train", "stage": "decode", "reason": "empty", "message": "m"}
     rejected = [row | {"image_id": str(number)} for number in range(lost)]
-    return {"listed": listed, "part": None, "rejected": rejected, "images": {}}
+    return {"listed": listed, "part": None, "rows": [], "same": [], "rejected": rejected}
 
 
 def test_a_bad_corpus_stops_before_it_is_read_to_its_end() -> None:
@@ -262,9 +213,9 @@ def test_duplicates_of_the_listing_count_as_rejected() -> None:
         tally.check()
 
 
-def test_a_corpus_without_images_is_told() -> None:
+def test_a_corpus_without_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no images: check corpus\.root"):
-        Tally(1.0, NONE_REJECTED).snapshot(("cat",))
+        ingest(Store(tmp_path), Shelf({}))
 
 
 def test_packers_travel_to_workers(tmp_path: Path) -> None:
@@ -276,6 +227,6 @@ def test_packers_travel_to_workers(tmp_path: Path) -> None:
         }
     )
     listing = list_corpus(Store(tmp_path), settings, seed=1)
-    batch = listing.rows[:1]
+    batch = Batch(listing.rows[:1])
     sent = pickle.loads(pickle.dumps(listing.packer))
     assert sent(batch) == Packer(Store(tmp_path / "other"), sent.source, settings)(batch)

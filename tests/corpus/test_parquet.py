@@ -142,3 +142,21 @@ def test_a_shard_that_went_away_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         source.read(row)
     assert caught.value.reason == "missing"
+
+
+def test_a_damaged_row_group_costs_its_rows_alone(tmp_path: Path) -> None:
+    shard = tmp_path / "shard.parquet"
+    images = [np.random.default_rng(i).bytes(2_000) for i in range(4)]
+    table = pa.table({"image_id": list("abcd"), "bytes": images, "tags": [["cat"]] * 4})
+    pq.write_table(table, shard, row_group_size=2, compression="none", write_page_checksum=True)
+    source = parquet.ParquetSource(str(tmp_path), ("train",), 2)
+    rows = {row.image_id: row for row in source.list_rows()}
+    start = pq.ParquetFile(shard).metadata.row_group(1).column(1).data_page_offset
+    data = bytearray(shard.read_bytes())
+    data[start : start + 8] = b"\xff" * 8
+    shard.write_bytes(data)
+    assert source.read(rows["a"]) == images[0]
+    for name in "cd":
+        with pytest.raises(ImageError, match="no readable Parquet file") as caught:
+            source.read(rows[name])
+        assert caught.value.reason == "unreadable"

@@ -1,0 +1,89 @@
+"""Joining small parts: their rows of every table are put together, and nothing is computed again.
+
+Every night that brings a few images leaves a small part. Small parts of a split are joined as soon
+as they fill more than half a part; of the joined ones dead rows are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from dcsp.corpus.ingest import part_name
+from dcsp.corpus.pack import write_truth
+from dcsp.tables.mapping import CORPUS_DIRECTORY, live_rows, part_file
+from dcsp.tables.schemas import CORPUS, SKIPPED, TRUTH
+from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.store import Store
+
+
+def small_groups(parts: Sequence[CorpusPart], part_rows: int) -> Iterator[tuple[int, ...]]:
+    """Indices of parts to join, each group of one split.
+
+    A part is small when at most half of ``part_rows`` images are live in it. A group holds more
+    than that and at most ``part_rows``: what is joined is not small again.
+
+    Args:
+        parts: In order.
+        part_rows: Of the corpus settings.
+    """
+    for split in sorted({part.split for part in parts}):
+        group: list[int] = []
+        held = 0
+        for index, part in enumerate(parts):
+            if part.split != split or 2 * part.live > part_rows:
+                continue
+            group.append(index)
+            held += part.live
+            if 2 * held > part_rows:
+                if len(group) > 1:
+                    yield tuple(group)
+                group, held = [], 0
+
+
+@dataclass(frozen=True)
+class Joiner:
+    """Joins parts; picklable, so that any worker can do it.
+
+    Attributes:
+        store: The store.
+        directories: Of all tables that are aligned with the corpus.
+    """
+
+    store: Store
+    directories: tuple[str, ...]
+
+    def __call__(self, parts: Sequence[CorpusPart]) -> CorpusPart:
+        """Write the joined part of the corpus and of every table that has all of its pieces."""
+        corpus = self._live([part_file(CORPUS_DIRECTORY, part.name) for part in parts], parts)
+        name = part_name(corpus)
+        for directory in self.directories:
+            files = [part_file(directory, part.name) for part in parts]
+            if all(self.store.exists(file) for file in files):
+                self.store.write_table(part_file(directory, name), self._live(files, parts))
+        truth = write_truth(self.store, name, self._truth(parts))
+        self.store.write_table(part_file(CORPUS_DIRECTORY, name), corpus)
+        return CorpusPart(name, parts[0].split, corpus.num_rows, truth)
+
+    def _live(self, files: Sequence[str], parts: Sequence[CorpusPart]) -> pa.Table:
+        tables = [self.store.read_table(file) for file in files]
+        pairs = zip(tables, parts, strict=True)
+        return pa.concat_tables([live_rows(table, part.dead) for table, part in pairs])
+
+    def _truth(self, parts: Sequence[CorpusPart]) -> pa.Table:
+        return pa.concat_tables(
+            [
+                live_rows(self.store.read_table(part.truth), part.dead)
+                if part.truth
+                else self._no_truth(part)
+                for part in parts
+            ]
+        )
+
+    def _no_truth(self, part: CorpusPart) -> pa.Table:
+        file = part_file(CORPUS_DIRECTORY, part.name)
+        corpus = live_rows(self.store.read_table(file, CORPUS.names[:3]), part.dead)
+        none = {"label": None, "status": SKIPPED, "error": None}
+        return pa.Table.from_pylist([row | none for row in corpus.to_pylist()], TRUTH)

@@ -1,0 +1,1 @@
+"""Input that nobody cleaned: planted faults and fuzzed bytes, and what becomes of each."""
