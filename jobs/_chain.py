@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 from dcsp.config import RunConfig
-from dcsp.corpus.ingest import plan_batches
+from dcsp.corpus.ingestion import Each, Ingested, ingest
 from dcsp.corpus.listing import Listing, list_corpus
-from dcsp.corpus.pack import Record, Tally
-from dcsp.corpus.source import TRAIN, Source
+from dcsp.corpus.shards import Shard, ShardedSource, ShardLister
+from dcsp.corpus.source import TRAIN, Source, open_source
+from dcsp.corpus.unknown import tag_notes
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.methods.step import Step
-from dcsp.pipeline import Plan, build_plan
+from dcsp.pipeline import Plan
 from dcsp.progress import Progress
 from dcsp.report.collect import write_report
+from dcsp.retraining import new_share, plan_run
 from dcsp.runs import (
     metrics_file,
     publish,
@@ -29,12 +32,15 @@ from dcsp.runs import (
     step_record,
     table_rows,
 )
+from dcsp.tables.lease import Lease
 from dcsp.tables.mapping import complete_stage, pending_parts
-from dcsp.tables.snapshot import Snapshot, rejected_file
+from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
-from jobs import _cluster
+from dcsp.workload import largest_part
+from jobs import _cluster, _preflight
 from jobs._resources import Resources
+from jobs._watch import Patience, Result, within
 
 
 def say(text: str) -> None:
@@ -47,19 +53,36 @@ class Chain:
 
     Args:
         config: The run's settings.
+        lease: Of the store that the job writes its results into; left out: nobody else is there.
+        mines: Whether the job makes tables image by image; the cluster must then hold its actors.
+        trains: Whether it trains networks; the cluster must then hold its training workers.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        lease: Lease | None = None,
+        *,
+        mines: bool = True,
+        trains: bool = True,
+    ) -> None:
         self.config = config
+        self.lease = lease
+        self._does = {"mines": mines, "trains": trains}
         self.store = Store(config.store)
         self.computed: dict[str, bool] = {}
         self.seconds: dict[str, float] = {}
 
     @cached_property
     def resources(self) -> Resources:
-        """Of the cluster, which is joined at the first use."""
+        """Of the cluster, which is joined at the first use, before anything is started.
+
+        Raises:
+            ClusterError: It cannot be joined, or the job would wait for ever on it.
+        """
         resources = _cluster.connect(self.config.cluster)
         say(f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
+        _preflight.check(resources, self.config, **self._does)
         return resources
 
     def ingest(self, source: Source | None = None) -> Snapshot:
@@ -69,47 +92,72 @@ class Chain:
             source: Images to label alone. Left out: the config's, to learn from; classes that none
                 of its training images shows are told.
         """
-        listing = list_corpus(self.store, self.config.corpus, self.config.seed, source)
+        listing = self.list_source(source)
         known = listing.known()
         self.computed["ingest"] = known is None
         if known is None:
             started = time.monotonic()
-            snapshot = self._pack(listing)
+            done = self._pack(listing)
+            snapshot, note = done.snapshot, f", {done.new} new, {done.gone} gone"
             self.seconds["ingest"] = round(time.monotonic() - started, 3)
             listing.remember(snapshot, self.seconds["ingest"])
         else:
             snapshot, self.seconds["ingest"] = known
-        images = sum(part.rows for part in snapshot.parts)
-        note = "" if self.computed["ingest"] else ", nothing changed in the source"
+            note = ", nothing changed in the source"
+            listing.lead(snapshot)
+        images = sum(part.live for part in snapshot.parts)
         say(f"ingest: {images} images, {snapshot.rejected} rejected{note}")
-        if source is None and snapshot.unseen and snapshot.of([TRAIN]):
-            unseen = ", ".join(snapshot.unseen)
-            say(f"ingest: no training image has a tag of these classes: {unseen}")
+        if source is None and snapshot.of([TRAIN]):
+            for told in tag_notes(self.store, snapshot, self.config.corpus.min_tag_support):
+                say(f"ingest: {told}")
         return snapshot
 
-    def _pack(self, listing: Listing) -> Snapshot:
-        settings = self.config.corpus
-        tally = Tally(settings.max_rejected_share, listing.duplicates)
-        batches = plan_batches(listing.rows, settings.part_rows)
+    def list_source(self, source: Source | None = None) -> Listing:
+        """What the source lists now, within the limits of the job; left out: the config's."""
+        settings, seed = self.config.corpus, self.config.seed
+        source = source or open_source(settings, seed)
+        if isinstance(source, ShardedSource):  # its tasks have the limits of the job
+            return list_corpus(self.store, settings, seed, source, self._list_shards)
+        return self._within("listing", lambda: list_corpus(self.store, settings, seed, source))
+
+    def _list_shards(self, lister: ShardLister, shards: Sequence[Shard]) -> None:
+        """List new and changed shards, each a task."""
         _ = self.resources
+        with Progress("listing", len(shards), unit="shards") as progress:
+            _cluster.map_items(
+                lister, shards, self.config.cluster, lambda _: progress.advance(1), title="listing"
+            )
+
+    def _pack(self, listing: Listing) -> Ingested:
+        _ = self.resources
+
+        def map_items(
+            function: Callable[[Any], Any], items: Sequence[Any], each: Each
+        ) -> list[Any]:
+            results: list[Any] = []
+
+            def take(result: Any) -> None:
+                results.append(result)
+                each(result)
+
+            _cluster.map_items(function, items, self.config.cluster, take, title="ingest")
+            return results
+
         with Progress("ingest", len(listing.rows)) as progress:
-
-            def count(record: Record) -> None:
-                tally.add(record)
-                progress.advance(record["listed"])
-
-            _cluster.map_items(listing.packer, batches, self.config.cluster, count, title="ingest")
-        snapshot = tally.snapshot(settings.classes)
-        self.store.write_table(rejected_file(snapshot.fingerprint), tally.rejected)
-        snapshot.save(self.store)
-        return snapshot
+            return ingest(listing, map_items, progress.advance)
 
     def plan(self) -> Plan:
         """Ingest and lay out the stages."""
-        return build_plan(self.config, self.ingest())
+        plan = plan_run(self.store, self.config, self.ingest())
+        if plan.learned_from:
+            share = new_share(plan.snapshot, plan.learned)
+            say(f"networks: those of the last run stay, {share:.1%} of the training images are new")
+        return plan
 
     def run(self, plan: Plan, step: Step) -> None:
         """Do one step, or say that it is done."""
+        if self.lease:
+            self.lease.check()
         self.computed[step.title] = not step.is_done(self.store, plan.snapshot)
         if self.computed[step.title]:
             self._compute(plan, step)
@@ -131,28 +179,35 @@ class Chain:
                 )
 
     def _compute(self, plan: Plan, step: Step) -> None:
-        parts = step.parts(plan.snapshot)
+        stage, parts = step.stage, plan.parts(step)
         settings = self.config.cluster
         started = time.monotonic()
-        if isinstance(step.stage, TrainStage):
-            total = step.stage.settings.steps * step.stage.settings.batch
+        if isinstance(stage, TrainStage):
+            total = stage.settings.steps * stage.settings.batch
             with Progress(step.title, total) as progress:
-                _cluster.train(self.store, step.stage, parts, self.resources, settings, progress)
+                _cluster.train(self.store, stage, parts, self.resources, settings, progress)
             return
-        pending = pending_parts(self.store, step.stage, parts)
+        pending = pending_parts(self.store, stage, parts)
+        _preflight.check_parts(self.resources, largest_part(self.store, plan.snapshot))
         with Progress(step.title, sum(part.rows for part in pending)) as progress:
             summaries = _cluster.map_parts(
-                self.store, step.stage, pending, self.resources, settings, progress
+                self.store, stage, pending, self.resources, settings, progress
             )
         seconds = time.monotonic() - started
         scope = step.scope(plan.snapshot)
-        manifest = complete_stage(self.store, step.stage, scope, parts, summaries, seconds)
+        actors = self.resources.mining_actors(settings, len(pending)) if pending else None
+        manifest = self._within(
+            step.title,
+            lambda: complete_stage(self.store, stage, scope, parts, summaries, seconds, actors),
+        )
         counts = ", ".join(f"{count} {status}" for status, count in manifest["rows"].items())
         say(f"{step.title}: {counts} rows in {seconds:.0f} s")
 
     def finish(self, plan: Plan) -> None:
         """Evaluate, write the report, and publish the run."""
         self.record(plan)
+        if self.lease:
+            self.lease.confirm()
         publish(self.store, plan.run_id)
         say(f"run {plan.run_id} is published")
 
@@ -163,7 +218,12 @@ class Chain:
             save_run(self.store, plan, self.computed)
             self.evaluate(plan)
         if not (done and self.store.exists(report_file(plan.run_id))):
-            write_report(self.store, plan)
+            self._within("report", lambda: write_report(self.store, plan))
+
+    def _within(self, title: str, work: Callable[[], Result]) -> Result:
+        """Do what this process does alone, within the limits of the job."""
+        settings = self.config.cluster
+        return within(Patience(title, settings.stall_minutes, settings.total_minutes), work)
 
     def evaluate(self, plan: Plan) -> None:
         """Compare every table with the ground truth and write ``metrics.json``."""

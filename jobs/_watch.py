@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -15,46 +18,67 @@ Result = TypeVar("Result")
 RAY_DATA_ADDS = "\nFailed to apply UDF transform"
 """Start of the advice that Ray Data appends to the text of whatever a task raises."""
 
+_LATER = (0.5, 1.5, 4.0, 10.0, 30.0)
+"""Seconds between collections after an error."""
+
+_STARTED = time.monotonic()
+"""When this job began."""
+
 
 class Patience:
-    """How long something may stand still.
+    """How long something may stand still, and how long its job may take.
 
     Args:
         title: Of the stage.
         minutes: Without any progress.
+        total_minutes: From the start of this process on; ``None``: any time.
     """
 
-    def __init__(self, title: str, minutes: float) -> None:
-        self._title, self._minutes = title, minutes
-        self.renew()
+    def __init__(self, title: str, minutes: float, total_minutes: float | None = None) -> None:
+        self._title, self._minutes, self._total_minutes = title, minutes, total_minutes
+        self._end = time.monotonic() + minutes * 60
+        self._last = math.inf if total_minutes is None else _STARTED + total_minutes * 60
 
     def renew(self) -> None:
-        """Something moved."""
+        """Something moved.
+
+        Raises:
+            ClusterError: Too late.
+        """
         self._end = time.monotonic() + self._minutes * 60
+        self.check()
 
     @property
     def left(self) -> float:
         """Seconds until it ends, not below 0."""
-        return max(0.0, self._end - time.monotonic())
+        return max(0.0, min(self._end, self._last) - time.monotonic())
 
     def check(self) -> None:
         """Raise the user's error when it has ended.
 
         Raises:
-            ClusterError: Nothing moved for too long.
+            ClusterError: Nothing moved for too long, or the job takes too long.
         """
-        if not self.left:
+        if self.left:
+            return
+        if self._last <= self._end:
             raise ClusterError(
-                f"The stage {self._title} made no progress for {self._minutes:g} minutes: look at "
-                "the cluster (ray status), or raise cluster.stall_minutes; submitting again "
-                "resumes."
+                f"The job has taken its {self._total_minutes:g} minutes in the stage "
+                f"{self._title}: raise cluster.total_minutes; submitting again resumes."
             )
+        raise ClusterError(
+            f"The stage {self._title} made no progress for {self._minutes:g} minutes: look at "
+            "the cluster (ray status), or raise cluster.stall_minutes; submitting again "
+            "resumes."
+        )
 
 
 def watched(make: Callable[[], Iterable[Result]], patience: Patience) -> Iterator[Result]:
     """Iterate in a thread and fail when nothing comes for too long; user errors come out bare.
 
-    Ray Data has no call that ends an iteration from outside: after a stall the thread goes on.
+    An error leaves nothing of the iteration: actors of Ray Data live, and keep their CPUs, as long
+    as anything in this process refers to them, be it a cycle or the traceback of an error. Ray
+    Data has no call that ends an iteration from outside: after a stall the thread goes on.
 
     Raises:
         ClusterError: Nothing came for too long.
@@ -69,7 +93,7 @@ def watched(make: Callable[[], Iterable[Result]], patience: Patience) -> Iterato
                 items.put((item, None))
             items.put((done, None))
         except BaseException as error:
-            items.put((None, error))
+            items.put((None, released(error)))
 
     threading.Thread(target=run, daemon=True).start()
     while True:
@@ -80,10 +104,23 @@ def watched(make: Callable[[], Iterable[Result]], patience: Patience) -> Iterato
             patience.check()
             continue
         if error is not None:
-            raise bare(error)
+            del make, run  # its traceback must not keep what they refer to
+            _collect()
+            raise error
         if item is done:
             return
         yield item
+
+
+def within(patience: Patience, work: Callable[[], Result]) -> Result:
+    """What some work of this process returns, which cannot tell how far it is.
+
+    Raises:
+        ClusterError: It took too long; its thread goes on until the process ends.
+        DcspError: It raised it.
+    """
+    (result,) = watched(lambda: iter([work()]), patience)
+    return result
 
 
 class Board:
@@ -110,19 +147,48 @@ class Board:
         return self._is_given_up
 
 
+def released(error: BaseException) -> BaseException:
+    """What :func:`bare` gives, while all that was at work when it was raised is let go of."""
+    waiting = [error]
+    for seen in waiting:  # grows while it is walked
+        traceback.clear_frames(seen.__traceback__)
+        waiting += [e for e in (*_inside(seen), seen.__context__) if e and e not in waiting]
+    found = bare(error)
+    if found is not error:
+        found.__cause__ = found.__context__ = found.__traceback__ = None
+    return found
+
+
+def _collect() -> None:
+    """Free what only cycles hold, now and for a while: threads of the iteration may still end."""
+    gc.collect()
+
+    def later() -> None:
+        for seconds in _LATER:
+            time.sleep(seconds)
+            gc.collect()
+
+    threading.Thread(target=later, daemon=True).start()
+
+
 def bare(error: BaseException) -> BaseException:
     """The user's error inside Ray's wrappers, or the error itself.
 
     A wrapper of Ray is of the wrapped error's class as well, with a traceback for its text: what
     has a ``cause`` is a wrapper.
     """
-    waiting: list[Any] = [error]
+    waiting = [error]
     for seen in waiting:  # grows while it is walked
-        inner = [getattr(seen, name, None) for name in ("cause", "controller_failure")]
-        if isinstance(seen, DcspError) and not isinstance(inner[0], BaseException):
+        if isinstance(seen, DcspError) and getattr(seen, "cause", None) is None:
             if seen.args:
                 seen.args = (str(seen).partition(RAY_DATA_ADDS)[0], *seen.args[1:])
             return seen
-        inner += [seen.__cause__, *getattr(seen, "worker_failures", {}).values()]
-        waiting += [e for e in inner if isinstance(e, BaseException) and e not in waiting]
+        waiting += [inner for inner in _inside(seen) if inner not in waiting]
     return error
+
+
+def _inside(error: BaseException) -> list[BaseException]:
+    """The errors that an error of Ray, or of ``raise … from``, wraps."""
+    found = [getattr(error, name, None) for name in ("cause", "controller_failure")]
+    found += [error.__cause__, *getattr(error, "worker_failures", {}).values()]
+    return [inner for inner in found if isinstance(inner, BaseException)]

@@ -20,8 +20,10 @@ from dcsp.comparison.grid import GridRun, expand, parse_axis
 from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans, plan_until
 from dcsp.pipeline import Plan
 from dcsp.runs import metrics_file
+from dcsp.tables.lease import Lease
 from dcsp.tables.store import Store
 from jobs._chain import Chain, say
+from jobs._lease import hold
 from jobs._main import config_parser, run_job
 
 
@@ -47,16 +49,19 @@ def main(arguments: Sequence[str]) -> None:
         print(describe_comparison(runs, parsed.until))
         return
     draft_plans(runs, parsed.until)  # refuses what no stage can be made of before anything runs
-    plans = compute(runs, parsed.until)
     store = Store(runs[0].config.store)
-    directory, markdown = write_comparison(store, runs, plans)
+    with hold(store, "compare", runs[0].config) as lease:
+        plans = compute(runs, parsed.until, lease)
+        directory, markdown = write_comparison(store, runs, plans)
     print(markdown)
     print(f"comparison: {store.path(directory)}/index.html")
 
 
-def compute(runs: Sequence[GridRun], until: str | None = None) -> list[Plan]:
+def compute(
+    runs: Sequence[GridRun], until: str | None = None, lease: Lease | None = None
+) -> list[Plan]:
     """Do every run, in order, in one cluster; returns their plans."""
-    chains = plan_all(runs, until)
+    chains = plan_all(runs, until, lease)
     store = Store(runs[0].config.store)
     if all(store.exists(metrics_file(plan.run_id)) for _, plan in chains):
         say("every run of this comparison has ended before")
@@ -68,7 +73,9 @@ def compute(runs: Sequence[GridRun], until: str | None = None) -> list[Plan]:
     return [plan for _, plan in chains]
 
 
-def plan_all(runs: Sequence[GridRun], until: str | None = None) -> list[tuple[Chain, Plan]]:
+def plan_all(
+    runs: Sequence[GridRun], until: str | None = None, lease: Lease | None = None
+) -> list[tuple[Chain, Plan]]:
     """Ingest each different corpus once, before all stages, so that all runs have the same images.
 
     Returns:
@@ -77,7 +84,7 @@ def plan_all(runs: Sequence[GridRun], until: str | None = None) -> list[tuple[Ch
     planned: list[tuple[Chain, Plan]] = []
     origins: dict[str, tuple[Chain, Plan]] = {}
     for run in runs:
-        chain, key = Chain(run.config), corpus_key(run.config)
+        chain, key = Chain(run.config, lease), corpus_key(run.config)
         if key in origins:
             first, known = origins[key]
             chain.seconds |= first.seconds  # of ingest, the only stage so far

@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 
 from dcsp.pipeline import PREDICTIONS
 from dcsp.runs import metrics_file, report_file
+from dcsp.tables.store import Store
 from jobs._chain import Chain, say
+from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job, summary
 
 
@@ -23,7 +25,12 @@ def main(arguments: Sequence[str]) -> None:
     """Evaluate what the command line asks for."""
     parser = config_parser(str(__doc__).split("\n", 1)[0])
     config = read_config(parser.parse_intermixed_args(arguments))
-    chain = Chain(config)
+    with hold(Store(config.store), "evaluate", config) as lease:
+        evaluate(Chain(config, lease, trains=False))
+
+
+def evaluate(chain: Chain) -> None:
+    """Predict where that is missing, evaluate, report and publish."""
     plan = chain.plan()
     titles = [step.title for step in plan if step.title != PREDICTIONS]
     chain.require(plan, titles, "jobs/relabel.py")

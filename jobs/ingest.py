@@ -11,7 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
+from dcsp.tables.store import Store
 from jobs._chain import Chain
+from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job
 
 
@@ -19,8 +21,8 @@ def main(arguments: Sequence[str]) -> None:
     """Ingest what the command line asks for."""
     parser = config_parser(str(__doc__).split("\n", 1)[0])
     config = read_config(parser.parse_intermixed_args(arguments))
-    chain = Chain(config)
-    snapshot = chain.ingest()
+    with hold(Store(config.store), "ingest", config) as lease:
+        snapshot = Chain(config, lease, mines=False, trains=False).ingest()
     for split in config.corpus.splits:
         parts = snapshot.of([split])
         print(f"{split}: {snapshot.rows([split])} images in {len(parts)} parts")

@@ -15,8 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.errors import ConfigError
+from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 from jobs._chain import Chain
+from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job
 
 
@@ -26,16 +28,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--phase", type=int, default=0, help="phase of the cues; default 0")
     parsed = parser.parse_intermixed_args(arguments)
     config = read_config(parsed)
-    chain = Chain(config)
+    with hold(Store(config.store), "mine_cues", config) as lease:
+        mine(Chain(config, lease, trains=False), parsed.phase)
+
+
+def mine(chain: Chain, phase: int) -> None:
+    """Mine the cues of one phase, and what they need that no training makes."""
     plan = chain.plan()
     last = len(plan.cue_steps) - 1
-    if not 0 <= parsed.phase <= last:
-        raise ConfigError(f"--phase {parsed.phase} is not in 0 … {last}, the phases of the config.")
-    step = plan.step(f"cues_phase{parsed.phase}")
+    if not 0 <= phase <= last:
+        raise ConfigError(f"--phase {phase} is not in 0 … {last}, the phases of the config.")
+    step = plan.step(f"cues_phase{phase}")
     for earlier in plan.before(step):
         if isinstance(earlier.stage, TrainStage):
             chain.require(plan, [earlier.title], f"jobs/train.py --stage {earlier.title}")
-        elif earlier.title.removeprefix("cues_") not in config.cues.compare:
+        elif earlier.title.removeprefix("cues_") not in chain.config.cues.compare:
             chain.run(plan, earlier)
     chain.run(plan, step)
     print(f"cues: {chain.store.path(step.stage.key.directory)}")

@@ -19,21 +19,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.config import CorpusSettings, RunConfig
 from dcsp.corpus.folder import FolderSource
 from dcsp.errors import CorpusError
-from dcsp.export.destination import claim_folder, mark_folder
+from dcsp.export.destination import PREDICT, claim_folder, mark_folder
 from dcsp.export.masks import export_masks
 from dcsp.inference.table import PredictionStage
 from dcsp.methods.step import Step
 from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.runs import RunModel, load_model
-from dcsp.tables.mapping import part_file
+from dcsp.tables.mapping import Part, live_rows, part_file
 from dcsp.tables.snapshot import rejected_file
 from dcsp.tables.store import Store
 from jobs._chain import Chain, say
+from jobs._lease import hold
 from jobs._main import run_job
 
 WORK = ".work"
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     models = Store(parsed.store)
     model = load_model(models, parsed.run)
     root, out = _image_root(Path(parsed.images)), Path(parsed.out)
-    final = claim_folder(out, root, models)
+    final = claim_folder(PREDICT, out, {"--images": Store(str(root)), "--store": models})
     config = predict_config(model, root, out, parsed.crf)
     stage = PredictionStage(
         config.predict,
@@ -66,12 +69,14 @@ def main(arguments: Sequence[str]) -> None:
         model.checkpoint,
         model_store=models,
     )
-    chain = Chain(config)
-    snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))
-    plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, SPLITS),))
-    chain.run(plan, plan.steps[0])
-    mark_folder(final, {"run": model.run_id, "network": model.checkpoint, "classes": model.classes})
-    _deliver(chain.store, plan, final, out)
+    with hold(final, "predict", config) as lease:
+        chain = Chain(config, lease, trains=False)
+        snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))
+        plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, SPLITS),))
+        chain.run(plan, plan.steps[0])
+        result = {"run": model.run_id, "network": model.checkpoint, "classes": model.classes}
+        mark_folder(PREDICT, final, result)
+        _deliver(chain.store, plan, final, out)
 
 
 def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> RunConfig:
@@ -88,7 +93,15 @@ def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> 
     predict = model.config.predict
     if crf is not None:
         predict = predict.model_copy(update={"crf": crf})
-    update = {"store": str(out.absolute() / WORK), "corpus": corpus, "predict": predict}
+    update = {
+        "store": str(out.absolute() / WORK),
+        "corpus": corpus,
+        "predict": predict,
+        # What the nightly job that trained it asks of its cluster is not asked of this one.
+        "cluster": model.config.cluster.model_copy(
+            update={"total_minutes": None, "actors": None, "use_gpu": None}
+        ),
+    }
     return model.config.model_copy(update=update)
 
 
@@ -108,12 +121,16 @@ def _deliver(store: Store, plan: Plan, final: Store, out: Path) -> None:
     """Masks, table and rejected rows into OUT; then what was only for resuming goes."""
     started = time.monotonic()
     directory = plan.steps[0].stage.key.directory
-    tables = {part.name: part_file(directory, part.name) for part in plan.snapshot.of(SPLITS)}
-    done = export_masks((store.read_table(file) for file in tables.values()), out)
-    for name in final.parts(PREDICTIONS) - set(tables):  # masks of a folder of that name stay
+    parts = {part.name: part for part in plan.snapshot.of(SPLITS)}
+
+    def table(part: Part) -> pa.Table:
+        return live_rows(store.read_table(part_file(directory, part.name)), part.dead)
+
+    done = export_masks(map(table, parts.values()), out)
+    for name in final.parts(PREDICTIONS) - set(parts):  # masks of a folder of that name stay
         final.remove(part_file(PREDICTIONS, name))
-    for name, file in tables.items():
-        final.write_bytes(part_file(PREDICTIONS, name), store.read_bytes(file))
+    for name, part in parts.items():
+        final.write_table(part_file(PREDICTIONS, name), table(part))
     rejected = rejected_file(plan.snapshot.fingerprint)
     final.write_bytes("rejected.parquet", store.read_bytes(rejected))
     final.remove(WORK)

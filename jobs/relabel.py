@@ -18,7 +18,9 @@ from dcsp.config_file import dump_config
 from dcsp.errors import ConfigError
 from dcsp.overview import describe
 from dcsp.runs import metrics_file, report_file
+from dcsp.tables.store import Store
 from jobs._chain import Chain, say
+from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job, summary
 
 
@@ -35,15 +37,20 @@ def main(arguments: Sequence[str]) -> None:
         print(dump_config(config))
         print(describe(config))
         return
-    chain = Chain(config)
     print(dump_config(config), file=sys.stderr, flush=True)
+    with hold(Store(config.store), "relabel", config) as lease:
+        run_chain(Chain(config, lease), parsed.until)
+
+
+def run_chain(chain: Chain, until: str | None = None) -> None:
+    """Run the stages in order, up to one of them or to the published run."""
     plan = chain.plan()
     titles = [step.title for step in plan]
-    if parsed.until and parsed.until not in titles:
-        raise ConfigError(f"--until {parsed.until!r} is none of {', '.join(titles)}.")
+    if until and until not in titles:
+        raise ConfigError(f"--until {until!r} is none of {', '.join(titles)}.")
     for step in plan:
         chain.run(plan, step)
-        if step.title == parsed.until:
+        if step.title == until:
             return
     chain.finish(plan)
     if not any(chain.computed.values()):

@@ -14,8 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.errors import ConfigError
+from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 from jobs._chain import Chain
+from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job
 
 
@@ -24,12 +26,18 @@ def main(arguments: Sequence[str]) -> None:
     parser = config_parser(str(__doc__).split("\n", 1)[0])
     parser.add_argument("--stage", required=True, help="fcan, joint_phase0, joint_phase1 …")
     parsed = parser.parse_intermixed_args(arguments)
-    chain = Chain(read_config(parsed))
+    config = read_config(parsed)
+    with hold(Store(config.store), "train", config) as lease:
+        train(Chain(config, lease), parsed.stage)
+
+
+def train(chain: Chain, title: str) -> None:
+    """Run one training, and what it needs that is neither a training nor a cue table."""
     plan = chain.plan()
     trainings = [step.title for step in plan if isinstance(step.stage, TrainStage)]
-    if parsed.stage not in trainings:
-        raise ConfigError(f"--stage {parsed.stage!r} is none of {', '.join(trainings)}.")
-    step = plan.step(parsed.stage)
+    if title not in trainings:
+        raise ConfigError(f"--stage {title!r} is none of {', '.join(trainings)}.")
+    step = plan.step(title)
     assert isinstance(step.stage, TrainStage)
     needed = {step.stage.saliency, step.stage.cues, step.stage.regions}
     for earlier in plan.before(step):

@@ -13,13 +13,15 @@ from ray.exceptions import RayError
 
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError
-from jobs._resources import SPARE_CPUS, Resources
+from jobs._resources import SPARE_CPUS, Node, Resources
 
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """Threads of a model that wait must not spin: beside reads and writes that costs several times the
 work itself (a training step of 10 crops took 7.9 s with spinning threads, 2.3 s without)."""
 STARTS = 3
 """Attempts at starting a local cluster."""
+_started_here = False
+"""Whether the cluster is of this process, with more CPUs than cores."""
 
 
 def connect(settings: ClusterSettings) -> Resources:
@@ -31,11 +33,27 @@ def connect(settings: ClusterSettings) -> Resources:
     if not ray.is_initialized():
         _start(settings.address or os.environ.get("RAY_ADDRESS"))
     data_context()
-    total = ray.cluster_resources()
+    use_gpu = settings.use_gpu is not False
+    nodes = [_node(node["Resources"], use_gpu) for node in ray.nodes() if node["Alive"]]
+    free = ray.available_resources()
     return Resources(
-        cpus=float(total.get("CPU", 0)),
-        gpus=float(total.get("GPU", 0)),
-        nodes=sum(node["Alive"] for node in ray.nodes()),
+        cpus=sum(node.cpus for node in nodes),
+        gpus=sum(node.gpus for node in nodes),
+        nodes=len(nodes),
+        shapes=tuple(nodes),
+        free_cpus=float(free.get("CPU", 0)),
+        free_gpus=float(free.get("GPU", 0)) if use_gpu else 0.0,
+        free_memory=float(free.get("memory", 0)),
+        cores=float(os.cpu_count() or 1) if _started_here else None,
+    )
+
+
+def _node(has: dict[str, float], use_gpu: bool) -> Node:
+    return Node(
+        cpus=float(has.get("CPU", 0)),
+        gpus=float(has.get("GPU", 0)) if use_gpu else 0.0,
+        memory=has.get("memory"),
+        object_store=has.get("object_store_memory"),
     )
 
 
@@ -51,7 +69,9 @@ def data_context() -> ray.data.DataContext:
 
 def disconnect() -> None:
     """Leave the cluster; ends it when this process started it."""
+    global _started_here
     ray.shutdown()
+    _started_here = False
 
 
 def _start(address: str | None) -> None:
@@ -79,6 +99,7 @@ def _start_here(quiet: dict[str, Any]) -> None:
     Raises:
         ClusterError: Ray's processes do not come up.
     """
+    global _started_here
     cpus = (os.cpu_count() or 1) + SPARE_CPUS
     # A token of its own: nobody else joins, and none is left in the home directory.
     own = {"RAY_AUTH_TOKEN": secrets.token_hex(32), **PATIENT_THREADS}
@@ -86,6 +107,7 @@ def _start_here(quiet: dict[str, Any]) -> None:
     for _ in range(STARTS):
         try:
             ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+            _started_here = True
             return
         except Exception as error:
             # Ray waits 30 s for its own processes, which a busy machine may not keep.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -11,15 +13,18 @@ import ray
 import ray.data
 
 from dcsp.config import ClusterSettings
-from dcsp.errors import ClusterError
+from dcsp.errors import ClusterError, StoreError
 from dcsp.progress import Progress
-from dcsp.tables.mapping import Device, Part, PartMap, PartSummary, begin_stage
+from dcsp.tables.mapping import Device, Part, PartMap, PartSummary, begin_stage, remember_parts
 from dcsp.tables.store import Store
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
 from jobs._resources import Resources
 from jobs._watch import Patience, bare, watched
 
 Result = TypeVar("Result")
+
+REMEMBER_SECONDS = 60.0
+"""How often the counts of finished parts are noted, for whoever goes on after a killed job."""
 
 
 def map_parts(
@@ -46,9 +51,42 @@ def map_parts(
     if not parts:
         return []
     begin_stage(store, stage.key)
+    summaries: list[PartSummary] = []
+    patience = Patience(stage.key.stage, settings.stall_minutes, settings.total_minutes)
+    noted = time.monotonic()
+
+    def note() -> None:
+        nonlocal noted
+        noted = time.monotonic()
+        with suppress(StoreError):  # it only saves work: parts can be counted again
+            remember_parts(store, stage.key, summaries)
+
+    try:
+        # Nothing here refers to the dataset: it would keep its actors as long as an error is kept.
+        made = watched(_dataset(store, stage, parts, resources, settings).iter_rows, patience)
+        for row in made:
+            statuses = {name: int(row[name]) for name in ("ok", "skipped", "error")}
+            summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
+            progress.advance(row["rows"])
+            if time.monotonic() - noted > REMEMBER_SECONDS:
+                note()
+    except BaseException:
+        note()
+        raise
+    return summaries
+
+
+def _dataset(
+    store: Store,
+    stage: PartMap,
+    parts: Sequence[Part],
+    resources: Resources,
+    settings: ClusterSettings,
+) -> ray.data.Dataset:
+    """One row a part that has been read, put through the model, finished and written."""
     actors = resources.mining_actors(settings, len(parts))
     device = Device("cuda" if resources.gpus else "cpu", threads=1)
-    dataset = (
+    return (
         ray.data.from_items(
             [{PART: part.name, ROWS: part.rows} for part in parts], override_num_blocks=len(parts)
         )
@@ -77,43 +115,50 @@ def map_parts(
             num_cpus=0,
         )
     )
-    summaries = []
-    patience = Patience(stage.key.stage, settings.stall_minutes)
-    for row in watched(dataset.iter_rows, patience):
-        statuses = {name: int(row[name]) for name in ("ok", "skipped", "error")}
-        summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
-        progress.advance(row["rows"])
-    return summaries
 
 
 def map_items(
     function: Callable[[Any], Result],
     items: Sequence[Any],
     settings: ClusterSettings,
-    advance: Callable[[Result], None] = lambda _: None,
+    advance: Callable[[Result], None] | None = None,
     num_cpus: float = 1.0,
     title: str = "tasks",
+    num_gpus: float = 0.0,
 ) -> list[Result]:
     """Apply a function to items as Ray tasks; results in the order of the items.
 
-    Few results are in flight at once, so that a long list costs the driver no memory.
+    Few results are in flight at once, and none is kept that ``advance`` has taken, so that a long
+    list costs the driver no memory.
+
+    Args:
+        function: What to apply.
+        items: To what.
+        settings: Stall and total limit.
+        advance: Takes each result; left out: they are returned.
+        num_cpus: Of a task.
+        title: Of the work, for messages.
+        num_gpus: Of a task.
+
+    Raises:
+        DcspError: A task raised it, or there was no progress for too long.
     """
 
     def apply(item: Any) -> Result:
         return function(item)
 
-    remote = ray.remote(num_cpus=num_cpus, max_retries=3)(apply)
+    remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)(apply)
     ahead = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    patience = Patience(title, settings.stall_minutes)
+    patience = Patience(title, settings.stall_minutes, settings.total_minutes)
     todo = iter(items)
     waiting = deque(remote.remote(item) for item in islice(todo, ahead))
     results: list[Result] = []
     try:
         while waiting:
-            results.append(outcome(waiting[0], patience))
+            result = outcome(waiting[0], patience)
             waiting.popleft()
             waiting.extend(remote.remote(item) for item in islice(todo, 1))
-            advance(results[-1])
+            (advance or results.append)(result)
     except ClusterError:
         # What stood still keeps CPUs. After other errors the few tasks in flight end by themselves:
         # Ray ends this process when a task completes at the moment it is cancelled.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,11 @@ import ray.train
 import ray.train.torch
 from numpy.typing import NDArray
 from ray.exceptions import RayError
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dcsp.config import ClusterSettings
@@ -32,15 +39,13 @@ from dcsp.training.stream import PartSlice, rank_batch, rebatch
 from jobs._blocks import ReadSamples, windows
 from jobs._cluster.connection import data_context
 from jobs._cluster.mapping import outcome
-from jobs._resources import Resources
+from jobs._resources import SAMPLE_TASKS, Resources
 from jobs._watch import Board, Patience
 
 ABORT_SECONDS = 20.0
 """What a trainer gets to give its workers' places back."""
 RESUMABLE = "checkpoints/resumable"
 """Directory of the store for trainings that have not ended."""
-SAMPLE_TASKS = 2
-"""Tasks a training worker has reading and augmenting at once."""
 WINDOW_SAMPLES = 256
 """Samples a training worker has read at a time; as many again are being read ahead."""
 
@@ -68,7 +73,7 @@ def train(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
     fitting = fit.remote(job, _scaling(resources, settings), settings.max_failures)
-    patience = Patience(stage.title, settings.stall_minutes)
+    patience = Patience(stage.title, settings.stall_minutes, settings.total_minutes)
     reached = -1
 
     def follow() -> None:
@@ -87,8 +92,10 @@ def train(
     try:
         outcome(fitting, patience, every=follow)
     except BaseException:
-        board.give_up.remote()
-        ray.wait([fitting], timeout=2 * ABORT_SECONDS)
+        with suppress(Exception):  # a cluster that is gone must not hide why
+            board.give_up.remote()
+            ray.wait([fitting], timeout=2 * ABORT_SECONDS)
+            free_places()
         raise
     if not checkpoint_is_complete(store, directory):
         raise ClusterError(
@@ -96,6 +103,18 @@ def train(
             f"remove {store.path(resumable)} and submit again."
         )
     store.remove(resumable)
+
+
+def free_places() -> None:
+    """Take back the places of workers that a trainer did not end in time.
+
+    Ray keeps them for as long as this job lives. They are this job's only placement groups, and the
+    last bytes of a group's id are its job's.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for group, about in placement_group_table().items():
+        if group.endswith(job) and about["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
 
 
 def _scaling(resources: Resources, settings: ClusterSettings) -> ray.train.ScalingConfig:
@@ -134,6 +153,7 @@ def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: in
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
+    handler = signal.getsignal(signal.SIGINT)
     ended = threading.Event()
     threading.Thread(target=_obey, args=(job["board"], ended), daemon=True).start()
     try:
@@ -142,6 +162,7 @@ def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: in
         raise ClusterError(f"The training {job['stage'].title} was given up.") from None
     finally:
         ended.set()
+        signal.signal(signal.SIGINT, handler)  # the trainer's keeps its controller's process alive
 
 
 def _obey(board: Any, ended: threading.Event) -> None:

@@ -127,19 +127,6 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
-def kill_driver(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """SIGKILL a driver alone; what works for it must follow at once, by itself.
-
-    Returns:
-        All that it had started: Ray's agents look after their parent only now and then.
-    """
-    members = family(process)[1:]
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
-    wait_until_gone([member for member in members if "Agent" not in name_of(member)])
-    return members
-
-
 def wait_until_gone(processes: Sequence[psutil.Process]) -> None:
     """Until processes have ended, whether or not somebody has asked how."""
 
@@ -185,12 +172,31 @@ class Submitted:
             end(family(self.process))
             self.process.wait(timeout=30)
 
-    def wait_for(self, holds: object, what: str) -> None:
+    def wait_for(self, holds: Callable[[], object], what: str) -> None:
         """Until something holds while the job still runs."""
-        assert callable(holds)
+        self._poll(holds, what)
+        self._seen |= set(family(self.process))
+
+    def kill_once(self, holds: Callable[[], object], what: str) -> list[psutil.Process]:
+        """SIGKILL the driver alone, as soon as something holds: its own processes must follow.
+
+        It is stopped first: listing what it started takes long enough for a stage to end.
+
+        Returns:
+            All that it had started: Ray's agents look after their parent only now and then.
+        """
+        self._poll(holds, what)
+        self.process.send_signal(signal.SIGSTOP)
+        members = family(self.process)[1:]
+        self._seen |= set(members)
+        self.process.kill()
+        self.process.wait(timeout=30)
+        wait_until_gone([member for member in members if "Agent" not in name_of(member)])
+        return members
+
+    def _poll(self, holds: Callable[[], object], what: str) -> None:
         wait_until(lambda: self.process.poll() is not None or holds(), what)
         assert self.process.poll() is None, f"ended before {what}:\n{self.log.read_text()}"
-        self._seen |= set(family(self.process))
 
 
 def resumable_checkpoints(store: Path, fingerprint: str) -> bool:

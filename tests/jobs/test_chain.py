@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from PIL import Image
 
 from dcsp.config_file import parse_config
 from dcsp.corpus.folder import FolderSource
-from dcsp.errors import CorpusError
+from dcsp.errors import ClusterError, CorpusError
 from dcsp.pipeline import build_plan
+from dcsp.runs import metrics_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from jobs import _chain
 from jobs._chain import Chain
+from jobs._resources import Resources
+from tests.corpus.tars import sample, write_tar
 
 
 @pytest.fixture
@@ -94,8 +98,78 @@ def test_classes_that_no_training_image_shows_are_told_at_ingest(
     assert "no training image" not in capsys.readouterr().err
 
 
+def test_unknown_tags_and_scarce_classes_are_told_at_ingest(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(str(chain.config.corpus.root))
+    (root / "tags.csv").write_text("image,tags\na,cat;axe;dogs\nb,cat;axe;cow\nc,cat;bow\n")
+    corpus = chain.config.corpus.model_copy(update={"min_tag_support": 2})
+    chain.config = chain.config.model_copy(update={"corpus": corpus})
+    snapshot = chain.ingest()
+    for _ in range(2):  # also of an equal listing
+        told = capsys.readouterr().err
+        assert "fewer than corpus.min_tag_support=2 training images have a tag of dog (1)" in told
+        assert "2 different tags mean no class, 3 times in all; the commonest: 'axe' (2)" in told
+        assert chain.ingest() == snapshot
+    (root / "tags.csv").write_text("image,tags\na,cat;dog\nb,cat;cow\nc,cat\n")
+    assert chain.ingest() == snapshot
+    assert "mean no class" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_new_shards_are_listed_by_tasks_and_others_are_not_opened(
+    chain: Chain, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    corpus = chain.config.corpus.model_copy(
+        update={"kind": "webdataset", "root": str(tmp_path / "tars")}
+    )
+    chain.config = chain.config.model_copy(update={"corpus": corpus})
+    for name in ("one", "two"):
+        write_tar(tmp_path / f"tars/{name}.tar", sample("x", ["cat", "dog", "cow"]))
+    assert chain.ingest().rows(["train"]) == 2
+    assert "listing: 2/2 shards" in capsys.readouterr().err
+    write_tar(tmp_path / "tars/three.tar", sample("x", ["cat"]))
+    assert chain.ingest().rows(["train"]) == 3
+    assert "listing: 1/1 shards" in capsys.readouterr().err
+    assert chain.ingest().rows(["train"]) == 3
+    assert "listing" not in capsys.readouterr().err
+
+
 def test_a_folder_without_a_tag_table_can_be_labelled_and_not_learned_from(chain: Chain) -> None:
     with pytest.raises(CorpusError, match="has a tag: nothing can be learned"):
         chain.plan()
     folder = FolderSource(str(chain.config.corpus.root), ("train",), tagged=False)
     assert chain.ingest(folder).rows(["train"]) == 3
+
+
+@pytest.mark.parametrize("limits", [{"stall_minutes": 0.005}, {"total_minutes": 1e-6}])
+def test_a_listing_and_a_report_that_stand_still_end_the_job(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]
+) -> None:
+    cluster = chain.config.cluster.model_copy(update=limits)
+    chain.config = chain.config.model_copy(update={"cluster": cluster})
+    for name in ("list_corpus", "write_report"):
+        monkeypatch.setattr(_chain, name, lambda *_: time.sleep(30))
+    (limit,) = limits
+    with pytest.raises(ClusterError, match=rf"stage listing.*cluster\.{limit}"):
+        chain.ingest()
+    plan = build_plan(chain.config, Snapshot(("cat",), (CorpusPart("n", "train", 9),)))
+    chain.store.write_json(metrics_file(plan.run_id), {})
+    with pytest.raises(ClusterError, match=rf"stage report.*cluster\.{limit}"):
+        chain.record(plan)
+
+
+def test_a_cluster_that_cannot_hold_the_job_is_refused_when_it_is_joined(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(_chain._cluster, "connect", lambda _: Resources(2, 0, 1))
+    settings = chain.config.cluster.model_copy(
+        update={"actors": 5, "train_workers": 7, "train_cpus": 1.0}
+    )
+    config = chain.config.model_copy(update={"cluster": settings})
+    with pytest.raises(ClusterError, match=r"cluster\.actors=5"):
+        Chain(config).ingest()
+    assert not Path(config.store).exists(), "nothing was started"
+    with pytest.raises(ClusterError, match=r"train_workers"):
+        Chain(config, mines=False).ingest()
+    assert Chain(config, mines=False, trains=False).resources.cpus == 2

@@ -9,16 +9,22 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+import ray
+from ray.util.placement_group import placement_group
 
-from dcsp.config import ClusterSettings
+from dcsp.config import ClusterSettings, CorpusSettings, RunConfig
 from dcsp.errors import ClusterError, CorpusError, StoreError, TrainingError
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.progress import Progress
+from dcsp.rejections import read_rejected
 from dcsp.tables.mapping import Part
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage, load_checkpoint
 from jobs import _cluster
+from jobs._chain import Chain
+from jobs._cluster.training import free_places
 from tests.jobs.running import REPOSITORY, Run, parts
 from tests.jobs.stages import FaultyTraining, LengthStage, faulty, write_ids
 
@@ -39,6 +45,24 @@ def mine(
     assert {summary.part: summary.rows for summary in done} == {p.name: p.rows for p in todo}
     assert progress.done == progress.total
     return [summary.part for summary in done]
+
+
+def processes(name: str) -> set[int]:
+    """Ray's living processes on this machine whose name starts so."""
+    return {
+        process.pid
+        for process in psutil.process_iter(["name", "status"])
+        if (process.info["name"] or "").startswith(f"ray::{name}")
+        and process.info["status"] != psutil.STATUS_ZOMBIE  # dead, whoever has to bury it
+    }
+
+
+def assert_only(before: set[int], name: str) -> None:
+    """That of the processes of a name only those from before are left, or soon will be."""
+    end = time.monotonic() + 60
+    while left := processes(name) - before:
+        assert time.monotonic() < end, f"{name} that still live: {left}"
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("dies", ["model", "finish"])
@@ -81,13 +105,17 @@ def test_tasks_that_stand_still_are_an_error(cluster: _cluster.Resources) -> Non
 
 
 def test_errors_of_the_user_come_out_as_they_are(
-    cluster: _cluster.Resources, tmp_path: Path
+    cluster: _cluster.Resources, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store(tmp_path / "store")
     todo = write_ids(store, parts=2, rows=2)
+    before = processes("MapWorker")
     with pytest.raises(StoreError) as caught:
         mine(store, LengthStage(str(tmp_path), dies="by mistake"), todo, cluster)
     assert (type(caught.value), str(caught.value)) == (StoreError, "The disk is full: make room.")
+    for record in caplog.records:  # pytest keeps them, and they keep where Ray Data logged them
+        record.exc_info = None
+    assert_only(before, "MapWorker")
 
     def task(number: int) -> int:
         raise CorpusError(f"Image {number} is bad: remove it.")
@@ -95,6 +123,19 @@ def test_errors_of_the_user_come_out_as_they_are(
     with pytest.raises(CorpusError) as of_task:
         _cluster.map_items(task, [7], ClusterSettings())
     assert (type(of_task.value), str(of_task.value)) == (CorpusError, "Image 7 is bad: remove it.")
+
+
+def test_an_ingest_that_is_stopped_says_what_it_refused(
+    cluster: _cluster.Resources, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(b"")
+    corpus = CorpusSettings(kind="folder", root=str(tmp_path / "photos"), classes=("cat",))
+    config = RunConfig(store=str(tmp_path / "store"), corpus=corpus)
+    with pytest.raises(CorpusError, match=r"3 of 3 images were rejected .*dcsp rejected STORE"):
+        Chain(config).ingest()
+    assert [row["reason"] for row in read_rejected(Store(config.store))] == ["empty"] * 3
 
 
 def run_training(
@@ -141,7 +182,7 @@ def test_two_workers_train_as_many_steps_as_one(
     store = run_training(stage, fresh, cluster, train_workers=2)
     assert stage.starts() == 2
     history = json.loads((fresh.store / stage.key.directory / "history.json").read_text())
-    assert [figures["step"] for figures in history] == [1, 2, 3, 4]
+    assert [figures["step"] for figures in history] == list(range(1, 13))
     network = load_checkpoint(store, stage.key.directory, SegmentationNetwork)
     assert sum(p.numel() for p in network.parameters()) > 1_000_000
 
@@ -169,6 +210,30 @@ def test_a_training_that_hangs_is_an_error_and_leaves_the_cluster_free(
     with pytest.raises(ClusterError, match=r"fcan made no progress for 0\.4 minutes"):
         run_training(_fcan(fresh, tmp_path, "hangs"), fresh, cluster, stall_minutes=0.4)
     assert _cluster.map_items(len, ["free"], ClusterSettings(), num_cpus=cluster.cpus) == [4]
+
+
+def test_places_of_a_trainer_that_could_not_end_itself_are_taken_back(
+    cluster: _cluster.Resources,
+) -> None:
+    class Controller:
+        def start_workers(self) -> None:
+            group = placement_group([{"CPU": cluster.cpus}])
+            ray.get(group.ready())
+
+    controller = ray.remote(num_cpus=0)(Controller).remote()
+    ray.get(controller.start_workers.remote())
+    ray.kill(controller)
+    free_places()
+    settings = ClusterSettings(stall_minutes=1.0)
+    assert _cluster.map_items(len, ["free"], settings, num_cpus=cluster.cpus) == [4]
+
+
+def test_a_training_that_has_ended_leaves_no_process(
+    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+) -> None:
+    before = processes("TrainController")
+    run_training(_fcan(fresh, tmp_path, ""), fresh, cluster)
+    assert_only(before, "TrainController")
 
 
 def test_actors_that_would_take_every_cpu_leave_room_for_reads(

@@ -57,7 +57,7 @@ def test_every_image_has_a_row_in_every_table(finished: Run) -> None:
 def test_the_run_is_published_with_its_report_and_config(finished: Run) -> None:
     run = json.loads((finished.directory / "run.json").read_text())
     assert run["run_id"] == finished.run_id == finished.metrics["run_id"]
-    assert run["config"]["fcan"]["steps"] == 4
+    assert run["config"]["fcan"]["steps"] == 12
     assert [step["title"] for step in run["steps"]] == STAGES
     report = (finished.directory / "report" / "index.html").read_text()
     assert finished.run_id in report
@@ -120,7 +120,7 @@ def test_a_changed_gamma_recomputes_the_cues_and_what_follows(
     assert {name: after[name] for name in before} == before
     new = copy.plan(change).step("cues_phase0").stage.key.directory
     assert {name for name in after if name not in before} == {
-        f"{new}/{name}" for name in [*parts(copy.store / new), "stage.json"]
+        f"{new}/{name}" for name in [*parts(copy.store / new), "stage.json", "statuses.json"]
     } | {str(file.relative_to(copy.store)) for file in (copy.store / new).glob("complete-*.json")}
     assert copy.plan().run_id == copy.run_id, "what is published has not changed"
     later = [copy.plan(change).step(t).stage.key for t in STAGES]

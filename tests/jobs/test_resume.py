@@ -16,7 +16,6 @@ from tests.jobs.running import (
     Submitted,
     call,
     family,
-    kill_driver,
     name_of,
     parts,
     resumable_checkpoints,
@@ -41,17 +40,15 @@ def test_a_driver_killed_while_mining_and_while_training_resumes(
     saliency = fresh.store / fresh.plan().step("saliency").stage.key.directory
 
     with Submitted(tmp_path / "mining.log", *submission) as job:
-        job.wait_for(lambda: parts(saliency), "the first part of saliency")
-        started = kill_driver(job.process)
+        started = job.kill_once(lambda: parts(saliency), "the first part of saliency")
     left = {path: path.stat().st_mtime_ns for path in saliency.glob("*.parquet")}
     assert 1 <= len(left) <= 4
     assert not list(saliency.glob("complete-*.json"))
 
     with Submitted(tmp_path / "training.log", *submission) as job:
-        job.wait_for(
+        started += job.kill_once(
             lambda: resumable_checkpoints(fresh.store, fcan.fingerprint), "the first checkpoint"
         )
-        started += kill_driver(job.process)
     assert {path: path.stat().st_mtime_ns for path in left} == left, "parts are made once"
     assert not (fresh.store / fcan.directory / "complete.json").exists()
 

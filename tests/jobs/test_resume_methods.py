@@ -11,7 +11,7 @@ import pytest
 from dcsp.methods.step import Step
 from dcsp.training.stage import TrainStage
 from jobs import _cluster, relabel
-from tests.jobs.running import Run, Submitted, call, kill_driver, parts, resumable_checkpoints
+from tests.jobs.running import Run, Submitted, call, parts, resumable_checkpoints
 
 STEPS = "steps: 3, batch: 4, crop: 64, checkpoint_every: 1"
 KILLS = {
@@ -29,14 +29,12 @@ KILLS = {
         ["superpixels", "cues_seeds0", "regions_phase0", "cues_phase0"],
     ),
 }
-FAST = "builtin"
 
 
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    "method", [FAST, *(pytest.param(m, marks=pytest.mark.slow) for m in KILLS if m != FAST)]
-)
+@pytest.mark.slow  # tests/jobs/test_resume.py kills the stages that every method has
+@pytest.mark.parametrize("method", KILLS)
 def test_a_method_killed_in_its_own_stages_resumes(
     finished: Run, tmp_path: Path, method: str
 ) -> None:
@@ -51,8 +49,7 @@ def test_a_method_killed_in_its_own_stages_resumes(
     for title in titles:
         step = fresh.plan(*overrides).step(title)
         with Submitted(tmp_path / f"{title}.log", *submission, f"store={fresh.store}") as job:
-            job.wait_for(lambda step=step: begun(fresh, step), f"a piece of {title}")
-            kill_driver(job.process)
+            job.kill_once(lambda step=step: begun(fresh, step), f"a piece of {title}")
     done = call("relabel.py", *submission, f"store={fresh.store}")
     assert done.returncode == 0, done.stderr
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from dcsp.errors import ClusterError, StoreError
-from jobs._watch import Patience, bare, watched
+from jobs import _watch
+from jobs._watch import Patience, bare, watched, within
 
 
 def test_items_come_in_order() -> None:
@@ -26,6 +29,27 @@ def test_no_item_for_too_long_is_an_error_that_names_the_stage() -> None:
         next(items)
 
 
+def test_a_job_that_moves_may_still_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_watch, "_STARTED", time.monotonic() - 59.7)
+    items = watched(lambda: iter(partial(time.sleep, 0.05), 0), Patience("saliency", 1, 1))
+    with pytest.raises(ClusterError, match=r"taken its 1 minutes in the stage saliency.*total_min"):
+        assert len(list(items)) < 100
+
+
+def test_work_that_tells_nothing_may_not_take_too_long() -> None:
+    assert within(Patience("listing", 1), lambda: [1, 2]) == [1, 2]
+    with pytest.raises(ClusterError, match=r"listing made no progress for 0\.005 minutes"):
+        within(Patience("listing", 0.005), lambda: time.sleep(30))
+
+
+def test_errors_of_such_work_come_out_as_they_are() -> None:
+    def broken() -> None:
+        raise StoreError("The disk is full: make room.")
+
+    with pytest.raises(StoreError, match="make room"):
+        within(Patience("report", 1), broken)
+
+
 def test_errors_come_after_the_items_before_them() -> None:
     def faulty() -> Iterator[int]:
         yield 1
@@ -35,6 +59,30 @@ def test_errors_come_after_the_items_before_them() -> None:
     assert next(items) == 1
     with pytest.raises(KeyError):
         next(items)
+
+
+def test_an_error_keeps_nothing_of_what_was_at_work_alive() -> None:
+    class Actor:
+        myself: Actor
+
+    seen = []
+
+    def mine() -> Iterator[int]:
+        actor = Actor()
+        actor.myself = actor  # a cycle, as Ray Data has many
+        seen.append(weakref.ref(actor))
+        yield 1
+        try:
+            raise WrapperError(cause=StoreError("mend it"))
+        except WrapperError as error:
+            raise WrapperError() from error
+
+    items = watched(mine, Patience("counting", 1))
+    assert next(items) == 1
+    with pytest.raises(StoreError, match="mend it") as caught:
+        next(items)
+    assert caught.value.__traceback__ is not None
+    assert seen[0]() is None
 
 
 def test_an_exception_can_be_an_item() -> None:

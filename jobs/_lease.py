@@ -1,0 +1,45 @@
+"""One job at a time on a store: every job that writes into it holds its lease meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dcsp.config import RunConfig
+from dcsp.tables.lease import Lease
+from dcsp.tables.store import Store
+
+
+@contextmanager
+def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
+    """Hold the lease of a store; a job that loses it is interrupted and says why.
+
+    Args:
+        store: The store.
+        job: Name of the job.
+        config: Of the job: its name is for the message to others.
+
+    Raises:
+        StoreError: Another job holds it, or has taken it after this one was suspended for long.
+    """
+    wait = config.cluster.lease_wait_minutes * 60
+    with Lease(store, job, config.name, on_loss=_interrupt, wait=wait, on_wait=_say) as lease:
+        try:
+            yield lease
+        except KeyboardInterrupt:
+            lease.check()  # whether it was the user
+            raise
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _interrupt() -> None:
+    """What Ctrl-C does: it ends every wait of the main thread."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
