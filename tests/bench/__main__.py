@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import crf, evaluation, fusion, ingest, training, walk
+from tests.bench import crf, evaluation, fusion, ingest, mining, prediction, scale, training, walk
 from tests.bench.harness import machine, table, write_rows
 from tests.bench.inputs import Inputs
 
-ROWS = fusion.ROWS | crf.ROWS | walk.ROWS | training.ROWS | evaluation.ROWS | ingest.ROWS
+MODULES = (ingest, mining, fusion, crf, walk, training, prediction, evaluation, scale)
+ROWS = {name: row for module in MODULES for name, row in module.ROWS.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

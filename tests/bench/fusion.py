@@ -130,21 +130,26 @@ class _Work:
 
     def peer(self) -> list[NDArray[np.uint8]]:
         """One image after the other; returns the cues."""
-        return [
-            reference.mine(
-                self.folder / "npz",
-                photograph.row.image_id,
-                photograph.image,
-                list(passes),
-                self.config.saliency.thresholds,
-                attention,
-                photograph.tags,
-                self.config.cues.dcsp.gamma_low,
-            )
-            for photograph, passes, attention in zip(
-                self.photographs, self.passes_at_image, self.attention, strict=True
-            )
-        ]
+        works = zip(self.photographs, self.passes_at_image, self.attention, strict=True)
+        return [self._peer_cue(*work) for work in works]
+
+    def _peer_cue(
+        self,
+        photograph: Photograph,
+        passes: NDArray[np.float64],
+        attention: NDArray[np.float32],
+    ) -> NDArray[np.uint8]:
+        found = iter(passes)
+        return reference.mine(
+            self.folder / "npz",
+            photograph.row.image_id,
+            photograph.image,
+            lambda _: next(found),
+            lambda: attention,
+            self.config.saliency.thresholds,
+            photograph.tags,
+            self.config.cues.dcsp.gamma_low,
+        )
 
     def peer_files(self) -> list[Path]:
         """The files the peer leaves, written without its loops."""

@@ -83,6 +83,28 @@ def compare(
     return Pair(tuple(our_seconds), tuple(peer_seconds), our_result, peer_result)
 
 
+def against(name: str, ours: float, peer: Sequence[float], item: str, **detail: Any) -> Row:
+    """The row of a stage that was measured once, beside a peer that was measured again and again.
+
+    Args:
+        name: Of the row.
+        ours: Seconds an item.
+        peer: The same of the peer, in each of its measurements.
+        item: What is counted.
+        detail: As in the row.
+    """
+    middle = statistics.median(peer)
+    spread = quartiles([seconds / ours for seconds in peer])
+    return Row(
+        name,
+        middle / ours,
+        1000 * ours,
+        1000 * middle,
+        f"ms/{item}",
+        detail | {"ratio_quartiles": spread},
+    )
+
+
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
     """First and third quartile; the extremes of fewer than four values."""
     if len(values) < 4:

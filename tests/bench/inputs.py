@@ -25,7 +25,7 @@ from dcsp.config import (
     SaliencySettings,
     SceneSettings,
 )
-from dcsp.corpus.ingest import decode_mask, select_rows
+from dcsp.corpus.ingest import check_mask, select_rows
 from dcsp.corpus.scenes import ScenesSource
 from dcsp.corpus.source import SourceRow
 from dcsp.corpus.voc import VOCSource
@@ -36,6 +36,7 @@ from dcsp.networks.deeplab import SegmentationNetwork, build_network
 from dcsp.networks.weights import backbone_weights, resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
+from dcsp.tables.codecs import decode_labels
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/voc676/VOCdevkit/VOC2012"
 FP32 = PrecisionSettings(autocast="fp32")
@@ -113,7 +114,7 @@ class Inputs:
             data, mask = self.source.read(row), self.source.read_mask(row)
             assert mask is not None
             image = decode_rgb(data)
-            labels = decode_mask(mask, image.shape[:2], len(self.classes))
+            labels = decode_labels(check_mask(mask, image.shape[:2], len(self.classes)))
             found.append(Photograph(row, data, image, labels, mapper.map_tags(row.tags)[0]))
         return found
 

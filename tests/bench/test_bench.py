@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from dcsp.cues.fusion import discover
+from tests.bench import gpu
 from tests.bench.__main__ import ROWS, main
-from tests.bench.harness import Row, compare, quartiles, table
+from tests.bench.harness import Row, against, compare, quartiles, table
 from tests.bench.peers import reference
+from tests.bench.stages import Marks
+from tests.bench.stubs import peak_memory
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_rows_that_are_named_are_measured_and_written(tmp_path: Path) -> None:
@@ -32,6 +39,26 @@ def test_the_dense_walk_ends_where_ours_does(tmp_path: Path) -> None:
     main(["--quick", "--scenes", "--out", str(out), "random_walk"])
     (row,) = json.loads(out.read_text(encoding="utf-8"))
     assert row["detail"]["largest_difference"] < 1e-4
+
+
+def test_a_finished_store_is_known_without_reading_its_rows(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    main(["--quick", "--scenes", "--out", str(out), "resume_listing"])
+    (row,) = json.loads(out.read_text(encoding="utf-8"))
+    assert (row["detail"]["rows"], row["detail"]["parts"]) == (25_000, 50)  # that both sides saw
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_a_stage_is_measured_as_jobs_run_it(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    # In a process of its own: Ray remembers the token of the first cluster that a process starts.
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--scenes", "--out", str(out)]
+    subprocess.run([*command, "predict_end_to_end"], check=True, cwd=REPOSITORY)
+    (row,) = json.loads(out.read_text(encoding="utf-8"))
+    assert row["ours"] > 0 and row["peer"] > 0
+    assert row["detail"]["images"] == "24 generated scenes"
+    assert row["detail"]["start_up_seconds"] > 0
 
 
 def test_an_unknown_row_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +110,50 @@ def test_the_authors_loops_combine_and_erase_as_written_in_the_method() -> None:
     expected = image.copy()
     expected[found > 0.7] = reference.MEAN_COLOUR
     assert np.array_equal(reference.erase(image, found, 0.7), expected)
+
+
+def test_the_bench_of_a_gpu_runs_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "gpu.json"
+    gpu.main(["--device", "cpu", "--quick", "--scenes", "--out", str(out)])
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert [reading["name"] for reading in written["readings"]] == ["mining", "training"]
+    for reading in written["readings"]:
+        rate = written["matrix_flops_per_second"]
+        assert reading["utilisation"] == pytest.approx(reading["flops_per_second"] / rate)
+        assert reading["images_per_second"] > 0 and reading["busy"] is None
+    assert "TFLOP/s" in capsys.readouterr().out
+
+
+def test_a_gpu_is_busy_while_any_kernel_runs() -> None:
+    assert gpu.covered([(5, 6), (0, 2), (1, 3), (1, 2)]) == pytest.approx(4 / 6)
+    assert gpu.covered([]) == 0
+
+
+def test_start_up_and_the_end_of_a_stage_do_not_count() -> None:
+    marks = Marks("stage", 60)
+    marks.marks = [
+        (0.0, 0),
+        (100.0, 1),
+        *((100.0 + 2 * n, 1 + n) for n in range(1, 54)),
+        (999.0, 60),
+    ]
+    assert marks.seconds_each(1 / 6) == pytest.approx(2.0)
+    assert marks.start_up == 100
+    marks.marks = [(0.0, 0), (0.5, 0), (10.0, 20)]
+    assert marks.seconds_each(1 / 6) == pytest.approx(0.5)
+
+
+def test_a_peak_of_memory_is_the_processs_own() -> None:
+    heavy = np.ones(300_000_000, np.uint8)
+    command = [sys.executable, "-c", "from tests.bench.stubs import peak_memory as p; print(p())"]
+    alone = subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, text=True)
+    assert peak_memory() > heavy.nbytes
+    assert 0 < int(alone.stdout) < peak_memory()
+
+
+def test_a_stage_beside_a_peer_is_compared_with_its_median() -> None:
+    row = against("name", 2.0, [3.0, 4.0, 8.0], "image", images="some")
+    assert (row.ratio, row.ours, row.peer, row.unit) == (2.0, 2000, 4000, "ms/image")
+    assert row.detail == {"images": "some", "ratio_quartiles": (1.5, 4.0)}

@@ -7,7 +7,7 @@ both and writes the cue. Written for the benchmark from ``method.md``, without t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,32 +99,34 @@ def mine(
     folder: Path,
     name: str,
     image: NDArray[np.uint8],
-    passes: Sequence[NDArray[np.float64]],
+    detect: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
+    attend: Callable[[], NDArray[np.float32]],
     thresholds: Sequence[float],
-    attention: NDArray[np.float32],
     tags: Sequence[int],
     gamma: float,
 ) -> NDArray[np.uint8]:
-    """All of it for one image, the networks left out.
+    """All of it for one image.
 
     Args:
         folder: Where the files go.
         name: Of the image.
         image: HWC uint8 RGB.
-        passes: What the detector finds in each pass, HW in [0, 1] at image size.
+        detect: What the detector finds in an image, HW in [0, 1] at image size.
+        attend: Fused maps of the tagged classes, nhw.
         thresholds: τ_k.
-        attention: Fused maps of the tagged classes, nhw.
         tags: n class ids.
         gamma: Least harmonic mean of a foreground pixel.
     """
-    saliency = np.zeros(image.shape[:2])
-    for number, found in enumerate(passes):
+    height, width = image.shape[:2]
+    saliency = np.zeros((height, width))
+    erased = image
+    for threshold in (*thresholds, None):
+        found = detect(erased)
         saliency = combine(saliency, found)
-        if number < len(thresholds):
-            image = erase(image, found, thresholds[number])
+        if threshold is not None:
+            erased = erase(erased, found, threshold)
     saliency_file = save_saliency(folder, name, saliency)
-    maps = attention_at_image(attention, *image.shape[:2])
-    attention_file = save_attention(folder, name, maps)
+    attention_file = save_attention(folder, name, attention_at_image(attend(), height, width))
     with np.load(saliency_file) as kept_saliency, np.load(attention_file) as kept_attention:
         cue = discover(kept_attention["attention"], kept_saliency["saliency"], tags, gamma)
     save_cue(folder, name, cue)
