@@ -1,12 +1,17 @@
 """The ``dcsp`` command: look into a store, check it, and take results out of it.
 
-Every command reads and none computes: jobs do that. Exit codes are those of the jobs: 0
-done, 2 the user's mistake, 1 a fault, or a store that ``verify`` finds broken.
+Every command reads and none computes: jobs do that, and ``plan`` is one; ``publish`` moves the one
+pointer, and ``rejected --replay`` changes what the next job does. Exit codes are those of the jobs:
+0 done, 2 the user's mistake, 1 a fault, or a store that ``verify`` finds broken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import csv
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +32,8 @@ from dcsp.inventory import (
     outputs,
     runs,
 )
-from dcsp.tables.mapping import STAGE_FILE, part_file
+from dcsp.tables.mapping import STAGE_FILE, live_rows, part_file
+from dcsp.tables.schemas import REJECTED
 from dcsp.tables.store import Store
 
 MISTAKE = 2
@@ -35,6 +41,8 @@ _FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
 _STATUSES = ("ok", "skipped", "error")
 _TABLE_COLUMNS = ("table", "parts", *_STATUSES, "size", "used by")
 _CHECKPOINT_COLUMNS = ("checkpoint", "stage", "steps", "size", "used by")
+_MOST_TAGS = 50
+"""Unknown tags shown; the store keeps more."""
 _WIDEST = 60
 """Longest value shown in a table."""
 
@@ -79,18 +87,15 @@ def show(store: StoreArgument) -> None:
     typer.echo(_section("checkpoints", _CHECKPOINT_COLUMNS, checkpoints))
 
 
-@app.command()
-def plan(
-    config: Annotated[str, typer.Option(metavar="FILE", help="YAML file of settings.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value]...", help="Replace settings.")
-    ] = None,
-) -> None:
-    """List what a config would do: its stages, what is done, and what would run."""
-    from dcsp.config_file import load_config
-    from dcsp.overview import describe
-
-    typer.echo(describe(load_config(config, overrides or ())))
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def plan(context: typer.Context) -> None:
+    """Say what a config would do, ask of the cluster, take and cost (--help: how)."""
+    # A job, since it looks at the cluster: a process of its own, which nothing here imports.
+    ended = subprocess.run([sys.executable, "-m", "jobs.plan", *context.args], check=False)
+    raise typer.Exit(ended.returncode)
 
 
 @app.command()
@@ -163,6 +168,54 @@ def verify(store: StoreArgument) -> None:
 
 
 @app.command()
+def rejected(
+    store: StoreArgument,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="Left out: of the latest ingest."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write every row to this CSV file.")] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Let the next ingest read anew what it could not.")
+    ] = False,
+) -> None:
+    """List what the latest ingest, or that of a run, refused, by reason, and unknown tags."""
+    from dcsp.rejections import by_reason, forget, on_one_line, read_rejected, read_unknown_tags
+    from dcsp.tables.lease import Lease
+
+    opened = open_store(store)
+    if replay:
+        with Lease(opened, "dcsp rejected", "--replay"):
+            forgotten = forget(opened)
+        typer.echo(f"the next ingest looks at {forgotten} images once more: submit the job")
+    rows = read_rejected(opened, run)
+    reasons = [(r.reason, r.stage, str(r.rows), r.example) for r in by_reason(rows)]
+    typer.echo(_section("rejected", ("reason", "stage", "rows", "first"), reasons))
+    unknown = islice(read_unknown_tags(opened, run).items(), _MOST_TAGS)
+    tags = [(on_one_line(tag), str(images)) for tag, images in unknown]
+    typer.echo(_section("tags without a class", ("tag", "images"), tags))
+    if out is not None:
+        _write_csv(out, rows)
+
+
+@app.command()
+def publish(
+    store: StoreArgument,
+    run: Annotated[str, typer.Argument(help="Id of a run that has ended, or the start of it.")],
+) -> None:
+    """Make a run the published one: back to an earlier one, or forward again."""
+    from dcsp import runs
+    from dcsp.tables.lease import Lease
+
+    opened = open_store(store)
+    chosen = find_run(opened, run)
+    with Lease(opened, "dcsp publish", chosen.run_id):
+        before = runs.current_run(opened)
+        runs.publish(opened, chosen.run_id)
+    typer.echo(f"published: {chosen.run_id}, before that {before or 'none'}")
+
+
+@app.command()
 def report(
     store: StoreArgument,
     run: RunArgument = None,
@@ -197,11 +250,19 @@ def export(
     crf: Annotated[bool, typer.Option(help="Labels after the dense CRF, or before it.")] = True,
 ) -> None:
     """Write the label maps of a run as VOC-palette PNG files named after the images."""
+    from dcsp.export.destination import EXPORT, claim_folder, mark_folder
     from dcsp.export.masks import export_masks
 
     opened = open_store(store)
+    found = find_run(opened, run)
     column = "label" if crf else "label_without_crf"
-    done = export_masks(_predictions(opened, find_run(opened, run), column), out, column)
+    predictions = _predictions(opened, found, column)
+    apart = {"STORE": opened}
+    if root := found.record["config"]["corpus"]["root"]:
+        apart["the corpus"] = Store(root)
+    folder = claim_folder(EXPORT, out, apart)
+    mark_folder(EXPORT, folder, {"run": found.run_id, "labels": column})
+    done = export_masks(predictions, out, column)
     left = f", {done.left_out} images have no label" if done.left_out else ""
     typer.echo(f"{done.written} masks in {out}{left}")
 
@@ -214,7 +275,18 @@ def _predictions(store: Store, run: Run, column: str) -> Iterator[Any]:
         raise StoreError(f"The run {run.run_id} has no predictions: submit its job again.")
     snapshot = Snapshot.load(store, run.record["snapshot"])
     for part in snapshot.of(run.record["config"]["predict"]["splits"]):
-        yield store.read_table(part_file(directory, part.name), ["image_id", "status", column])
+        file = part_file(directory, part.name)
+        yield live_rows(store.read_table(file, ["image_id", "status", column]), part.dead)
+
+
+def _write_csv(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, REJECTED.names)
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise StoreError(f"Cannot write {out} ({error}): check the path.") from error
 
 
 def _copy(store: Store, name: str, out: Path) -> None:

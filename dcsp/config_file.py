@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dcsp.config import RunConfig
+from dcsp.config.base import HOLDS_SECRET
 from dcsp.errors import ConfigError
 
 
@@ -106,7 +107,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"the setting '{where}' is required"
     message: str = error["msg"].removeprefix("Value error, ")
-    if not isinstance(error["input"], dict):
+    if not isinstance(error["input"], dict) and error["type"] != HOLDS_SECRET:
         return f"{where}={error['input']!r}: {message}"
     return message if not where or where in message else f"{where}: {message}"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcsp.errors import StoreError
-from dcsp.tables.mapping import STAGE_FILE
+from dcsp.tables.mapping import STAGE_FILE, stage_directories
 from dcsp.tables.store import Store
 
 CURRENT_FILE = "CURRENT"
@@ -20,7 +20,6 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report/index.html"
 CHECKPOINT_MARK = "complete.json"
 """Written last into a finished checkpoint."""
-_NOT_TABLES = ("corpus", "truth", "runs", "comparisons", CURRENT_FILE)
 
 
 @dataclass(frozen=True)
@@ -140,9 +139,7 @@ def outputs(store: Store) -> list[Output]:
     for run in runs(store):
         for step in run.record.get("steps", ()):
             users.setdefault(step["directory"], []).append(run.run_id)
-    homes = [name for name in store.list("") if name not in _NOT_TABLES]
-    directories = [f"{home}/{name}" for home in homes for name in store.list(home)]
-    found = (_read_output(store, directory, users) for directory in directories)
+    found = (_read_output(store, directory, users) for directory in stage_directories(store))
     return [output for output in found if output is not None]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
+from dcsp.corpus.shards import not_now
 from dcsp.errors import CorpusError
 from dcsp.methods.step import Step
 from dcsp.pipeline import Plan, build_plan
+from dcsp.retraining import plan_run
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from dcsp.tables.store import Store
 
@@ -26,7 +28,7 @@ def describe(config: RunConfig) -> str:
     note = ""
     known = None
     try:
-        known = list_corpus(store, config.corpus, config.seed).known()
+        known = list_corpus(store, config.corpus, config.seed, spread=not_now).known()
     except CorpusError as error:
         note = f"\nnote: {error}"
     return stages_text(store, config, known[0] if known else None) + note
@@ -42,8 +44,8 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
             print_ = UNKNOWN if step.needs_snapshot else step.stage.key.fingerprint
             lines.append(_line(step.title, print_, "", "will run, unless done before"))
         return "\n".join(lines)
-    plan = build_plan(config, snapshot)
-    total = sum(part.rows for part in snapshot.parts)
+    plan = plan_run(store, config, snapshot)
+    total = sum(part.live for part in snapshot.parts)
     lines.append(_line("ingest", snapshot.fingerprint, str(total), "done"))
     lines += [_planned(store, plan, step) for step in plan]
     lines.append(_line("run", plan.run_id, "", "evaluation, report"))
@@ -52,8 +54,9 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
 
 def _planned(store: Store, plan: Plan, step: Step) -> str:
     left = step.rows_left(store, plan.snapshot)
-    what = "done" if step.is_done(store, plan.snapshot) else f"will run, {left} images to go"
-    rows = sum(part.rows for part in step.parts(plan.snapshot))
+    done = not left and step.is_done(store, plan.snapshot)
+    what = "done" if done else f"will run, {left} images to go"
+    rows = sum(part.live for part in plan.parts(step))
     return _line(step.title, step.stage.key.fingerprint, str(rows), what)
 
 

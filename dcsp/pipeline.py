@@ -19,6 +19,7 @@ from dcsp.methods.registry import method_of
 from dcsp.methods.step import Step
 from dcsp.methods.workshop import Workshop
 from dcsp.tables.fingerprint import StageKey, digest
+from dcsp.tables.mapping import Part
 from dcsp.tables.snapshot import Snapshot, rejected_file
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
@@ -31,11 +32,19 @@ _PHASE = re.compile(r"cues_phase\d+")
 
 @dataclass(frozen=True)
 class Plan:
-    """Every step of a run over one snapshot, in order."""
+    """Every step of a run over one snapshot, in order.
+
+    Attributes:
+        config: The run's settings.
+        snapshot: The corpus that is mined and labelled.
+        steps: In order.
+        learned_from: The corpus that networks are trained on, where that is an earlier one.
+    """
 
     config: RunConfig
     snapshot: Snapshot
     steps: tuple[Step, ...]
+    learned_from: Snapshot | None = None
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
@@ -43,6 +52,16 @@ class Plan:
     def step(self, title: str) -> Step:
         """The step of that title."""
         return next(step for step in self.steps if step.title == title)
+
+    @property
+    def learned(self) -> Snapshot:
+        """The corpus that networks are trained on."""
+        return self.learned_from or self.snapshot
+
+    def parts(self, step: Step) -> list[Part]:
+        """The parts that a step works on."""
+        is_training = isinstance(step.stage, TrainStage)
+        return step.parts(self.learned if is_training else self.snapshot)
 
     def before(self, step: Step) -> tuple[Step, ...]:
         """The steps before one, in order."""
@@ -98,8 +117,13 @@ class Plan:
         return f"{self.config.name}-{digest(decided)[:12]}"
 
 
-def build_plan(config: RunConfig, snapshot: Snapshot) -> Plan:
+def build_plan(config: RunConfig, snapshot: Snapshot, learned: Snapshot | None = None) -> Plan:
     """Lay out the stages of a run.
+
+    Args:
+        config: The run's settings.
+        snapshot: The corpus that is mined and labelled.
+        learned: The corpus that networks are trained on; left out: the same.
 
     Raises:
         CorpusError: The snapshot has no image to learn from, or none with a tag.
@@ -116,10 +140,14 @@ def build_plan(config: RunConfig, snapshot: Snapshot) -> Plan:
             "No image of the split 'train' has a tag: nothing can be learned; give the corpus its "
             "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
-    return Plan(config, snapshot, tuple(_steps(config, snapshot)))
+    steps: dict[str, Step] = {}
+    for step in _steps(config, learned or snapshot):
+        steps.setdefault(step.title, step)
+    return Plan(config, snapshot, tuple(steps.values()), learned)
 
 
 def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step]:
+    """In their order; one that several ask for comes as often."""
     shop, method = Workshop(config, snapshot), method_of(config.cues)
     yield from method.before_fcan(shop)
     fcan = method.fcan(shop)

@@ -54,6 +54,7 @@ def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "config": plan.config.model_dump(mode="json"),
             "snapshot": plan.snapshot.fingerprint,
+            "learned": plan.learned.fingerprint,
             "steps": [
                 {
                     "title": step.title,
@@ -126,7 +127,12 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
             version of dcsp made it, or a weights file that it names has changed.
     """
     run = _read_run(store, run_id)
-    plan = build_plan(_config_of(run), Snapshot.load(store, run["snapshot"]))
+    learned = run.get("learned", run["snapshot"])
+    plan = build_plan(
+        _config_of(run),
+        Snapshot.load(store, run["snapshot"]),
+        Snapshot.load(store, learned) if learned != run["snapshot"] else None,
+    )
     known = {step["title"]: step["fingerprint"] for step in run["steps"]}
     plan = replace(plan, steps=plan.steps[: len(known)])  # it may have ended with a cue table
     changed = [step.title for step in plan if known.get(step.title) != step.stage.key.fingerprint]
@@ -137,6 +143,16 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
             "jobs/relabel.py again."
         )
     return run, plan
+
+
+def learned_of(store: Store) -> Snapshot:
+    """The corpus that the networks of the published run were trained on.
+
+    Raises:
+        StoreError: There is none.
+    """
+    run = _read_run(store, None)
+    return Snapshot.load(store, run.get("learned", run["snapshot"]))
 
 
 def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:

@@ -12,16 +12,23 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import ParamSpec
 
-import fsspec.core
 import pyarrow as pa
 
+from dcsp.corpus.catalogue import CATALOGUE
 from dcsp.errors import DcspError
 from dcsp.inventory import CHECKPOINT_MARK, Output, outputs, runs
-from dcsp.tables.fingerprint import digest, digest_lines
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
-from dcsp.tables.schemas import CORPUS, ERROR, OK, SCHEMAS, SKIPPED, TRUTH
+from dcsp.tables.fingerprint import digest_lines
+from dcsp.tables.mapping import (
+    CORPUS_DIRECTORY,
+    Part,
+    live_rows,
+    part_file,
+    scope,
+)
+from dcsp.tables.schemas import CORPUS, ERROR, OK, REJECTED, SCHEMAS, SKIPPED, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Snapshot
-from dcsp.tables.store import TEMPORARY_PREFIX, Store
+from dcsp.tables.statuses import count_statuses
+from dcsp.tables.store import Store
 
 MODEL_FILE = "model.safetensors"
 P = ParamSpec("P")
@@ -80,14 +87,16 @@ class _Verifier:
         """Corpus part → digest of its image ids."""
         self.truths: set[str] = set()
         """Files of ground truth that were checked."""
-        self.scopes: dict[str, list[str]] = {}
-        """Scope in a manifest → names of the parts it must have."""
+        self.scopes: dict[str, list[Part]] = {}
+        """Scope in a manifest → the parts it must have."""
 
     def run(self) -> Verification:
-        for name in _temporary_files(self.store):
+        for name in self.store.temporary_files():
             self.blame(f"{name} is a temporary file: a killed writer left it, or one is at work.")
         for fingerprint in _snapshots(self.store):
             self.guard(self.check_snapshot, fingerprint)
+        for name, schema in _tables_about(self.store):
+            self.guard(self.store.read_table, name, schema.names)
         self.guard(self.check_outputs)
         self.guard(self.check_runs)
         return self.found
@@ -106,8 +115,8 @@ class _Verifier:
         if snapshot.fingerprint != fingerprint:
             self.blame(f"The snapshot corpus/{fingerprint}.json is not what its name says.")
         for splits in _split_choices(snapshot):
-            names = [part.name for part in snapshot.of(splits)]
-            self.scopes[digest(names)] = names
+            parts = snapshot.of(splits)
+            self.scopes[scope(parts)] = parts
         for part in snapshot.parts:
             if part.name not in self.ids:
                 self.guard(self.check_corpus_part, part)
@@ -136,7 +145,7 @@ class _Verifier:
             self.check_checkpoint(output)
             return
         schema = SCHEMAS.get(output.directory.split("/")[0])
-        statuses: dict[str, Mapping[str, int]] = {}
+        statuses: dict[str, pa.Table] = {}
         for file in sorted(output.files):
             if file.endswith(".parquet"):
                 part = file.removesuffix(".parquet")
@@ -150,37 +159,41 @@ class _Verifier:
         name: str,
         part: str,
         schema: pa.Schema | None,
-        statuses: dict[str, Mapping[str, int]],
+        statuses: dict[str, pa.Table],
     ) -> None:
         statuses[part] = self.check_aligned(name, part, schema)
 
-    def check_aligned(self, name: str, part: str, schema: pa.Schema | None) -> Mapping[str, int]:
+    def check_aligned(self, name: str, part: str, schema: pa.Schema | None) -> pa.Table:
+        """Returns the column of statuses, small."""
         table = self.read(name, schema)
         if part not in self.ids:
             self.blame(f"{name} belongs to no part of any snapshot of the corpus.")
         elif _ids(table) != self.ids[part]:
             self.blame(f"{name} does not have the rows of its corpus part.")
-        statuses = Counter(map(str, table["status"].to_pylist()))
-        strange = set(statuses) - _STATUSES
+        statuses = table.select(["status"])
+        strange = set(count_statuses(statuses)) - _STATUSES
         if strange:
             self.blame(f"{name} has rows of the unknown status {min(strange)!r}.")
-        return statuses
+        return statuses.set_column(0, "status", statuses["status"].dictionary_encode())
 
     def check_manifest(
         self,
         output: Output,
-        scope: str,
+        complete_for: str,
         counted: Mapping[str, int],
-        statuses: Mapping[str, Mapping[str, int]],
+        statuses: Mapping[str, pa.Table],
     ) -> None:
-        if scope not in self.scopes:
+        if complete_for not in self.scopes:
             self.blame(f"{output.directory} is said to be complete for a corpus that is not there.")
             return
         total: Counter[str] = Counter()
-        for part in self.scopes[scope]:
-            if f"{part}.parquet" not in output.files:
-                self.blame(f"{output.directory} is said to be complete but lacks the part {part}.")
-            total.update(statuses.get(part, {}))
+        for part in self.scopes[complete_for]:
+            if f"{part.name}.parquet" not in output.files:
+                self.blame(
+                    f"{output.directory} is said to be complete but lacks the part {part.name}."
+                )
+            if part.name in statuses:
+                total.update(count_statuses(live_rows(statuses[part.name], part.dead)))
         if +total != +Counter(counted):
             self.blame(
                 f"{output.directory} has the rows {_told(total)}, but its manifest says "
@@ -220,13 +233,12 @@ class _Verifier:
         return table
 
 
-def _temporary_files(store: Store) -> Iterator[str]:
-    filesystem, root = fsspec.core.url_to_fs(  # type: ignore[no-untyped-call]
-        store.url, use_listings_cache=False
-    )
-    for path in sorted(filesystem.find(root)):
-        if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
-            yield path.removeprefix(root).lstrip("/")
+def _tables_about(store: Store) -> Iterator[tuple[str, pa.Schema]]:
+    """What lies beside the snapshots: rejected rows and catalogues, with their schemas."""
+    for name in store.list("corpus"):
+        for ending, schema in ((".rejected.parquet", REJECTED), (".catalogue.parquet", CATALOGUE)):
+            if name.endswith(ending):
+                yield f"corpus/{name}", schema
 
 
 def _snapshots(store: Store) -> Iterator[str]:

@@ -17,8 +17,10 @@ from onnx import TensorProto, helper
 
 from dcsp.config import RunConfig
 from dcsp.config_file import parse_config
-from dcsp.corpus.ingest import plan_batches, select_rows
-from dcsp.corpus.pack import Packer, Tally
+from dcsp.corpus import ingestion
+from dcsp.corpus.ingest import select_rows
+from dcsp.corpus.listing import Listing
+from dcsp.corpus.pack import Packer
 from dcsp.corpus.scenes import ScenesSource
 from dcsp.corpus.source import SourceRow
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
@@ -29,7 +31,7 @@ from dcsp.pipeline import Plan, build_plan
 from dcsp.report.collect import write_report
 from dcsp.runs import metrics_file, publish, save_run, step_record, table_rows
 from dcsp.tables.mapping import CORPUS_DIRECTORY, complete_stage, part_file, run_parts_here
-from dcsp.tables.snapshot import Snapshot, rejected_file
+from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store
 from dcsp.training.stage import CARD_FILE, MODEL_FILE, TrainStage, load_checkpoint, train_here
 
@@ -90,7 +92,7 @@ def chain_config(store: Path | str, detector: str, **blocks: Any) -> RunConfig:
         "cues": {
             "dcsp": {"attention": {"scales": [1, 0.75]}, "gamma_low": 0.3, "gamma_high": 0.3},
             "compare": {"soft": {"gamma_low": 0.2, "gamma_high": 0.5, "crf": True}},
-            "adapt": {"scales": [1]},
+            "adapt": {"scales": [1], "flip": True, "fuse": "mean"},
         },
         "predict": {"scales": [1]},
         "precision": {"autocast": "fp32"},
@@ -132,12 +134,7 @@ def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
     scenes = ScenesSource(settings.scenes, settings.classes, config.seed, settings.splits)
     source = Planted(scenes, shuffled)
     rows, duplicates = select_rows(source.list_rows())
-    packer, tally = Packer(store, source, settings), Tally(0.1, duplicates)
-    for batch in plan_batches(rows, settings.part_rows):
-        tally.add(packer(batch))
-    snapshot = tally.snapshot(settings.classes)
-    snapshot.save(store)
-    store.write_table(rejected_file(snapshot.fingerprint), tally.rejected)
+    snapshot = ingestion.ingest(Listing(rows, duplicates, Packer(store, source, settings))).snapshot
     for part in snapshot.parts:
         _damage(store, part_file(CORPUS_DIRECTORY, part.name))
     return snapshot

@@ -127,7 +127,12 @@ def _run(
     record = {
         "run_id": run_id,
         "created": f"2026-08-01T10:0{run_id[-1]}:00Z",
-        "config": {"seed": 3, "cues": {"gamma": gamma}, "predict": {"splits": ["train", "val"]}},
+        "config": {
+            "seed": 3,
+            "corpus": {"root": None},
+            "cues": {"gamma": gamma},
+            "predict": {"splits": ["train", "val"]},
+        },
         "snapshot": snapshot.fingerprint,
         "steps": [
             {"title": title, "directory": key.directory, "fingerprint": key.fingerprint}

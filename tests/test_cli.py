@@ -1,5 +1,7 @@
 """The command line, on a store made with the functions that jobs use."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from dcsp.cli import app
 from dcsp.inventory import find_output, find_run, flatten, open_store, outputs, runs
 from dcsp.tables.store import Store
 from tests.store_fixture import CUES_KEY, LABELS, ROUGH, build_store
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -99,6 +103,16 @@ def test_a_run_that_has_not_ended_has_no_report(store: Store) -> None:
     assert "has not ended" in dcsp("report", store.url, "demo-1111", code=2).output
 
 
+def test_publish_moves_back_to_an_earlier_run_and_forward(store: Store) -> None:
+    current = store.read_bytes("CURRENT")
+    said = dcsp("publish", store.url, "demo-1111").output
+    assert said == "published: demo-1111, before that demo-2222\n"
+    assert store.read_bytes("CURRENT") == b"demo-1111\n"
+    dcsp("publish", store.url, "demo-2222")
+    assert store.read_bytes("CURRENT") == current
+    assert not store.exists("LEASE")
+
+
 def test_export_writes_masks_of_the_published_run(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "masks"
     assert "4 masks" in dcsp("export", store.url, out).output
@@ -109,6 +123,21 @@ def test_export_writes_masks_of_the_published_run(store: Store, tmp_path: Path) 
     dcsp("export", store.url, out, "demo-1111", "--no-crf")
     with Image.open(out / "one.png") as image:
         assert np.array_equal(np.asarray(image), ROUGH)
+
+
+def test_export_never_writes_among_other_files(store: Store, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "one.png").write_bytes(b"a photograph")
+    refused = "holds files that dcsp export did not write"
+    assert refused in dcsp("export", store.url, photos, code=2).output.replace("\n", " ")
+    record = store.read_json("runs/demo-1111/run.json")
+    record["config"]["corpus"] = {"root": str(photos)}
+    store.write_json("runs/demo-1111/run.json", record)
+    for out in (photos / "masks", Path(store.location("")) / "masks"):
+        told = dcsp("export", store.url, out, "demo-1111", code=2).output.replace("\n", " ")
+        assert "must not lie in one another" in told
+    assert [path.name for path in photos.iterdir()] == ["one.png"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +167,7 @@ def test_without_a_published_run_one_has_to_be_named(store: Store, tmp_path: Pat
 
 def test_help_lists_every_command() -> None:
     text = dcsp("--help").output
-    for command in ("show", "explain", "diff", "verify", "report", "export"):
+    for command in ("show", "explain", "diff", "verify", "report", "export", "publish"):
         assert command in text
 
 
@@ -156,15 +185,30 @@ def test_flatten_gives_dotted_keys() -> None:
     assert flatten(tree) == {"a.b": 1, "a.c": {}, "d": [1, 2], "e": None}
 
 
+def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """``dcsp plan``, which starts a job in a process of its own."""
+    command = [sys.executable, "-m", "dcsp.cli", "plan", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
 def test_plan_lists_the_stages_of_a_config_and_computes_nothing(tmp_path: Path) -> None:
-    config = Path(__file__).parents[1] / "jobs" / "configs" / "voc12_vgg16.yaml"
-    where = (f"store={tmp_path / 'store'}", f"corpus.root={tmp_path}/none")
-    text = dcsp("plan", "--config", config, *where).output
-    assert all(stage in text for stage in ("saliency", "fcan", "cues_phase1", "predictions"))
-    assert "none is not there" in text
+    config = REPOSITORY / "jobs" / "configs" / "voc12_vgg16.yaml"
+    told = plan("--config", config, f"store={tmp_path / 'store'}", f"corpus.root={tmp_path}/none")
+    assert (told.returncode, told.stderr) == (0, "")
+    stages = ("saliency", "fcan", "cues_phase1", "predictions")
+    assert all(stage in told.stdout for stage in stages)
+    assert "none is not there" in told.stdout
     assert not (tmp_path / "store").exists()
 
 
-def test_plan_of_a_wrong_setting_is_the_users_mistake(tmp_path: Path) -> None:
-    config = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
-    assert "unknown setting" in dcsp("plan", "--config", config, "sede=1", code=2).output
+def test_plan_of_a_wrong_setting_is_the_users_mistake() -> None:
+    told = plan("--config", REPOSITORY / "jobs" / "configs" / "demo.yaml", "sede=1")
+    assert told.returncode == 2
+    assert told.stderr.startswith("error: ") and "unknown setting" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_plan_tells_its_options() -> None:
+    told = plan("--help")
+    assert told.returncode == 0
+    assert "--no-probe" in told.stdout and "--price-per-gpu-hour" in told.stdout

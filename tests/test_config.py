@@ -124,17 +124,36 @@ def test_saliency_passes_are_one_more_than_thresholds() -> None:
         ({"corpus__classes": ["background", "cat"]}, ["'background'", "id 0 already"]),
         ({"corpus__classes": []}, ["corpus.classes=[]", "at least 1"]),
         ({"corpus__aliases": {"kitty": "cta"}}, ["'kitty'", "'cta'", "not in corpus.classes"]),
+        ({"corpus__synonyms": {"cat": ["dog"]}}, ["'dog'", "'cat'", "already means 'dog'"]),
+        ({"corpus__synonyms": {"cta": "kitty"}}, ["'kitty'", "'cta'", "not in corpus.classes"]),
         ({"corpus__max_rejected_share": 2}, ["corpus.max_rejected_share=2"]),
         ({"network__output_stride": 32}, ["network.output_stride=32", "8 or 16"]),
+        ({"network__branch_kernel": 1}, ["network", "branch_kernel=1", "atrous_rates=[1]"]),
         ({"saliency__thresholds": [0.7, 8]}, ["saliency.thresholds.1=8"]),
         ({"predict__scales": []}, ["predict.scales=[]", "at least 1"]),
         ({"predict__splits": []}, ["predict.splits=[]", "at least 1"]),
         ({"predict__splits": ["test"]}, ["predict.splits.0='test'", "'train' or 'val'"]),
         ({"cues__dcsp__gamma_low": 0.9}, ["cues.dcsp", "gamma_low (0.9)", "gamma_high (0.4)"]),
+        (
+            {"cues__dcsp__mean": "arithmetic", "cues__dcsp__saliency_pass": 0},
+            ["cues.dcsp", "saliency_pass=0", "leave mean out"],
+        ),
         ({"cues__dcsp__saliency_pass": 4}, ["cues.dcsp.saliency_pass is 4", "3 passes"]),
         (
             {"cues__compare__late__saliency_pass": 9},
             ["cues.compare.late.saliency_pass is 9", "3 passes", "add a threshold"],
+        ),
+        (
+            {"cues__adapt__dcsp__saliency_pass": 4},
+            ["cues.adapt.dcsp.saliency_pass is 4", "3 passes"],
+        ),
+        (
+            {"cues__mcof__seeds__saliency_pass": 5},
+            ["cues.mcof.seeds.saliency_pass is 5", "3 passes"],
+        ),
+        (
+            {"cues__adapt__dcsp__crf": True, "cues__adapt__flip": True},
+            ["cues.adapt", "adapt.flip would do nothing", "adapt.dcsp.attention"],
         ),
         (
             {"saliency__thresholds": [0.5], "cues__dcsp__saliency_pass": 2, "cues__compare__x": {}},
@@ -146,6 +165,8 @@ def test_saliency_passes_are_one_more_than_thresholds() -> None:
         ({"name": "../other"}, ["name='../other'", "pattern"]),
         ({"name": ""}, ["name=''"]),
         ({"store": ""}, ["store=''", "at least 1"]),
+        ({"corpus__root": "https://h/photos"}, ["corpus.root='https://h", "in buckets"]),
+        ({"corpus__tags": ["a.csv", "filecache::s3://b/t.csv"]}, ["corpus.tags.1", "in buckets"]),
         ({"seed": -1}, ["seed=-1"]),
         ({"cluster__stall_minutes": 0}, ["cluster.stall_minutes=0", "greater than 0"]),
     ],
@@ -153,6 +174,33 @@ def test_saliency_passes_are_one_more_than_thresholds() -> None:
 def test_what_is_wrong_is_named_with_key_and_value(wrong: dict[str, Any], words: list[str]) -> None:
     text = refusal(**wrong)
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    "key", ["store", "corpus__root", "corpus__tags", "corpus__masks", "network__weights"]
+)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://me:hunter2@bucket/x",
+        "https://host/x.pth?X-Amz-Signature=hunter2",
+        "gs://bucket/x?a=b&sig=hunter2",
+        "s3://me:hunter2/x@bucket/p",
+        "s3://hunter2@host/x.pth",
+        "s3://host/x?X-Goog-Credential=hunter2",
+        "s3://host/x?api_key=hunter2",
+    ],
+)
+def test_secrets_are_refused_and_not_shown(key: str, url: str) -> None:
+    text = refusal(**{key: url})
+    assert key.replace("__", ".") in text and "holds credentials" in text
+    assert "hunter2" not in text
+
+
+def test_places_without_secrets_are_taken() -> None:
+    places = ["s3://bucket/a@b/c", "abfs://photos@me.dfs.core.windows.net/x", "/a:b@c", "b?c=d"]
+    assert parse_config(tree(corpus__tags=places)).corpus.tags == tuple(places)
+    assert parse_config(tree(corpus__tags=None)).corpus.tags == ()
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 from dcsp.config import RunConfig
 from dcsp.config_file import parse_config
-from dcsp.corpus.ingest import plan_batches
+from dcsp.corpus import ingestion
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.pack import Tally
 from dcsp.overview import describe, stages_text
 from dcsp.pipeline import build_plan
 from dcsp.tables.mapping import begin_stage, manifest_file, part_file
 from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store
+from tests.corpus.tars import sample, write_tar
 
 
 def config(store: Path, **corpus: Any) -> RunConfig:
@@ -36,11 +36,7 @@ def config(store: Path, **corpus: Any) -> RunConfig:
 
 def ingest(settings: RunConfig) -> Snapshot:
     listing = list_corpus(Store(settings.store), settings.corpus, settings.seed)
-    tally = Tally(0.1, listing.duplicates)
-    for batch in plan_batches(listing.rows, settings.corpus.part_rows):
-        tally.add(listing.packer(batch))
-    snapshot = tally.snapshot(settings.corpus.classes)
-    snapshot.save(listing.packer.store)
+    snapshot = ingestion.ingest(listing).snapshot
     listing.remember(snapshot, 1.0)
     return snapshot
 
@@ -61,6 +57,15 @@ def test_before_ingest_only_saliency_has_a_known_fingerprint(tmp_path: Path) -> 
     saliency = build_plan(settings, snapshot).step("saliency").stage.key.fingerprint
     assert found["saliency"][0] == saliency
     assert not (tmp_path / "store").exists()
+
+
+def test_a_look_opens_no_shard(tmp_path: Path) -> None:
+    write_tar(tmp_path / "tars/a.tar", sample("x", ["ball"]))
+    settings = config(tmp_path / "store", kind="webdataset", root=str(tmp_path / "tars"))
+    assert "note: The corpus has 1 new or changed shard(s): ingest lists" in describe(settings)
+    assert not (tmp_path / "store").exists()
+    snapshot = ingest(settings)
+    assert lines(describe(settings))["ingest"] == [snapshot.fingerprint, "1", "done"]
 
 
 def test_after_ingest_every_stage_tells_what_is_left(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def compared_images(store: Store, plans: Mapping[str, Plan]) -> Iterator[Compare
     held = [{part.name for part in plan.snapshot.parts} for plan in others]
     parts = [part for part in first.snapshot.parts if all(part.name in names for names in held)]
     wanted = first.config.report.gallery
-    val = min(wanted - round(wanted * TRAIN_SHARE), sum(p.rows for p in parts if p.split == "val"))
+    val = min(wanted - round(wanted * TRAIN_SHARE), sum(p.live for p in parts if p.split == "val"))
     for split, count in (("train", wanted - val), ("val", val)):
         of_split = [part for part in parts if part.split == split]
         for part, rows in choose_rows(store, of_split, count):
@@ -70,7 +70,7 @@ def choose_rows(
 ) -> list[tuple[CorpusPart, list[int]]]:
     """The first rows of some parts that have a ground truth; the first ones where none has."""
     with_truth = _first(((part, _rows_with_truth(store, part)) for part in parts), count)
-    return with_truth or _first(((part, list(range(part.rows))) for part in parts), count)
+    return with_truth or _first(((part, _live(part)) for part in parts), count)
 
 
 def _first(
@@ -91,7 +91,13 @@ def _rows_with_truth(store: Store, part: CorpusPart) -> list[int]:
     if part.truth is None:
         return []
     statuses = store.read_table(part.truth, ["status"])["status"].to_pylist()
-    return [row for row, status in enumerate(statuses) if status == OK]
+    return [row for row in _live(part) if statuses[row] == OK]
+
+
+def _live(part: CorpusPart) -> list[int]:
+    """Positions of the rows that are part of the corpus."""
+    dead = set(part.dead)
+    return [row for row in range(part.rows) if row not in dead]
 
 
 def _read(

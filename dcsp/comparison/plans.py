@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dcsp.comparison.grid import GridRun
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
+from dcsp.corpus.shards import not_now
 from dcsp.errors import ConfigError, CorpusError, DcspError
 from dcsp.methods.step import Step
 from dcsp.pipeline import Plan, build_plan
@@ -103,7 +104,8 @@ def _previews(runs: Sequence[GridRun], until: str | None) -> tuple[list[Preview]
         if key not in snapshots:
             try:
                 store = Store(run.config.store)
-                known = list_corpus(store, run.config.corpus, run.config.seed).known()
+                corpus, seed = run.config.corpus, run.config.seed
+                known = list_corpus(store, corpus, seed, spread=not_now).known()
             except CorpusError as error:
                 notes[f"note: {error}"] = None
                 known = None

@@ -4,7 +4,7 @@ It holds settings alone: :mod:`dcsp.config_file` reads and writes them.
 """
 
 from dcsp.config.base import Settings
-from dcsp.config.corpus import CorpusSettings, SceneSettings
+from dcsp.config.corpus import CorpusSettings, HttpSettings, SceneSettings
 from dcsp.config.cues import (
     AdaptSettings,
     AffinitySettings,
@@ -32,6 +32,7 @@ __all__ = [
     "DCSPSettings",
     "DetectorSettings",
     "FCANSettings",
+    "HttpSettings",
     "MCOFSettings",
     "NetworkSettings",
     "PrecisionSettings",

@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+HOLDS_SECRET = "holds_secret"
+"""Type of the error for a value that must not be shown."""
+_CREDENTIALS = re.compile(
+    r"://[^/?#]*@(?!.*\.dfs\.)|://[^?#@]*:[^?#@]*@"
+    r"|[?&][^=&]*(sig|token|key|secret|password|credential)[^=&]*=",
+    re.IGNORECASE,
+)
+
+
+def holds_credentials(url: str) -> bool:
+    """Whether a URL has a password or a signature in it, as far as its form shows it."""
+    return bool(_CREDENTIALS.search(url))
+
+
+def _without_credentials(url: str) -> str:
+    if holds_credentials(url):
+        raise PydanticCustomError(
+            HOLDS_SECRET,
+            "its URL holds credentials, which the run would write down: leave them to the "
+            "environment (AWS_ACCESS_KEY_ID, …)",
+        )
+    return url
+
+
+def _file_or_bucket(url: str) -> str:
+    if "::" in url or re.match("https?:", url, re.IGNORECASE):
+        raise ValueError("images and tables are on disks or in buckets (s3://…): copy them there")
+    return url
+
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+Url = Annotated[str, AfterValidator(_without_credentials)]
+"""A name, a path or a URL, which a run writes down: it must hold no secret."""
+Place = Annotated[Url, AfterValidator(_file_or_bucket)]
+"""A path, or a URL of an object store."""
+Fuse = Literal["max", "mean"]
+"""How views of an image are fused, pixel by pixel."""
 
 
 class Settings(BaseModel):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from dcsp.config.base import PositiveInt, Settings, Unit
+from dcsp.config.base import Place, PositiveFloat, PositiveInt, Settings, Unit
 from dcsp.errors import ConfigError
 from dcsp.labels import VOC_CLASSES, TagMapper
+
+
+def _listed(value: Any) -> Any:
+    """One path is a list of one, none an empty list."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+_HOST = r"^((\*\.)?([a-zA-Z0-9-]+\.)+)?[a-zA-Z0-9-]+(:[0-9]{1,5})?$"
 
 
 class SceneSettings(Settings):
@@ -26,24 +36,55 @@ class SceneSettings(Settings):
     """Most classes in one image; each image has at least one."""
 
 
+class HttpSettings(Settings):
+    """Images that a tag table names by their http(s) URL; none are fetched unless hosts are named.
+
+    A URL is fetched when its row is packed, and not again while the row stays as it is.
+    """
+
+    hosts: tuple[Annotated[str, StringConstraints(to_lower=True, pattern=_HOST)], ...] = ()
+    """Hosts that images may come from, redirects included: ``img.example.org`` for itself,
+    ``*.example.org`` for every host below it; with ``:port`` where that is not the scheme's own."""
+    max_bytes: PositiveInt = 50_000_000
+    """A larger file is rejected, and not fetched to its end."""
+    timeout_seconds: PositiveFloat = 30.0
+    """Seconds that one attempt may take in all, from the look-up of the host to the last byte."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Times that an image is asked for while its host is busy or does not answer."""
+    allow_private: bool = False
+    """Also connect to private, loopback and link-local addresses: for an intranet whose other
+    services nobody can name in the tag table, and for tests."""
+
+
 class CorpusSettings(Settings):
     """Where the images and their tags come from."""
 
-    kind: Literal["scenes", "voc", "folder", "parquet"]
-    """``voc``: PASCAL VOC layout; ``folder``: images and a tag table; ``parquet``: shards with
-    embedded images; ``scenes``: generated."""
-    root: str | None = None
-    """Folder, Parquet file or fsspec URL of the source; not needed for ``scenes``."""
-    tags: str | None = None
-    """Tag table of a ``folder`` corpus: CSV, JSONL or Parquet with ``image`` and ``tags`` columns;
-    left out: ``tags.csv|jsonl|parquet`` in ``root``."""
-    masks: str | None = None
+    kind: Literal["scenes", "voc", "folder", "parquet", "webdataset"]
+    """``voc``: PASCAL VOC layout; ``folder``: images and a tag table; ``parquet``: Parquet shards
+    with embedded images; ``webdataset``: tar shards; ``scenes``: generated."""
+    root: Place | None = None
+    """Folder, Parquet or tar file or fsspec URL of the source; not needed for ``scenes``."""
+    tags: Annotated[tuple[Place, ...], BeforeValidator(_listed)] = ()
+    """Tag table of a ``folder`` corpus, or a list of them: CSV, JSONL or Parquet with ``image`` and
+    ``tags`` columns, COCO's ``instances_NAME.json``; left out: ``tags.csv|jsonl|parquet`` in
+    ``root``."""
+    masks: Place | None = None
     """Folder of ground-truth masks (PNG of class ids, named like the images) of a ``folder``
     corpus, used by evaluation alone."""
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)] = VOC_CLASSES
     """Class names in id order, background left out: the first has id 1."""
     aliases: dict[str, str] = Field(default_factory=dict)
-    """Tag → class name, for tags that are spelled another way; matching ignores case."""
+    """Tag → class name, for tags that are spelled another way. Case, spaces, hyphens, underscores
+    and a plural's ending do not matter (:class:`dcsp.labels.TagMapper` says how)."""
+    synonyms: dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]] = Field(
+        default_factory=dict
+    )
+    """Class name → tags that mean it too, ``{dog: [puppy, hound, canis familiaris]}``: aliases seen
+    from the class."""
+    min_tag_support: Annotated[int, Field(ge=0)] = 1
+    """Ingest names the classes that fewer training images show. They keep their tags and are
+    trained on: drop them from ``classes`` if that is not wanted."""
+    http: HttpSettings = HttpSettings()
     splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train", "val")
     """Splits to ingest, where the source has them."""
     split_files: dict[Literal["train", "val"], Annotated[str, Field(pattern=r"^[\w.-]+$")]] = Field(
@@ -59,7 +100,14 @@ class CorpusSettings(Settings):
     """An image with more pixels is rejected before it is decoded."""
     max_rejected_share: Unit = 0.1
     """Ingest stops when more than this share of the images is rejected."""
+    max_removed_share: Unit = 0.5
+    """Ingest stops when more than this share of the images of the last time is no longer listed,
+    as when a disk is not mounted."""
     scenes: SceneSettings = SceneSettings()
+
+    def mapper(self) -> TagMapper:
+        """What maps tags to class ids."""
+        return TagMapper(self.classes, self.aliases, self.synonyms)
 
     @model_validator(mode="after")
     def _root_is_given(self) -> CorpusSettings:
@@ -70,7 +118,7 @@ class CorpusSettings(Settings):
     @model_validator(mode="after")
     def _names_are_unambiguous(self) -> CorpusSettings:
         try:
-            mapper = TagMapper(self.classes, self.aliases)
+            mapper = self.mapper()
         except ConfigError as error:
             raise ValueError(str(error).rstrip(".")) from None
         if mapper.lookup("background") is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dcsp.config.base import PositiveFloat, PositiveInt, Scales, Settings, Unit
+from dcsp.config.base import Fuse, PositiveFloat, PositiveInt, Scales, Settings, Unit
 from dcsp.config.networks import CRFSettings
 from dcsp.config.training import TrainSettings
 
@@ -22,7 +22,7 @@ class AttentionSettings(Settings):
     """Paper: 1, 0.75, 0.5."""
     flip: bool = False
     """Also look at the mirrored image. Paper: false."""
-    fuse: Literal["max", "mean"] = "max"
+    fuse: Fuse = "max"
     """How the views are fused, pixel-wise. Paper: max."""
     relu: bool = False
     """Clip negative attention to 0 before views are fused. Paper: false."""
@@ -34,10 +34,13 @@ class DCSPSettings(Settings):
     attention: AttentionSettings = AttentionSettings()
     saliency_pass: Annotated[int, Field(ge=0)] = 3
     """Which S_k is used; 0: none, attention alone. Paper: 3."""
+    mean: Literal["harmonic", "arithmetic"] = "harmonic"
+    """Of attention and saliency; arithmetic: either may speak up for the other, but where there is
+    no attention at all (below 1/510, as it is stored) there is no object. Paper: harmonic."""
     gamma_low: Unit = 0.4
-    """Harmonic mean below this is background. Paper: 0.4."""
+    """A mean below this is background. Paper: 0.4."""
     gamma_high: Unit = 0.4
-    """Harmonic mean from ``gamma_low`` up to this is ignored (255). Paper: 0.4, no ignored band."""
+    """A mean from ``gamma_low`` up to this is ignored (255). Paper: 0.4, no ignored band."""
     crf: bool = False
     """Refine the cue with the dense CRF. Paper: false."""
 
@@ -46,6 +49,15 @@ class DCSPSettings(Settings):
         if self.gamma_low > self.gamma_high:
             raise ValueError(
                 f"gamma_low ({self.gamma_low}) must not exceed gamma_high ({self.gamma_high})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _arithmetic_mean_needs_saliency(self) -> DCSPSettings:
+        if self.mean == "arithmetic" and self.saliency_pass == 0:
+            raise ValueError(
+                "mean=arithmetic of attention and no saliency (saliency_pass=0) is never below a "
+                "half: leave mean out, or use a saliency pass"
             )
         return self
 
@@ -115,8 +127,10 @@ class MCOFSettings(Settings):
     superpixels: SuperpixelSettings = SuperpixelSettings()
     min_share: Unit = 0.5
     """A superpixel is labelled where one seed covers this share of it."""
+    refined_rounds: Annotated[int, Field(ge=0)] = 1
+    """The first rounds, in which saliency under Bayes refines images of one tag. Paper: 1."""
     bins: Annotated[int, Field(ge=1, le=256)] = 16
-    """Bins per colour of the histograms that refine saliency under Bayes, in the first round."""
+    """Bins per colour of the histograms of that."""
     train: TrainSettings = TrainSettings(steps=3_000)
     """Training of RegionNet, once a round."""
 
@@ -145,10 +159,27 @@ class AdaptSettings(Settings):
 
     rounds: Annotated[int, Field(ge=0)] = 1
     """How often cues are mined anew and training restarted. Paper: 1."""
+    dcsp: DCSPSettings | None = None
+    """Algorithm 1 again, with the trained network in the FCAN's place, by these settings; left out:
+    the network's own labels, by the settings below. Paper: left out."""
     scales: Scales = (1.0, 0.75, 0.5)
     flip: bool = False
+    fuse: Fuse = "max"
+    """Of the views, pixel-wise: ``max`` of raw scores, or ``mean`` of probabilities. Paper: max."""
     crf: bool = False
     """Refine the cue with the dense CRF. Paper: false."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> AdaptSettings:
+        own = {"scales", "flip", "fuse", "crf"}
+        defaults = {name: type(self).model_fields[name].default for name in own}
+        changed = sorted(n for n, default in defaults.items() if getattr(self, n) != default)
+        if self.dcsp and changed:
+            raise ValueError(
+                f"adapt.{', adapt.'.join(changed)} would do nothing beside adapt.dcsp: set "
+                "adapt.dcsp.attention and adapt.dcsp.crf, or leave adapt.dcsp out"
+            )
+        return self
 
 
 class CueSettings(Settings):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from dcsp.config.base import PositiveFloat, PositiveInt, Settings
+from dcsp.config.base import PositiveFloat, PositiveInt, Settings, Url
 
 
 class NetworkSettings(Settings):
@@ -15,7 +15,7 @@ class NetworkSettings(Settings):
     backbone: str = "resnet101"
     """``resnet18|50|101``, ``vgg16``, ``efficientnet_lite0|1|2`` or ``timm:NAME``.
     Paper: resnet101."""
-    weights: str = "imagenet"
+    weights: Url = "imagenet"
     """``imagenet``: the registry's file for this backbone; ``random``: none; else a path or https
     URL of a .safetensors or .pth state dict with the backbone's key names."""
     weights_sha256: str | None = None
@@ -23,7 +23,10 @@ class NetworkSettings(Settings):
     output_stride: Literal[8, 16] = 8
     """Image pixels per score-map pixel. Paper: 8."""
     atrous_rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
-    """Dilation of the summed 3×3 branches, in score-map pixels. Paper: 6, 12, 18, 24."""
+    """Dilation of the summed branches, in score-map pixels. Paper: 6, 12, 18, 24."""
+    branch_kernel: Literal[1, 3] = 3
+    """Side of the branches' kernels; 1: a linear classifier of each cell alone, which few images
+    are enough for and whose attention stays where it was found. Paper: 3."""
     standardize: bool = False
     """Bring each channel of the deepest features to mean 0 and variance 1 before the branches:
     they tell rare classes apart after few images, and want a smaller learning rate.
@@ -34,6 +37,15 @@ class NetworkSettings(Settings):
     max_side: PositiveInt | None = 1024
     """Longest side in pixels an image has at scale 1; larger images are scaled down to it (VOC
     images never are). Masks always come back at the image's own size."""
+
+    @model_validator(mode="after")
+    def _one_cell_has_no_dilation(self) -> NetworkSettings:
+        if self.branch_kernel == 1 and self.atrous_rates != (1,):
+            raise ValueError(
+                "branch_kernel=1 looks at one cell, at whatever distance atrous_rates puts its "
+                "neighbours: set atrous_rates=[1]"
+            )
+        return self
 
 
 class PrecisionSettings(Settings):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dcsp.config.base import PositiveFloat, PositiveInt, Scales, Settings
+from dcsp.config.base import Fuse, Place, PositiveFloat, PositiveInt, Scales, Settings, Unit
 from dcsp.config.corpus import CorpusSettings
 from dcsp.config.cues import CueSettings
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
@@ -18,8 +18,10 @@ class PredictSettings(Settings):
     """Inference (method 1.8)."""
 
     scales: Scales = (1.0, 0.75, 0.5)
-    """Raw scores of these scales are fused by max. Paper: 1, 0.75, 0.5."""
+    """Paper: 1, 0.75, 0.5."""
     flip: bool = False
+    fuse: Fuse = "max"
+    """Of the views, pixel-wise: ``max`` of raw scores, or ``mean`` of probabilities. Paper: max."""
     crf: bool = True
     """Refine predictions with the dense CRF; the labels without it are kept as well."""
     splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train", "val")
@@ -41,6 +43,9 @@ class ClusterSettings(Settings):
     """Ray address; left out: ``RAY_ADDRESS``, else a cluster of this machine alone."""
     actors: PositiveInt | None = None
     """Model actors of a mining or prediction stage; left out: from the cluster's CPUs and GPUs."""
+    use_gpu: bool | None = None
+    """``true``: refuse a cluster without GPUs, where a run would take weeks; ``false``: leave GPUs
+    alone; left out: use those that there are."""
     train_workers: PositiveInt | None = None
     """Training processes; left out: one per GPU, or one on a cluster without GPUs."""
     train_cpus: PositiveFloat | None = None
@@ -49,16 +54,29 @@ class ClusterSettings(Settings):
     """Restarts of a training stage after lost workers."""
     stall_minutes: PositiveFloat = 20.0
     """A stage without progress for this long fails."""
+    lease_wait_minutes: Annotated[float, Field(ge=0.0)] = 0.0
+    """How long a job waits for another one on the same store to end, before it gives up. For jobs
+    that a scheduler starts again by itself: the lease of one that was killed on another machine
+    expires after six minutes."""
+    total_minutes: PositiveFloat | None = None
+    """The stage in which a job comes to be older than this fails; what it has done is kept, and
+    submitting it again goes on. For jobs on a schedule, which must not meet the next one; left
+    out: any time."""
 
 
 class RunConfig(Settings):
     """Everything one run needs to know."""
 
-    store: Annotated[str, Field(min_length=1)]
+    store: Annotated[Place, Field(min_length=1)]
     """Local path or ``s3://bucket/prefix`` where every table of every run lives."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
     """Prefix of the run id: letters, digits, dots, hyphens and underscores."""
     seed: Annotated[int, Field(ge=0)] = 0
+    retrain: Literal["every", "never"] | Unit = "every"
+    """When networks are trained anew on a corpus that has changed: at ``every`` change, ``never``,
+    or when the training images that came since are more than this share of those that the networks
+    of the published run learned from. New images are mined and labelled in any case. A changed
+    setting of a network or a training always trains anew."""
     corpus: CorpusSettings
     network: NetworkSettings = NetworkSettings()
     saliency: SaliencySettings = SaliencySettings()
@@ -74,7 +92,9 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _saliency_pass_exists(self) -> RunConfig:
-        wanted = {"cues.dcsp": self.cues.dcsp}
+        wanted = {"cues.dcsp": self.cues.dcsp, "cues.mcof.seeds": self.cues.mcof.seeds}
+        if self.cues.adapt.dcsp:
+            wanted["cues.adapt.dcsp"] = self.cues.adapt.dcsp
         wanted |= {f"cues.compare.{name}": other for name, other in self.cues.compare.items()}
         for key, settings in wanted.items():
             if settings.saliency_pass > self.saliency.passes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dcsp.config.base import PositiveFloat, PositiveInt, Settings, Unit
+from dcsp.config.base import PositiveFloat, PositiveInt, Settings, Unit, Url
 
 
 class DetectorSettings(Settings):
     """The card of a salient object detector: any ONNX file, image in, map out (paper 4.2)."""
 
-    model: str = "u2netp"
+    model: Url = "u2netp"
     """A registry name, a path or an https URL of an ONNX file."""
     sha256: str | None = None
     """Expected digest of the file; required for a URL."""

@@ -80,7 +80,7 @@ class AdaptStage:
             precision,
             device.name,
         )
-        views = Views("scores", settings.scales, settings.flip)
+        views = Views.of(settings)
 
         def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[bytes]:
             maps = score_views(
@@ -113,8 +113,11 @@ class AdaptStage:
         if row["raw"] is None:
             return CueRow(error=row["error"])
         scores = unpack_array(row["raw"]).astype(np.float32)
-        if self.config.cues.adapt.crf:
+        settings = self.config.cues.adapt
+        if settings.crf:
             image = self.images.decode(row["bytes"])
-            return CueRow(refine_adapted(image, scores, row["tags"], self.images.crf))
+            return CueRow(
+                refine_adapted(image, scores, row["tags"], self.images.crf, settings.fuse)
+            )
         size = self.images.inner_size(row["height"], row["width"])
         return CueRow(adapt_labels(scores, row["tags"], *size))

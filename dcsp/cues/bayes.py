@@ -1,4 +1,4 @@
-"""Saliency refined by the colours of a mined object (Wang et al. 2018; method 3, first round).
+"""Saliency refined by the colours of a mined object (Wang et al. 2018; method 3, the first rounds).
 
 Saliency is the prior of a pixel being the object, and the colours of the mined object and of the
 mined background say how likely its colour v is in each:

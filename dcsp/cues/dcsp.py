@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.attention import attention_views, tag_attention
-from dcsp.cues.fusion import discover, harmonic_mean, refine_cue, to_image
+from dcsp.cues.fusion import discover, fuse, refine_cue, to_image
 from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages, CueRow, CueWriter
 from dcsp.inference.multiscale import prepare, score_views
 from dcsp.networks.deeplab import SegmentationNetwork
@@ -30,19 +30,21 @@ _EVERYWHERE = np.ones((1, 1), np.float32)
 
 @dataclass(frozen=True)
 class DCSPStage:
-    """Phase 0: attention of the FCAN, fused with S_k; without saliency, as if all were salient.
+    """Attention of a network, fused with S_k; without saliency, as if all were salient.
 
     Attributes:
         config: Settings of the run.
         settings: Of these cues; not always those the run trains on.
-        network: Key of the FCAN's training.
+        network: Key of the training of the network that attends: in phase 0 the FCAN.
         saliency: Key of the saliency table; None where the settings use none.
+        phase: From 0.
     """
 
     config: RunConfig
     settings: DCSPSettings
     network: StageKey
     saliency: StageKey | None
+    phase: int = 0
 
     @cached_property
     def images(self) -> CueImages:
@@ -57,6 +59,7 @@ class DCSPStage:
             VERSION,
             settings={
                 "method": "dcsp",
+                **({"phase": self.phase} if self.phase else {}),
                 **self.settings.model_dump(mode="json"),
                 **self.images.key(self.settings.crf),
             },
@@ -89,17 +92,17 @@ class DCSPStage:
         return (own, *self._saliency_input("maps"))
 
     def evidence(self, row: dict[str, Any]) -> NDArray[np.float32]:
-        """Harmonic means of attention and saliency, nHW, at the size the network saw."""
+        """Means of attention and saliency, nHW, at the size the network saw."""
         attention, saliency = self._at_image(
             row, row["start.attention"], row["start.attention_shape"]
         )
-        return harmonic_mean(attention, saliency)
+        return fuse(attention, saliency, self.settings.mean)
 
     def _saliency_input(self, *columns: str) -> tuple[TableInput, ...]:
         return (TableInput("saliency", self.saliency.directory, columns),) if self.saliency else ()
 
     def load(self, store: Store, device: Device) -> PartModel:
-        """Load the FCAN; the model adds the attention of the tagged classes to the rows."""
+        """Load the network; the model adds the attention of the tagged classes to the rows."""
         settings = self.settings.attention
         precision = self.images.precision
         network = prepare(
@@ -141,7 +144,7 @@ class DCSPStage:
 
     def finish(self, rows: pa.Table) -> pa.Table:
         """Fuse attention and saliency at image size."""
-        writer = CueWriter(self.method, phase=0)
+        writer = CueWriter(self.method, self.phase)
         for row in rows.to_pylist():
             writer.add(row, row["status"], self._cue(row))
         return writer.table()
@@ -185,11 +188,11 @@ class DCSPStage:
             attention: nHW float32 in [0, 1], one map a tag.
             saliency: HW float32 in [0, 1].
         """
-        low, high = self.settings.gamma_low, self.settings.gamma_high
+        low, high, mean = self.settings.gamma_low, self.settings.gamma_high, self.settings.mean
         if not self.settings.crf:
-            return discover(attention, saliency, row["tags"], low, high)
+            return discover(attention, saliency, row["tags"], low, high, mean)
         image = self.images.decode(row["bytes"])
-        return refine_cue(image, attention, saliency, row["tags"], low, high, self.images.crf)
+        return refine_cue(image, attention, saliency, row["tags"], low, high, self.images.crf, mean)
 
     def _at_image(
         self,

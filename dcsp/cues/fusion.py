@@ -1,23 +1,26 @@
 """Attention and saliency to cues: Algorithm 1 of the paper (4.2), and cues of adaptation (4.3).
 
-Saliency is common to all classes, so the class with the highest harmonic mean is the class with the
-highest attention: saliency decides only what is background.
+Saliency is common to all classes, so the class with the highest mean is the class with the highest
+attention: saliency decides only what is background.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config import CRFSettings
+from dcsp.config.base import Fuse
 from dcsp.cues.attention import normalize_attention, select_tags
 from dcsp.images import resize_map
 from dcsp.inference.crf import DenseCRF, dense_crf
-from dcsp.inference.scores import softmax, winning_label
+from dcsp.inference.scores import probabilities, winning_label
 from dcsp.labels import BACKGROUND, IGNORE
 
+Mean = Literal["harmonic", "arithmetic"]
 _TINY = np.finfo(np.float32).tiny
 
 
@@ -27,6 +30,31 @@ def harmonic_mean(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
     product *= 2
     product /= np.maximum(first + second, _TINY)
     return product
+
+
+def fuse(
+    attention: NDArray[np.float32], saliency: NDArray[np.float32], mean: Mean = "harmonic"
+) -> NDArray[np.float32]:
+    """How strongly each pixel belongs to each tag: the mean of attention and saliency.
+
+    The harmonic mean (the paper's) asks for both. The arithmetic one of saliency and the strongest
+    attention lets either speak up for the other; the tags share it in proportion to their
+    attention, since saliency says nothing about them: where no tag has any, there is no object.
+
+    Args:
+        attention: nHW float32 in [0, 1], one map a tag, at least one.
+        saliency: HW float32 in [0, 1].
+        mean: Which of the two.
+
+    Returns:
+        nHW float32 in [0, 1]; the same tag is strongest as in ``attention``.
+    """
+    if mean == "harmonic":
+        return harmonic_mean(attention, saliency)
+    strongest = attention.max(axis=0)
+    shares: NDArray[np.float32] = attention / np.maximum(strongest, _TINY)
+    shares *= (strongest + saliency) / 2
+    return shares
 
 
 def to_image(
@@ -58,15 +86,17 @@ def discover(
     tags: Sequence[int],
     gamma_low: float,
     gamma_high: float,
+    mean: Mean = "harmonic",
 ) -> NDArray[np.uint8]:
-    """Algorithm 1: the class with the highest harmonic mean of attention and saliency.
+    """Algorithm 1: the class with the highest mean of attention and saliency.
 
     Args:
         attention: nHW float32 in [0, 1], one map a tag.
         saliency: HW float32 in [0, 1].
         tags: n class ids, sorted and unique.
-        gamma_low: Harmonic means below this are background.
+        gamma_low: Means below this are background.
         gamma_high: Those from ``gamma_low`` up to this are ignored.
+        mean: See :func:`fuse`.
 
     Returns:
         HW uint8: 0, a tag, or 255; all 0 without tags. Where two classes are equal, the earlier.
@@ -78,10 +108,10 @@ def discover(
     if not len(tags):
         return np.zeros(saliency.shape, np.uint8)
     labels, strongest = winning_label(attention, tags)
-    mean = harmonic_mean(strongest, saliency)
+    fused = fuse(strongest[None], saliency, mean)[0]
     if gamma_low < gamma_high:
-        np.putmask(labels, mean < gamma_high, IGNORE)
-    np.putmask(labels, mean < gamma_low, BACKGROUND)
+        np.putmask(labels, fused < gamma_high, IGNORE)
+    np.putmask(labels, fused < gamma_low, BACKGROUND)
     return labels
 
 
@@ -93,10 +123,11 @@ def refine_cue(
     gamma_low: float,
     gamma_high: float,
     crf: CRFSettings,
+    mean: Mean = "harmonic",
 ) -> NDArray[np.uint8]:
     """Algorithm 1 with the dense CRF in place of the threshold.
 
-    The CRF starts from the squared harmonic means, with γ² as the background's. With an ignored
+    The CRF starts from the squared means, with γ² as the background's. With an ignored
     band it runs for both γ: a pixel has a class where one wins against ``gamma_high``, is
     background where that wins with ``gamma_low``, and is ignored elsewhere.
 
@@ -108,6 +139,7 @@ def refine_cue(
         gamma_low: Score that background must win with.
         gamma_high: Background score that a class must win against.
         crf: Kernels and iterations.
+        mean: See :func:`fuse`.
 
     Returns:
         HW uint8: 0, a tag, or 255; all 0 without tags.
@@ -118,7 +150,7 @@ def refine_cue(
     _require_fit(attention, saliency, tags)
     if not len(tags):
         return np.zeros(saliency.shape, np.uint8)
-    means = harmonic_mean(attention, saliency)
+    means = fuse(attention, saliency, mean)
     ids = (BACKGROUND, *tags)
     field = DenseCRF(image, len(ids), crf)
     labels, _ = winning_label(field(_cue_probabilities(means, gamma_high)), ids)
@@ -134,7 +166,7 @@ def adapt_labels(
     """The network's own labels among background and tags; absent classes cannot win (paper 4.3).
 
     Args:
-        scores: (C+1)hw float32 logits, fused over views; channel 0 the background.
+        scores: (C+1)hw float32 logits or probabilities, fused over views; channel 0 the background.
         tags: Class ids, sorted and unique.
         height: Image height in pixels.
         width: Image width in pixels.
@@ -155,14 +187,16 @@ def refine_adapted(
     scores: NDArray[np.float32],
     tags: Sequence[int],
     crf: CRFSettings,
+    fuse: Fuse = "max",
 ) -> NDArray[np.uint8]:
-    """As :func:`adapt_labels`, with the dense CRF on the softmax over background and tags.
+    """As :func:`adapt_labels`, with the dense CRF on probabilities among background and tags.
 
     Args:
         image: HWC uint8 RGB.
-        scores: (C+1)hw float32 logits, fused over views; channel 0 the background.
+        scores: (C+1)hw float32 logits or probabilities, fused over views; channel 0 the background.
         tags: Class ids, sorted and unique.
         crf: Kernels and iterations.
+        fuse: How views were fused: with ``mean``, ``scores`` are probabilities.
 
     Returns:
         HW uint8: 0 or a tag; all 0 without tags.
@@ -173,8 +207,8 @@ def refine_adapted(
     if not len(tags):
         return np.zeros(image.shape[:2], np.uint8)
     full = resize_map(_tagged_scores(scores, tags), *image.shape[:2], corners=True)
-    probabilities = softmax(full)
-    labels, _ = winning_label(dense_crf(image, probabilities, crf), (BACKGROUND, *tags))
+    shares = probabilities(full, fuse)
+    labels, _ = winning_label(dense_crf(image, shares, crf), (BACKGROUND, *tags))
     return labels
 
 
@@ -187,7 +221,7 @@ def _tagged_scores(scores: NDArray[np.float32], tags: Sequence[int]) -> NDArray[
 
 
 def _cue_probabilities(means: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
-    """(1+n)HW: squared γ and harmonic means, normalised over labels."""
+    """(1+n)HW: squared γ and means, normalised over labels."""
     background = np.full((1, *means.shape[1:]), gamma, np.float32)
     squares = np.concatenate([background, means])
     squares *= squares

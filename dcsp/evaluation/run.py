@@ -25,7 +25,7 @@ from dcsp.evaluation.quality import (
 from dcsp.images import resize_labels
 from dcsp.methods.step import Step
 from dcsp.pipeline import PREDICTIONS, Plan
-from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, part_file, read_part
+from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, live_rows, part_file, read_part
 from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import CorpusPart
 from dcsp.tables.store import Store
@@ -46,7 +46,7 @@ class Evaluator:
         """The qualities of one part; none where the part has no ground truth."""
         if part.truth is None:
             return {}
-        truth = self.store.read_table(part.truth, TRUTH.names)
+        truth = live_rows(self.store.read_table(part.truth, TRUTH.names), part.dead)
         found: Qualities = {}
         if part.split == "train":
             for step in self.plan.steps:
@@ -68,7 +68,7 @@ class Evaluator:
         return len(self.plan.snapshot.classes)
 
     def _table(self, directory: str, part: CorpusPart) -> pa.Table:
-        return self.store.read_table(part_file(directory, part.name))
+        return live_rows(self.store.read_table(part_file(directory, part.name)), part.dead)
 
     def _first_pass(self, step: Step, part: CorpusPart, truth: pa.Table) -> Quality:
         """Cues of saliency with S_1 in place of S_k, from the same attention."""
@@ -76,7 +76,7 @@ class Evaluator:
         assert isinstance(stage, DCSPStage) and stage.saliency
         corpus = ("image_id", "height", "width", "tags", "bytes")
         cues = ("status", "attention", "attention_shape")
-        rows = read_part(
+        zipped = read_part(
             self.store,
             (
                 TableInput("", CORPUS_DIRECTORY, corpus if stage.settings.crf else corpus[:-1]),
@@ -85,6 +85,7 @@ class Evaluator:
             ),
             part.name,
         )
+        rows = live_rows(zipped, part.dead)
 
         def labeller(index: int) -> NDArray[np.uint8]:
             row: dict[str, Any] = rows.slice(index, 1).to_pylist()[0]

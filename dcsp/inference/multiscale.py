@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dcsp.config import PrecisionSettings
+from dcsp.config import AdaptSettings, PrecisionSettings, PredictSettings
+from dcsp.config.base import Fuse
 from dcsp.images import limit_side, resize_rgb
 
 Net = TypeVar("Net", bound=torch.nn.Module)
@@ -68,12 +69,20 @@ class Views:
     output: Literal["scores", "attention", "probabilities"]
     scales: tuple[float, ...]
     flip: bool = False
-    fuse: Literal["max", "mean"] = "max"
+    fuse: Fuse = "max"
     relu: bool = False
 
     def __len__(self) -> int:
         """Number of views of an image."""
         return len(self.scales) * (1 + self.flip)
+
+    @classmethod
+    def of(cls, settings: AdaptSettings | PredictSettings) -> Views:
+        """The views that labels are drawn from; see :func:`dcsp.inference.scores.probabilities`."""
+        output: Literal["scores", "probabilities"] = (
+            "scores" if settings.fuse == "max" else "probabilities"
+        )
+        return cls(output, settings.scales, settings.flip, settings.fuse)
 
 
 def prepare(network: Net, precision: PrecisionSettings, device: str | torch.device) -> Net:

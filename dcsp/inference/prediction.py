@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from dcsp.config import PredictSettings
 from dcsp.images import limit_side, resize_labels, resize_map, resize_rgb
 from dcsp.inference.crf import crf_labels
-from dcsp.inference.multiscale import Views
-from dcsp.inference.scores import softmax, winning_label
+from dcsp.inference.scores import probabilities, winning_label
 
 Area = TypedDict("Area", {"class": int, "pixels": int, "confidence": float})
 """One class of a label map: its id, its pixels, and its mean probability in them before the CRF."""
@@ -33,26 +32,22 @@ class Prediction:
     areas: list[Area]
 
 
-def prediction_views(settings: PredictSettings) -> Views:
-    """The views of a prediction: raw scores, fused by max."""
-    return Views("scores", settings.scales, settings.flip)
-
-
 def predict_labels(
     image: NDArray[np.uint8],
     scores: NDArray[np.float32],
     settings: PredictSettings,
     max_side: int | None = None,
 ) -> Prediction:
-    """Upsample fused scores to the image, softmax, CRF, argmax.
+    """Upsample fused scores to the image, probabilities, CRF, argmax.
 
     An image with a side longer than ``max_side`` is labelled at the size the network saw, and its
     labels are resized to the nearest.
 
     Args:
         image: HWC uint8 RGB.
-        scores: (C+1)hw float32 logits, channel 0 the background.
-        settings: Whether to use the CRF, and how.
+        scores: (C+1)hw float32, channel 0 the background: as :func:`score_views` fused the views
+            of ``settings``, logits or probabilities.
+        settings: How views were fused, whether to use the CRF, and how.
         max_side: The network's longest side at scale 1 in pixels.
 
     Returns:
@@ -60,14 +55,14 @@ def predict_labels(
     """
     height, width = image.shape[:2]
     inner = limit_side(height, width, max_side)
-    probabilities = softmax(resize_map(scores, *inner, corners=True))
+    shares = probabilities(resize_map(scores, *inner, corners=True), settings.fuse)
     ids = range(len(scores))
-    plain, _ = winning_label(probabilities, ids)
+    plain, _ = winning_label(shares, ids)
     label = plain
     if settings.crf:
         seen = image if inner == (height, width) else resize_rgb(image, *inner)
-        label = crf_labels(seen, probabilities, ids, settings.crf_settings)
-    confidences = _confidences(label, probabilities)
+        label = crf_labels(seen, shares, ids, settings.crf_settings)
+    confidences = _confidences(label, shares)
     if inner != (height, width):
         label, plain = (resize_labels(part, height, width) for part in (label, plain))
     pixels = np.bincount(label.ravel(), minlength=len(scores))

@@ -1,4 +1,4 @@
-"""Over a stack of maps, one a label: softmax, and the winner at every pixel."""
+"""Over a stack of maps, one a label: probabilities, and the winner at every pixel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dcsp.config.base import Fuse
 
 
 def winning_label(
@@ -33,6 +35,21 @@ def winning_label(
         np.putmask(labels, values > best, np.uint8(label))
         np.maximum(best, values, out=best)
     return labels, best
+
+
+def probabilities(maps: NDArray[np.float32], fuse: Fuse) -> NDArray[np.float32]:
+    """What fused views say of each label: LHW float32 that sums to 1 at every pixel.
+
+    Args:
+        maps: LHW float32: scores where views are fused by max, probabilities, of all labels or of
+            some, where by mean.
+        fuse: Which.
+    """
+    if fuse == "max":
+        return softmax(maps)
+    raised = maps + np.float32(1e-6)  # where no label had a share, all are equal
+    raised /= raised.sum(axis=0)
+    return raised
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dcsp.config import PrecisionSettings, PredictSettings
 from dcsp.images import decode_rgb
-from dcsp.inference.multiscale import prepare, score_views
-from dcsp.inference.prediction import predict_labels, prediction_views
+from dcsp.inference.multiscale import Views, prepare, score_views
+from dcsp.inference.prediction import predict_labels
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
@@ -30,10 +30,10 @@ COLUMNS = ("image_id", "height", "width", "tags", "bytes")
 
 @dataclass(frozen=True)
 class PredictionStage:
-    """Multi-scale scores, softmax, CRF, argmax; tags are carried along and never looked at.
+    """Fused views, probabilities, CRF, argmax; tags are carried along and never looked at.
 
     Attributes:
-        settings: Scales, flip, CRF.
+        settings: Views, CRF.
         precision: Arithmetic.
         max_side: Longest side the network sees an image at.
         max_pixels: Decoding limit.
@@ -78,7 +78,7 @@ class PredictionStage:
             self.precision,
             device.name,
         )
-        views = prediction_views(self.settings)
+        views = Views.of(self.settings)
 
         def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[bytes]:
             maps = score_views(
@@ -102,7 +102,7 @@ class PredictionStage:
         return model
 
     def finish(self, rows: pa.Table) -> pa.Table:
-        """Upsample, softmax, CRF, encode."""
+        """Upsample, probabilities, CRF, encode."""
         return pa.Table.from_pylist([self._row(row) for row in rows.to_pylist()], PREDICTIONS)
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:

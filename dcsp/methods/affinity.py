@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.affinity import AffinityStage
 from dcsp.cues.areas import AreasStage
-from dcsp.cues.dcsp import DCSPStage
 from dcsp.cues.evidence import EvidenceStage
 from dcsp.methods.base import CueMethod
 from dcsp.methods.step import TRAIN, Step
@@ -36,7 +35,7 @@ class AttentionMethod(CueMethod):
         settings = DCSPSettings(
             attention=own.attention, saliency_pass=0, gamma_low=own.gamma, gamma_high=own.gamma
         )
-        cues = DCSPStage(shop.config, settings, self.fcan(shop).stage.key, None)
+        cues = shop.algorithm_1(settings, self.fcan(shop).stage.key)
         yield Step("cues_phase0", cues, TRAIN)
 
 

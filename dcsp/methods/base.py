@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from dcsp.config import RunConfig
-from dcsp.cues.adapt import AdaptStage
+from dcsp.cues.dcsp import DCSPStage
 from dcsp.methods.step import TRAIN, Step
 from dcsp.methods.workshop import SaliencySource, Workshop
 from dcsp.training.stage import TrainStage
@@ -39,14 +39,17 @@ class CueMethod(ABC):
     def following(self, shop: Workshop, phase: int, network: TrainStage) -> Iterator[Step]:
         """The steps of a later phase; the last is the cue table.
 
-        By default what the network itself sees among the tags (paper 4.3).
+        By default what the network itself sees among the tags, as ``cues.adapt`` asks.
 
         Args:
             shop: Makes steps.
             phase: From 1.
             network: The joint training of the phase before.
         """
-        yield Step(f"cues_phase{phase}", AdaptStage(shop.config, network.key, phase), TRAIN)
+        cues = shop.adapted(network.key, phase)
+        if isinstance(cues, DCSPStage) and cues.saliency:
+            yield shop.saliency_step()
+        yield Step(f"cues_phase{phase}", cues, TRAIN)
 
     def fcan(self, shop: Workshop) -> Step:
         """The training of the attention network (paper 4.1)."""

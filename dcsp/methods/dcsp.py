@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dcsp.cues.dcsp import DCSPStage
 from dcsp.methods.base import CueMethod
 from dcsp.methods.step import TRAIN, Step
 from dcsp.methods.workshop import SaliencySource, Workshop
@@ -24,7 +23,6 @@ class DCSPMethod(CueMethod):
 
     def first(self, shop: Workshop) -> Iterator[Step]:
         """The compared cue tables, then the one that is trained on."""
-        config, fcan, saliency = shop.config, self.fcan(shop).stage, shop.saliency()
-        for name, settings in (*config.cues.compare.items(), ("phase0", config.cues.dcsp)):
-            used = saliency.key if settings.saliency_pass else None
-            yield Step(f"cues_{name}", DCSPStage(config, settings, fcan.key, used), TRAIN)
+        cues, fcan = shop.config.cues, self.fcan(shop).stage
+        for name, settings in (*cues.compare.items(), ("phase0", cues.dcsp)):
+            yield Step(f"cues_{name}", shop.algorithm_1(settings, fcan.key), TRAIN)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dcsp.config import RunConfig
-from dcsp.cues.adapt import AdaptStage
-from dcsp.cues.dcsp import DCSPStage
 from dcsp.cues.mcof import RegionStage
 from dcsp.cues.superpixel_table import SuperpixelStage
 from dcsp.methods.base import CueMethod
@@ -34,14 +32,12 @@ class MCOFMethod(CueMethod):
     def first(self, shop: Workshop) -> Iterator[Step]:
         """Superpixels, seeds from attention, RegionNet, its cues refined by saliency."""
         settings = shop.config.cues.mcof.seeds
-        used = shop.saliency().key if settings.saliency_pass else None
         yield Step("superpixels", self._superpixels(shop), TRAIN, needs_snapshot=False)
-        seeds = DCSPStage(shop.config, settings, self.fcan(shop).stage.key, used)
-        yield from self._round(shop, 0, seeds)
+        yield from self._round(shop, 0, shop.algorithm_1(settings, self.fcan(shop).stage.key))
 
     def following(self, shop: Workshop, phase: int, network: TrainStage) -> Iterator[Step]:
         """The network's own labels are the seeds."""
-        yield from self._round(shop, phase, AdaptStage(shop.config, network.key, phase))
+        yield from self._round(shop, phase, shop.adapted(network.key, phase))
 
     def _superpixels(self, shop: Workshop) -> SuperpixelStage:
         return SuperpixelStage(shop.config)
@@ -59,7 +55,7 @@ class MCOFMethod(CueMethod):
             min_share=settings.min_share,
         )
         yield training
-        source = self.saliency(shop) if phase == 0 else None
+        source = self.saliency(shop) if phase < settings.refined_rounds else None
         cues = RegionStage(
             shop.config,
             training.stage.key,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dcsp.tables.fingerprint import digest
-from dcsp.tables.mapping import Part, PartMap, manifest_file, pending_parts
+from dcsp.tables.mapping import Part, PartMap, manifest_file, pending_parts, scope
 from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage, checkpoint_is_complete
@@ -35,8 +34,8 @@ class Step:
         return snapshot.of(self.splits)
 
     def scope(self, snapshot: Snapshot) -> str:
-        """Names the parts that a table must have to be complete for this snapshot."""
-        return digest([part.name for part in self.parts(snapshot)])
+        """Names the rows that a table must have to be complete for this snapshot."""
+        return scope(self.parts(snapshot))
 
     def is_done(self, store: Store, snapshot: Snapshot) -> bool:
         """Whether its output is complete in the store, no part having been removed since."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from dcsp.config import RunConfig, TrainSettings
+from dcsp.config import DCSPSettings, RunConfig, TrainSettings
+from dcsp.cues.adapt import AdaptStage
+from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import ConfigError
 from dcsp.methods.step import TRAIN, Step
 from dcsp.networks.weights import backbone_digest, weights_digest
@@ -55,7 +57,8 @@ class Workshop:
         if detector is None:
             raise ConfigError(
                 f"cues.method={self.config.cues.method} needs a saliency detector and "
-                "saliency.detector is null: name one, or set cues.method=builtin, which needs none."
+                "saliency.detector is null: name one, or set cues.method=builtin, which needs none "
+                "unless saliency_weight of fcan or joint, or cues.adapt.dcsp, asks for it."
             )
         return SaliencyStage(
             detector,
@@ -63,6 +66,29 @@ class Workshop:
             weights_digest(detector.model, detector.sha256),
             self.config.corpus.max_pixels,
         )
+
+    def algorithm_1(self, settings: DCSPSettings, network: StageKey, phase: int = 0) -> DCSPStage:
+        """Cues of attention and saliency (paper 4.2).
+
+        Args:
+            settings: Of these cues.
+            network: Key of the training of the network that attends.
+            phase: From 0.
+        """
+        used = self.saliency().key if settings.saliency_pass else None
+        return DCSPStage(self.config, settings, network, used, phase)
+
+    def adapted(self, network: StageKey, phase: int) -> AdaptStage | DCSPStage:
+        """Cues of a trained network itself (paper 4.3), or by Algorithm 1 in the FCAN's place.
+
+        Args:
+            network: Key of its training.
+            phase: From 1.
+        """
+        rule = self.config.cues.adapt.dcsp
+        if rule is None:
+            return AdaptStage(self.config, network, phase)
+        return self.algorithm_1(rule, network, phase)
 
     def training(
         self,

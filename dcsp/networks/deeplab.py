@@ -33,7 +33,7 @@ class Scores(NamedTuple):
 
 
 class SegmentationNetwork(Model):
-    """Backbone, summed atrous 3×3 branches to C+1 score channels, FCAN head 1×1 to C channels.
+    """Backbone, summed atrous branches to C+1 score channels, FCAN head 1×1 to C channels.
 
     Args:
         backbone: The feature extractor; its deepest stage is used.
@@ -42,6 +42,7 @@ class SegmentationNetwork(Model):
         atrous_rates: Dilation of each branch, in score-map pixels.
         max_side: Longest side in pixels an image should have at scale 1, for callers; None: any.
         standardize: Bring the deepest features to mean 0 and variance 1 before the branches.
+        branch_kernel: Side of the branches' kernels; the paper's are 3.
     """
 
     kind: ClassVar[str] = "segmentation"
@@ -54,6 +55,7 @@ class SegmentationNetwork(Model):
         atrous_rates: Sequence[int],
         max_side: int | None = None,
         standardize: bool = False,
+        branch_kernel: int = 3,
     ) -> None:
         super().__init__(backbone, backbone_name)
         self.classes = tuple(classes)
@@ -61,8 +63,10 @@ class SegmentationNetwork(Model):
         self.max_side = max_side
         features, scores = backbone.stage_channels[-1], len(self.classes) + 1
         self.norm = RunningNorm(features) if standardize else nn.Identity()
+        self.branch_kernel, reach = branch_kernel, branch_kernel // 2
         self.aspp = nn.ModuleList(
-            nn.Conv2d(features, scores, 3, padding=rate, dilation=rate) for rate in atrous_rates
+            nn.Conv2d(features, scores, branch_kernel, padding=rate * reach, dilation=rate)
+            for rate in atrous_rates
         )
         self.fcan = nn.Conv2d(scores, len(self.classes), 1)
         draw_new_weights(self.new_modules())
@@ -93,6 +97,7 @@ class SegmentationNetwork(Model):
             "classes": list(self.classes),
             "max_side": self.max_side,
             "standardize": isinstance(self.norm, RunningNorm),
+            "branch_kernel": self.branch_kernel,
         }
 
     @classmethod
@@ -107,6 +112,7 @@ class SegmentationNetwork(Model):
             card["atrous_rates"],
             card["max_side"],
             card.get("standardize", False),
+            card.get("branch_kernel", 3),
         )
 
 
@@ -136,6 +142,7 @@ def build_network(
         settings.atrous_rates,
         settings.max_side,
         settings.standardize,
+        settings.branch_kernel,
     )
     if settings.fcan_start == "identity":
         _start_with_identity(network.fcan)

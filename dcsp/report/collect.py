@@ -19,7 +19,7 @@ from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
 from dcsp.runs import metrics_file, report_file, run_directory
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, read_part
+from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, live_rows, read_part
 from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import CorpusPart, rejected_file
 from dcsp.tables.store import Store
@@ -113,15 +113,17 @@ def gallery_items(store: Store, plan: Plan) -> Iterator[GalleryItem]:
         for part in plan.snapshot.parts:
             if part.split == split and left > 0:
                 yield from _items(store, plan, part, left)
-                left -= part.rows
+                left -= part.live
 
 
 def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[GalleryItem]:
     """The first images of a part, with whatever tables of the run hold of them."""
-    rows = read_part(store, _inputs(plan, part.split), part.name).slice(0, count).to_pylist()
+    zipped = live_rows(read_part(store, _inputs(plan, part.split), part.name), part.dead)
+    rows = zipped.slice(0, count).to_pylist()
     truth: list[bytes | None] = [None] * len(rows)
     if part.truth:
-        truth = store.read_table(part.truth, TRUTH.names)["label"].to_pylist()
+        masks = live_rows(store.read_table(part.truth, TRUTH.names), part.dead)
+        truth = masks["label"].to_pylist()
     phases = len(plan.cue_steps)
     for row, mask in zip(rows, truth, strict=False):
         maps = row.get("saliency.maps") or []

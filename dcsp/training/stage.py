@@ -24,7 +24,14 @@ from dcsp.networks.region import build_region_network
 from dcsp.networks.stored import model_from_bytes, model_to_bytes
 from dcsp.networks.weights import backbone_weights
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Part, TableInput, begin_stage, read_part
+from dcsp.tables.mapping import (
+    CORPUS_DIRECTORY,
+    Part,
+    TableInput,
+    begin_stage,
+    live_rows,
+    read_part,
+)
 from dcsp.tables.store import Store
 from dcsp.training.affinity_loss import AffinityObjective
 from dcsp.training.augment import make_samples
@@ -99,7 +106,7 @@ class TrainStage:
 
     def read(self, store: Store, piece: PartSlice) -> dict[str, NDArray[Any]]:
         """The augmented samples of one slice of a part, a function of the seed and the slice."""
-        rows = read_part(store, self.inputs, piece.part)
+        rows = live_rows(read_part(store, self.inputs, piece.part), piece.dead)
         order = row_order(piece.row_order_seed, rows.num_rows)[piece.start : piece.stop]
         rows = rows.take(order)
         names = {"cue.label": "cue", "regions.regions": "regions"}
@@ -122,8 +129,9 @@ class TrainStage:
     def pieces(self, parts: Sequence[Part], rank: int, world: int, step: int) -> list[PartSlice]:
         """What one rank still has to read from a step on."""
         batch = rank_batch(self.settings.batch, rank, world)
-        return rank_stream(
-            [(part.name, part.rows) for part in parts],
+        dead = {part.name: part.dead for part in parts}
+        pieces = rank_stream(
+            [(part.name, part.live) for part in parts],
             self.seed,
             rank,
             world,
@@ -131,6 +139,7 @@ class TrainStage:
             rows_to_skip=step * batch,
             stage=self.title,
         )
+        return [piece._replace(dead=dead[piece.part]) for piece in pieces]
 
     def build(self, store: Store) -> Model:
         """The network this stage starts from."""

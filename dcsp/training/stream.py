@@ -19,7 +19,7 @@ from dcsp.errors import ConfigError, CorpusError
 
 
 class PartSlice(NamedTuple):
-    """Rows ``row_order(row_order_seed, rows)[start:stop]`` of one part in one epoch.
+    """Rows ``row_order(row_order_seed, rows)[start:stop]`` of the live rows of a part in one epoch.
 
     Attributes:
         epoch: From 0; also what the augmentation of these rows depends on.
@@ -27,6 +27,7 @@ class PartSlice(NamedTuple):
         row_order_seed: Seed of the order of the part's rows in this epoch.
         start: First position in that order.
         stop: One past the last position.
+        dead: Positions of the part's rows that are no longer part of the corpus.
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class PartSlice(NamedTuple):
     row_order_seed: int
     start: int
     stop: int
+    dead: Sequence[int] = ()
 
 
 def stable_seed(*keys: str | int) -> int:
@@ -103,7 +105,7 @@ def rank_stream(
     first one needed, gives the rows of one long call.
 
     Args:
-        parts: (name, rows) of every part with training images.
+        parts: (name, live rows) of every part with training images.
         seed: Of the run.
         rank: 0 … world − 1.
         world: Number of training workers.

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from dcsp.comparison.collect import comparison_rows, measure_run, steps_behind, write_comparison
@@ -27,6 +26,7 @@ from dcsp.tables.store import Store
 from tests import chain
 from tests.chain import table
 from tests.report.test_page import Reader
+from tests.threads import torch_threads
 
 AXIS = Axis("cues.adapt.rounds", ("0", "1"))
 
@@ -55,13 +55,11 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     config_file = folder / "config.yaml"
     config_file.write_text(yaml.safe_dump(settings))
     runs = expand(config_file, ["predict.splits=[train, val]"], [AXIS], seeds=1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    snapshot = chain.ingest(runs[0].config)
-    plans = [chain.compute(run.config, snapshot) for run in runs]
-    for plan in plans:
-        chain.evaluate(plan)
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        snapshot = chain.ingest(runs[0].config)
+        plans = [chain.compute(run.config, snapshot) for run in runs]
+        for plan in plans:
+            chain.evaluate(plan)
     store = Store(folder / "store")
     listing = list_corpus(store, runs[0].config.corpus, 0)
     listing.remember(snapshot, 1.0)

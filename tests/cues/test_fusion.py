@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dcsp.cues.fusion import adapt_labels, discover, harmonic_mean, to_image
+from dcsp.cues.fusion import adapt_labels, discover, fuse, harmonic_mean, to_image
 from dcsp.labels import BACKGROUND, IGNORE
 
 unit = st.floats(0, 1, width=32)
@@ -115,6 +115,27 @@ def test_the_harmonic_mean_lies_between_and_is_symmetric(a: float, s: float) -> 
     assert mean.dtype == np.float32
     assert mean == pytest.approx(slow_harmonic_mean(a, s), rel=1e-5, abs=1e-12)
     assert mean == harmonic_mean(second, first)
+
+
+@given(seed=st.integers(0, 9999), tags=tag_sets.filter(bool), gamma=gammas)
+def test_arithmetic_means_share_one_foreground_among_the_tags(
+    seed: int, tags: list[int], gamma: float
+) -> None:
+    attention, saliency = random_maps(seed, len(tags))
+    fused = fuse(attention, saliency, "arithmetic")
+    np.testing.assert_array_equal(fused.argmax(axis=0), attention.argmax(axis=0))
+    expected = (attention.astype(float).max(axis=0) + saliency) / 2
+    np.testing.assert_allclose(fused.max(axis=0), expected, rtol=1e-6)
+    np.testing.assert_allclose(fused / fused.max(axis=0), attention / attention.max(axis=0), 1e-5)
+    assume(np.abs(expected - gamma).min() > 1e-6)
+    labels = discover(attention, saliency, tags, gamma, gamma, "arithmetic")
+    strongest = np.array(tags)[attention.argmax(axis=0)]
+    np.testing.assert_array_equal(labels, np.where(expected < gamma, BACKGROUND, strongest))
+
+
+def test_saliency_without_any_attention_is_no_object() -> None:
+    nothing, everywhere = np.zeros((2, 3, 3), np.float32), np.ones((3, 3), np.float32)
+    assert not fuse(nothing, everywhere, "arithmetic").any()
 
 
 def test_maps_come_to_the_image_normalised_over_it() -> None:

@@ -14,7 +14,9 @@ from dcsp.cues.fusion import (
     refine_cue,
     to_image,
 )
+from dcsp.images import resize_map
 from dcsp.inference.crf import dense_crf
+from dcsp.inference.scores import softmax
 from dcsp.labels import IGNORE
 
 CRF = CRFSettings()
@@ -52,6 +54,14 @@ def test_it_is_the_crf_on_squared_harmonic_means_with_gamma_as_background() -> N
     np.testing.assert_array_equal(labels, expected)
 
 
+def test_the_crf_starts_from_the_arithmetic_mean_where_that_is_asked_for() -> None:
+    image, attention, saliency = example()
+    plain = discover(attention, saliency, [4, 9], 0.5, 0.5, "arithmetic")
+    labels = refine_cue(image, attention, saliency, [4, 9], 0.5, 0.5, IDLE, "arithmetic")
+    assert (labels == plain).mean() > 0.999
+    assert (plain != discover(attention, saliency, [4, 9], 0.5, 0.5)).any()
+
+
 def test_the_crf_makes_the_cue_follow_the_image() -> None:
     image, attention, saliency = example()
     square = np.zeros((48, 64), bool)
@@ -85,6 +95,12 @@ def test_adapted_cues_start_from_the_masked_argmax() -> None:
     labels = refine_adapted(image, scores, [2, 5], IDLE)
     np.testing.assert_array_equal(labels, adapt_labels(scores, [2, 5], 48, 64))
     assert set(np.unique(refine_adapted(image, scores, [2, 5], CRF))) <= {0, 2, 5}
+    shares = softmax(scores)
+    among = resize_map(shares[[0, 2, 5]], 48, 64, corners=True)
+    refined = dense_crf(image, among / among.sum(axis=0), CRF).argmax(axis=0)
+    labels = refine_adapted(image, shares, [2, 5], CRF, "mean")
+    assert (labels == np.array([0, 2, 5])[refined]).mean() > 0.999
+    assert (labels != refine_adapted(image, shares, [2, 5], CRF, "max")).mean() > 0.01
 
 
 def test_an_image_without_tags_is_background() -> None:

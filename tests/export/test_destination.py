@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from dcsp.errors import ConfigError
-from dcsp.export.destination import MARK_FILE, claim_folder, mark_folder
+from dcsp.export.destination import EXPORT, PREDICT, claim_folder, mark_folder
 from dcsp.tables.store import Store
+
+MARK_FILE = PREDICT.mark_file
 
 
 @pytest.fixture
@@ -20,7 +22,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def claim(place: Path, out: str) -> Store:
-    return claim_folder(place / out, place / "photos", Store(place / "store"))
+    apart = {"--images": Store(place / "photos"), "--store": Store(place / "store")}
+    return claim_folder(PREDICT, place / out, apart)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -36,7 +39,7 @@ def test_a_new_or_an_empty_folder_is_marked(place: Path, out: str) -> None:
 
 
 def test_an_earlier_result_is_taken_again_and_keeps_its_mark(place: Path) -> None:
-    mark_folder(claim(place, "out"), {"classes": ["cat"]})
+    mark_folder(PREDICT, claim(place, "out"), {"classes": ["cat"]})
     (place / "out/cat.png").write_text("an earlier mask")
     before = contents(place)
     claim(place, "out")
@@ -70,7 +73,8 @@ def test_a_folder_that_mixes_with_images_or_store_is_refused(
 def test_a_folder_that_holds_the_store_is_refused(place: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(ConfigError, match="--store"):
-        claim_folder(place, tmp_path / "photos", Store(place / "predictions"))
+        apart = {"--images": Store(tmp_path / "photos"), "--store": Store(place / "predictions")}
+        claim_folder(PREDICT, place, apart)
     assert MARK_FILE not in contents(place)
 
 
@@ -84,6 +88,12 @@ def test_a_folder_with_files_of_others_is_refused(place: Path, name: str) -> Non
     assert contents(place) == before
 
 
+def test_a_result_of_another_writer_is_refused(place: Path) -> None:
+    claim(place, "out")
+    with pytest.raises(ConfigError, match=r"OUT .* holds files that dcsp export did not write"):
+        claim_folder(EXPORT, place / "out", {})
+
+
 def test_a_store_elsewhere_is_never_in_the_way(place: Path) -> None:
-    claim_folder(place / "out", place / "photos", Store("memory://bucket/store"))
+    claim_folder(PREDICT, place / "out", {"--store": Store("memory://bucket/store")})
     assert (place / "out" / MARK_FILE).is_file()

@@ -8,7 +8,9 @@ import torch
 
 from dcsp.config import PredictSettings
 from dcsp.inference.crf import dense_crf
-from dcsp.inference.prediction import predict_labels, prediction_views
+from dcsp.inference.multiscale import Views
+from dcsp.inference.prediction import predict_labels
+from dcsp.inference.scores import softmax
 
 PLAIN = PredictSettings(crf=False)
 WITH_CRF = PredictSettings()
@@ -97,6 +99,18 @@ def test_an_image_of_background_alone() -> None:
 
 
 def test_the_papers_views_are_the_default() -> None:
-    views = prediction_views(PredictSettings())
+    views = Views.of(PredictSettings())
     assert (views.output, views.scales, views.flip) == ("scores", (1.0, 0.75, 0.5), False)
     assert (views.fuse, views.relu) == ("max", False)
+    settings = PredictSettings(scales=(1, 1.25), flip=True, fuse="mean")
+    assert Views.of(settings) == Views("probabilities", (1.0, 1.25), True, "mean")
+
+
+def test_probabilities_of_views_are_taken_as_they_are() -> None:
+    image, scores = example()
+    shares = softmax(scores)
+    plain = predict_labels(image, scores, PLAIN)
+    fused = predict_labels(image, shares, PredictSettings(crf=False, fuse="mean"))
+    assert (fused.label == plain.label).mean() > 0.98  # they differ where maps are interpolated
+    for area, other in zip(fused.areas, plain.areas, strict=True):
+        assert area["confidence"] == pytest.approx(other["confidence"], abs=0.05)

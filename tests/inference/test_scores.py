@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from dcsp.inference.scores import softmax, winning_label
+from dcsp.inference.scores import probabilities, softmax, winning_label
 
 stacks = arrays(
     np.float32,
@@ -44,3 +44,15 @@ def test_softmax_is_torchs_and_never_overflows(maps: np.ndarray, shift: float) -
     logits = maps * 40 + np.float32(shift)
     expected = torch.from_numpy(logits).softmax(dim=0).numpy()
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-6)
+
+
+@given(stacks)
+def test_shares_of_some_labels_sum_to_one_at_every_pixel(maps: np.ndarray) -> None:
+    shares = softmax(maps)[:2]
+    found = probabilities(shares, "mean")
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-6)
+    # A share of 1e-6 is added to each: it shows where all labels asked for had about 5e-4.
+    np.testing.assert_allclose(found, shares / shares.sum(axis=0), atol=2e-3)
+    nothing = np.zeros_like(shares)
+    np.testing.assert_allclose(probabilities(nothing, "mean"), 1 / len(shares))
+    np.testing.assert_array_equal(probabilities(maps, "max"), softmax(maps))

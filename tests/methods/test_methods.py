@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from dcsp.config import RunConfig
+from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import ConfigError
 from dcsp.methods.registry import METHODS
 from dcsp.pipeline import Plan, build_plan
@@ -21,6 +21,7 @@ from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED, table
+from tests.threads import torch_threads
 
 TRAIN = {"steps": 2, "batch": 2, "crop": 64, "learning_rate": 0.01}
 SMALL = {
@@ -37,6 +38,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "builtin": {"method": "builtin"},
     "builtin refined by affinity": {"method": "builtin", "refine": "affinity"},
     "mcof refined by affinity": {"method": "mcof", "refine": "affinity"},
+    "affinity, then Algorithm 1": {"method": "affinity", "adapt": {"dcsp": {}}},
 }
 STEPS = {
     "affinity": ["fcan", "cues_start", "cues_areas", "affinity", "cues_phase0"],
@@ -63,10 +65,8 @@ class Done:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +151,42 @@ def test_methods_share_what_they_can(corpus: tuple[RunConfig, Snapshot]) -> None
     first, refined = plans["mcof"], plans["mcof refined by affinity"]
     assert first.step("cues_phase0").stage.key == refined.step("cues_start").stage.key
     assert first.run_id != refined.run_id
+
+
+def test_algorithm_1_may_go_on_with_the_trained_network(
+    corpus: tuple[RunConfig, Snapshot],
+) -> None:
+    plan = build_plan(config_of(corpus, "affinity, then Algorithm 1"), corpus[1])
+    stage, network = plan.step("cues_phase1").stage, plan.step("joint_phase0").stage
+    assert isinstance(stage, DCSPStage) and stage.phase == 1
+    saliency = plan.step("saliency").stage.key.fingerprint
+    assert set(stage.key.inputs.values()) == {network.key.fingerprint, saliency}
+    tree = config_of(corpus, "mcof").model_dump(mode="json")
+    tree["cues"]["adapt"] = {"dcsp": {}}
+    seeds = build_plan(RunConfig.model_validate(tree), corpus[1]).step("cues_seeds1").stage
+    assert isinstance(seeds, DCSPStage) and seeds.saliency
+
+
+@pytest.mark.parametrize("choice", list(CHOICES))
+@pytest.mark.parametrize("rule", [None, {}])
+def test_a_step_that_several_ask_for_is_in_the_plan_once(
+    corpus: tuple[RunConfig, Snapshot], choice: str, rule: dict[str, Any] | None
+) -> None:
+    tree = config_of(corpus, choice).model_dump(mode="json")
+    tree["cues"]["adapt"] = {"dcsp": rule}
+    titles = [step.title for step in build_plan(RunConfig.model_validate(tree), corpus[1])]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize("refined", [0, 1, 2])
+def test_saliency_refines_the_first_rounds_of_mcof(
+    corpus: tuple[RunConfig, Snapshot], refined: int
+) -> None:
+    tree = config_of(corpus, "mcof").model_dump(mode="json")
+    tree["cues"]["mcof"] |= {"rounds": 3, "refined_rounds": refined}
+    plan = build_plan(RunConfig.model_validate(tree), corpus[1])
+    keys = [plan.step(f"cues_phase{phase}").stage.key for phase in range(3)]
+    assert ["saliency" in key.inputs for key in keys] == [phase < refined for phase in range(3)]
 
 
 def test_a_method_is_not_refined_by_itself(corpus: tuple[RunConfig, Snapshot]) -> None:

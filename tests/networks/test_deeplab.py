@@ -46,6 +46,21 @@ def test_score_map_is_the_sum_of_atrous_branches_and_attention_a_1x1_convolution
 
 
 @torch.no_grad()
+def test_branches_of_one_cell_classify_each_cell_alone() -> None:
+    torch.manual_seed(0)
+    settings = NetworkSettings(
+        backbone="resnet18", weights="random", atrous_rates=(1,), branch_kernel=1
+    )
+    net = build_network(settings, CLASSES, None).eval()
+    features = net.stages(image())[-1]
+    (branch,) = net.aspp
+    expected = torch.einsum("bchw,kc->bkhw", features, branch.weight[:, :, 0, 0])
+    torch.testing.assert_close(net(image()).score_map, expected, rtol=1e-4, atol=1e-5)
+    again = model_from_bytes(*model_to_bytes(net)).eval()
+    torch.testing.assert_close(again(image()).score_map, net(image()).score_map)
+
+
+@torch.no_grad()
 def test_bytes_and_floats_of_the_same_grey_levels_score_alike() -> None:
     net = network("efficientnet_lite0", 16).eval()
     torch.testing.assert_close(net(image()).score_map, net(image().float()).score_map)

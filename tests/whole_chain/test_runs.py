@@ -1,0 +1,201 @@
+"""Metrics, runs and reports of a whole run, in process, and who may look at ground truth."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dcsp.config import RunConfig
+from dcsp.errors import StoreError
+from dcsp.evaluation.run import Evaluator, add_qualities
+from dcsp.pipeline import Plan, build_plan
+from dcsp.report.collect import gallery_items
+from dcsp.runs import current_run, load_run, publish, report_file, run_directory
+from dcsp.tables.mapping import part_file, run_parts_here
+from dcsp.tables.snapshot import rejected_file
+from dcsp.tables.store import Store
+from dcsp.training.stage import TrainStage
+from dcsp.verify import verify_store
+from tests import chain
+from tests.chain import CORRUPT, UNTAGGED
+from tests.whole_chain.conftest import Done
+
+
+def test_metrics_hold_what_others_rely_on(done: Done) -> None:
+    metrics = done.store.read_json(f"{run_directory(done.plan.run_id)}/metrics.json")
+    assert metrics == json.loads(json.dumps(done.metrics))
+    cues = metrics["cues"]
+    percentages = [cues["phase0"][key] for key in ("miou", "miou_s1", "coverage")]
+    percentages += [cues["phase1"]["miou"], cues["soft"]["miou"]]
+    percentages += [metrics["val"]["miou"], metrics["val"]["miou_crf"], metrics["train"]["miou"]]
+    assert all(0 <= value <= 100 and math.isfinite(value) for value in percentages)
+    assert list(metrics["val"]["per_class"])[:2] == ["background", "ball"]
+    assert metrics["val"]["images"] == 2 and metrics["train"]["failed"] == 1
+    assert set(metrics["seconds"]) == {step.title for step in done.plan}
+    assert metrics["rows"]["saliency"] == {"ok": 5, "skipped": 0, "error": 1}
+    assert metrics["rows"]["cues"] == metrics["rows"]["cues_phase0"]
+    assert metrics["rows"]["cues"] == {"ok": 4, "skipped": 1, "error": 1}
+    assert metrics["rows"]["predictions"] == {"ok": 7, "skipped": 0, "error": 1}
+    assert metrics["rows"]["corpus"] == {"ok": 8, "skipped": 0, "error": 0}
+
+
+def test_a_run_is_published_and_found_again(done: Done) -> None:
+    assert current_run(done.store) == done.plan.run_id
+    run, plan = load_run(done.store)
+    assert plan.run_id == run["run_id"] == done.plan.run_id and plan.config == done.config
+    assert run["model"] == done.plan.model.key.directory
+    assert {"dcsp", "torch", "python"} <= set(run["versions"])
+    assert all(step["computed"] for step in run["steps"])
+
+
+def test_a_run_of_other_fingerprints_is_told(done: Done) -> None:
+    file = f"{run_directory(done.plan.run_id)}/run.json"
+    kept = done.store.read_bytes(file)
+    run = done.store.read_json(file)
+    run["steps"][1]["fingerprint"] = "0" * 20
+    done.store.write_json(file, run)
+    try:
+        with pytest.raises(StoreError, match=r"The stage fcan of the run .* another fingerprint"):
+            load_run(done.store)
+    finally:
+        done.store.write_bytes(file, kept)
+
+
+def test_the_report_shows_images_that_do_not_decode(done: Done) -> None:
+    page = done.store.read_bytes(report_file(done.plan.run_id)).decode()
+    assert page.startswith("<!DOCTYPE html>") or page.startswith("<!doctype html>")
+    for words in (CORRUPT, "unreadable", UNTAGGED, "S_1", "ground truth", done.plan.run_id):
+        assert words in page, words
+
+
+def test_the_same_request_does_nothing(done: Done) -> None:
+    for step in done.plan:
+        assert step.is_done(done.store, done.plan.snapshot), step.title
+        if not isinstance(step.stage, TrainStage):
+            assert run_parts_here(done.store, step.stage, step.parts(done.plan.snapshot)) == []
+
+
+def computed(config: RunConfig, done: Done) -> tuple[list[str], Plan]:
+    """Which steps another run over the same corpus had to do, and its plan."""
+    before = build_plan(config, done.plan.snapshot)
+    missing = [s.title for s in before if not s.is_done(done.store, done.plan.snapshot)]
+    return missing, chain.compute(config, done.plan.snapshot)
+
+
+def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: str) -> None:
+    cues = done.config.cues.model_dump(mode="json") | {"adapt": {"rounds": 0}, "compare": {}}
+    predict = {"scales": [1], "crf": False, "splits": ["val"]}
+    missing, plan = computed(
+        chain.chain_config(done.store.url, detector, cues=cues, predict=predict), done
+    )
+    assert missing == ["predictions"]
+    metrics = chain.evaluate(plan)
+    assert current_run(done.store) == plan.run_id != done.plan.run_id
+    assert set(metrics["cues"]) == {"phase0"} and "train" not in metrics
+    assert metrics["cues"]["phase0"]["miou"] == done.metrics["cues"]["phase0"]["miou"]
+    assert metrics["val"]["miou_crf"] is None and metrics["val"]["miou"] is not None
+    assert metrics["rows"]["predictions"] == {"ok": 2, "skipped": 0, "error": 0}
+    publish(done.store, done.plan.run_id)
+
+
+def test_a_corpus_without_ground_truth_is_labelled_and_not_measured(done: Done) -> None:
+    parts = tuple(replace(part, truth=None) for part in done.plan.snapshot.parts)
+    snapshot = replace(done.plan.snapshot, parts=parts)
+    rejected = done.store.read_bytes(rejected_file(done.plan.snapshot.fingerprint))
+    done.store.write_bytes(rejected_file(snapshot.fingerprint), rejected)
+    snapshot.save(done.store)
+    plan = chain.compute(done.config, snapshot)
+    assert outputs(plan) == outputs(done.plan)
+    metrics = chain.evaluate(plan)
+    assert metrics["cues"]["phase0"]["miou"] is metrics["cues"]["phase0"]["miou_s1"] is None
+    assert metrics["val"]["miou"] is None and metrics["val"]["per_class"] == {}
+    assert metrics["rows"] == done.metrics["rows"]
+    page = done.store.read_bytes(report_file(plan.run_id)).decode()
+    assert CORRUPT in page
+    publish(done.store, done.plan.run_id)
+
+
+def test_evaluation_adds_up_part_by_part(done: Done) -> None:
+    evaluator = pickle.loads(pickle.dumps(Evaluator(done.store, done.plan)))
+    train, val = (
+        [evaluator(part) for part in done.plan.snapshot.parts if part.split == split]
+        for split in ("train", "val")
+    )
+    cues = {"cues_soft", "cues_phase0", "cues_phase0_s1", "cues_phase1"}
+    assert all(set(found) == {*cues, "train", "train_crf"} for found in train)
+    assert all(set(found) == {"val", "val_crf"} for found in val)
+    total = add_qualities(train[0], train[1])
+    assert total["cues_phase0"].images == sum(found["cues_phase0"].images for found in train) == 5
+    assert total["cues_phase0"].without_label == 1 and total["cues_phase0"].failed == 1
+    assert evaluator(replace(done.plan.snapshot.parts[0], truth=None)) == {}
+
+
+@pytest.mark.parametrize(("gallery", "train", "val"), [(0, 0, 0), (3, 2, 1), (30, 6, 2)])
+def test_the_gallery_shows_both_splits(done: Done, gallery: int, train: int, val: int) -> None:
+    report = done.config.report.model_copy(update={"gallery": gallery})
+    shown = replace(done.plan, config=done.config.model_copy(update={"report": report}))
+    items = list(gallery_items(done.store, shown))
+    assert [item.split for item in items] == ["train"] * train + ["val"] * val
+    for item in items:
+        if item.split == "train" and item.image_id not in (CORRUPT, UNTAGGED):
+            assert list(item.saliency) == ["S_1", "S_3"] and item.attention is not None
+            assert list(item.cues) == ["cue 0", "cue 1"] and item.error is None
+        assert (item.prediction is None) == (item.image_id == CORRUPT)
+        assert item.truth is not None and item.image.shape == (48, 64, 3)
+    assert {item.image_id for item in items if item.error} <= {CORRUPT}
+    assert gallery != 30 or any(item.error for item in items)
+
+
+def test_the_store_is_whole(done: Done) -> None:
+    found = verify_store(done.store)
+    assert found.problems == [] and found.checkpoints == 3
+    for step in done.plan:
+        assert done.store.read_json(f"{step.stage.key.directory}/stage.json")["stage"]
+    assert found.parts >= 3 + 3 + 2 * 4 + 3  # corpus, truth, saliency and cues, predictions
+
+
+# --- ground truth ---------------------------------------------------------------------------------
+
+
+def outputs(done_plan: Plan) -> dict[str, bytes]:
+    """Every byte that training, mining and prediction leave, but clocks and event logs."""
+    store = Store(done_plan.config.store)
+    found: dict[str, bytes] = {}
+    for step in done_plan:
+        directory = step.stage.key.directory
+        if isinstance(step.stage, TrainStage):
+            names = [
+                f"{directory}/{n}" for n in ("model.safetensors", "model.json", "history.json")
+            ]
+        else:
+            names = [part_file(directory, part.name) for part in step.parts(done_plan.snapshot)]
+        found |= {name: store.read_bytes(name) for name in names}
+    return found
+
+
+@pytest.mark.parametrize("truth", ["deleted", "shuffled"])
+def test_ground_truth_decides_nothing_but_figures(
+    done: Done, tmp_path: Path, detector: str, truth: str
+) -> None:
+    config = chain.chain_config(tmp_path / "store", detector)
+    snapshot = chain.ingest(config, shuffled=truth == "shuffled")
+    if truth == "deleted":
+        shutil.rmtree(tmp_path / "store/truth")
+    plan = chain.compute(config, snapshot)
+    ours, theirs = outputs(done.plan), outputs(plan)
+    assert list(ours) == list(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    if truth == "deleted":
+        with pytest.raises(StoreError, match="has no truth/"):
+            chain.evaluate(plan)
+    else:
+        assert plan.run_id != done.plan.run_id  # its figures are others
+        metrics = chain.evaluate(plan)
+        assert metrics["val"]["miou"] != done.metrics["val"]["miou"]
+        assert metrics["cues"]["phase0"]["miou"] != done.metrics["cues"]["phase0"]["miou"]
