@@ -44,6 +44,8 @@ from jobs._watch import Board, Patience
 
 ABORT_SECONDS = 20.0
 """What a trainer gets to give its workers' places back."""
+POLL_SECONDS = 0.25
+"""How often a trainer asks its workers; Ray's 2 s are waited for at every start, checkpoint and end."""
 RESUMABLE = "checkpoints/resumable"
 """Directory of the store for trainings that have not ended."""
 WINDOW_SAMPLES = 256
@@ -140,6 +142,7 @@ class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
 
 def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: int) -> None:
     """Train; a task, since only Ctrl-C or the end of its process ends a trainer's ``fit``."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_SECONDS))
     store, fingerprint = job["store"], job["stage"].key.fingerprint
     trainer = _Trainer(
         _train_worker,

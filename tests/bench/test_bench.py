@@ -48,6 +48,7 @@ def test_a_finished_store_is_known_without_reading_its_rows(tmp_path: Path) -> N
     assert (row["detail"]["rows"], row["detail"]["parts"]) == (25_000, 50)  # that both sides saw
 
 
+@pytest.mark.slow  # benches of stages start a cluster each
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
 def test_a_stage_is_measured_as_jobs_run_it(tmp_path: Path) -> None:

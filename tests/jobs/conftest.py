@@ -17,6 +17,18 @@ from tests.jobs.running import Run
 from tests.jobs.tiny import write_config, write_detector
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with clusters of their own come after the ones that share one: it starts once."""
+    here = [number for number, item in enumerate(items) if Path(__file__).parent in item.path.parents]
+    ordered = sorted((items[n] for n in here), key=lambda item: "no_cluster" in _fixtures(item))
+    for number, item in zip(here, ordered, strict=True):
+        items[number] = item
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
+
+
 @pytest.fixture(scope="session")
 def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny config, with a detector of its own."""

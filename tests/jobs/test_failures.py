@@ -175,11 +175,13 @@ def test_a_lost_training_worker_goes_on_from_the_checkpoint(
     assert not (fresh.store / "checkpoints/resumable" / stage.key.fingerprint).exists()
 
 
-def test_two_workers_train_as_many_steps_as_one(
+def test_two_workers_train_as_many_steps_as_one_and_leave_no_process(
     cluster: _cluster.Resources, fresh: Run, tmp_path: Path
 ) -> None:
+    before = processes("TrainController")
     stage = _fcan(fresh, tmp_path, "")
     store = run_training(stage, fresh, cluster, train_workers=2)
+    assert_only(before, "TrainController")
     assert stage.starts() == 2
     history = json.loads((fresh.store / stage.key.directory / "history.json").read_text())
     assert [figures["step"] for figures in history] == list(range(1, 13))
@@ -226,14 +228,6 @@ def test_places_of_a_trainer_that_could_not_end_itself_are_taken_back(
     free_places()
     settings = ClusterSettings(stall_minutes=1.0)
     assert _cluster.map_items(len, ["free"], settings, num_cpus=cluster.cpus) == [4]
-
-
-def test_a_training_that_has_ended_leaves_no_process(
-    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
-) -> None:
-    before = processes("TrainController")
-    run_training(_fcan(fresh, tmp_path, ""), fresh, cluster)
-    assert_only(before, "TrainController")
 
 
 def test_actors_that_would_take_every_cpu_leave_room_for_reads(

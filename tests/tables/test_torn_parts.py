@@ -28,7 +28,7 @@ FILES = {
     "rejected": rejected_file(LATEST),
     **{name: part_file(key.directory, PART) for name, key in KEYS.items()},
 }
-FLIPS = 100
+FLIPS = 50
 """Places at which one bit is turned, over the whole file."""
 
 
