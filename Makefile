@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint type bench clean
+.PHONY: help demo test test-slow chaos lint type bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(READY) ## run the tests
 
 test-slow: $(READY) ## run the tests that take minutes to hours as well
 	$(BIN)/python -m pytest
+
+chaos: $(READY) ## kill processes and nodes in every stage and count what is left: an hour
+	$(BIN)/python -m tests.chaos
 
 lint: $(READY) ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

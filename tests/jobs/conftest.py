@@ -19,7 +19,9 @@ from tests.jobs.tiny import write_config, write_detector
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with clusters of their own come after the ones that share one: it starts once."""
-    here = [number for number, item in enumerate(items) if Path(__file__).parent in item.path.parents]
+    here = [
+        number for number, item in enumerate(items) if Path(__file__).parent in item.path.parents
+    ]
     ordered = sorted((items[n] for n in here), key=lambda item: "no_cluster" in _fixtures(item))
     for number, item in zip(here, ordered, strict=True):
         items[number] = item

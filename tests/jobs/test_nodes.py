@@ -1,11 +1,10 @@
-"""Several nodes: stages spread over them, and a node that is lost costs nothing."""
+"""Several nodes: stages spread over them. Nodes that are lost: test_chaos.py."""
 
 from __future__ import annotations
 
 import io
 import os
 import secrets
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from dcsp.tables.mapping import PartMap
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage, load_checkpoint
 from jobs import _cluster
-from tests.jobs.running import Run, parts, wait_until
-from tests.jobs.stages import LengthStage, faulty, write_ids
+from tests.jobs.running import Run, parts
+from tests.jobs.stages import faulty
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -40,9 +39,7 @@ def nodes(no_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         made.shutdown()
 
 
-def test_mining_and_training_span_nodes_and_a_lost_node_costs_nothing(
-    finished: Run, nodes: Cluster, tmp_path: Path
-) -> None:
+def test_mining_and_training_span_nodes(finished: Run, nodes: Cluster, tmp_path: Path) -> None:
     settings = ClusterSettings(address=nodes.address, actors=3, train_cpus=1, train_workers=2)
     resources = _cluster.connect(settings)
     assert (resources.nodes, resources.cpus) == (3, 5)
@@ -61,42 +58,6 @@ def test_mining_and_training_span_nodes_and_a_lost_node_costs_nothing(
         _cluster.train(Store(run.store), training, todo, resources, settings, progress)
     assert training.starts() == 2
     load_checkpoint(Store(run.store), fcan.key.directory, SegmentationNetwork)
-
-    _lose_a_node(nodes, resources, settings, tmp_path)
-
-
-def _lose_a_node(
-    nodes: Cluster, resources: _cluster.Resources, settings: ClusterSettings, tmp_path: Path
-) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    stage = LengthStage(str(scratch), seconds=0.3)
-    store = Store(tmp_path / "lengths")
-    todo = write_ids(store, parts=40, rows=2)
-    failed: list[BaseException] = []
-
-    def mine() -> None:
-        try:
-            _mine(store, stage, todo, resources, settings)
-        except BaseException as error:
-            failed.append(error)
-
-    mining = threading.Thread(target=mine)
-    mining.start()
-    workers = {node.node_id: node for node in nodes.worker_nodes}
-    wait_until(lambda: failed or stage.nodes() & set(workers), "a part made on a worker")
-    assert not failed, failed
-    lost = (stage.nodes() & set(workers)).pop()
-    done_before = len(parts(tmp_path / "lengths" / stage.key.directory))
-    nodes.remove_node(workers[lost], allow_graceful=False)
-    mining.join(timeout=300)
-    assert not mining.is_alive() and not failed, failed
-    assert done_before < len(todo), "the node was lost in the middle"
-    made = parts(tmp_path / "lengths" / stage.key.directory)
-    assert set(made) == {f"{part.name}.parquet" for part in todo}
-    for part in todo:
-        rows = store.read_table(f"{stage.key.directory}/{part.name}.parquet")
-        assert rows["image_id"].to_pylist() == [f"{part.name}-{row}" for row in range(part.rows)]
 
 
 def _mine(store: Store, stage: PartMap, todo: list[Any], resources: Any, settings: Any) -> None:

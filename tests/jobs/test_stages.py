@@ -40,7 +40,9 @@ def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
         assert parts(store / name) == parts(finished.store / name) != {}, title
 
     joint = finished.table("joint_phase0").relative_to(finished.store)
-    shutil.copytree(finished.store / joint, store / joint)  # the same config: one training is enough
+    shutil.copytree(
+        finished.store / joint, store / joint
+    )  # the same config: one training is enough
     train.main([*once, "--stage", "joint_phase0"])
     assert "joint_phase0: done before" in capsys.readouterr().err
     evaluate.main(once)

@@ -1,0 +1,92 @@
+"""``python -m tests.chaos``: the kill matrix and a table of what was left; 1 if not all was."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.laboratory import Laboratory, Outcome
+from tests.chaos.ledger import Ledger
+from tests.chaos.matrix import STAGES, VICTIMS, cases
+from tests.chaos.nodes import Nodes
+from tests.jobs.running import Run, call
+from tests.jobs.tiny import write_config, write_detector
+
+SETTINGS = (
+    "corpus.scenes={train: 36, val: 12, height: 64, width: 80}",
+    "cues.adapt.rounds=0",
+    "joint.steps=12",
+    "cluster.actors=3",
+)
+HEAD = ("stage", "victim", "kills", "expected", "ok", "lost", "duplicated", "mixed", "seconds")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the matrix; its table goes to the terminal."""
+    options = _parser().parse_args(arguments)
+    todo = cases(options.stages, options.victims, options.seeds)
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="dcsp-chaos-") as name, Nodes() as nodes:
+        laboratory = Laboratory(_undisturbed(Path(name), nodes), nodes, Path(name), SETTINGS)
+        for number, case in enumerate(todo, start=1):
+            outcome = laboratory.run(case)
+            outcomes.append(outcome)
+            print(
+                f"{number}/{len(todo)} {case.stage}, {case.victim} killed (seed {case.seed}): "
+                f"{outcome.ledger}, {outcome.submissions} submissions, {outcome.seconds:.0f} s",
+                flush=True,
+            )
+    print(f"\n{table(outcomes)}")
+    return 0 if all(outcome.ledger.clean for outcome in outcomes) else 1
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A row for each stage and victim, and their sum."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.case.stage, outcome.case.victim), []).append(outcome)
+    rows = [_row(*names, found) for names, found in groups.items()]
+    rows.append(_row("all", "", outcomes))
+    lines = [HEAD, *rows]
+    widths = [max(len(str(line[column])) for line in lines) for column in range(len(HEAD))]
+    return "\n".join(
+        "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _row(stage: str, victim: str, outcomes: Sequence[Outcome]) -> tuple[object, ...]:
+    total = sum((outcome.ledger for outcome in outcomes), start=Ledger())
+    seconds = round(sum(outcome.seconds for outcome in outcomes))
+    counts = (total.expected, total.ok, total.lost, total.duplicated, total.mixed)
+    return (stage, victim, len(outcomes), *counts, seconds)
+
+
+def _undisturbed(folder: Path, nodes: Nodes) -> Run:
+    """The chain without a kill, on the same cluster."""
+    config = write_config(folder / "tiny.yaml", write_detector(folder / "brightness.onnx"))
+    store = folder / "undisturbed"
+    settings = [*SETTINGS, f"cluster.address={nodes.address}", f"store={store}"]
+    done = call(
+        "relabel.py",
+        *("--config", config, *settings, "--until", "predictions"),
+        environment=nodes.environment,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    return Run(store, config, done.stdout, done.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="kills of a kind")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""One kill after another, each in a store that holds what comes before its stage."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.ledger import Ledger, of_table, of_training
+from tests.chaos.matrix import TRAININGS, Case
+from tests.chaos.nodes import Nodes
+from tests.jobs.running import PATIENCE, Run, call, resumable_checkpoints, start
+
+CORPUS = ("corpus/parts", "truth")
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a kill left in the end, and what it took."""
+
+    case: Case
+    ledger: Ledger
+    submissions: int
+    """One where the job went on by itself."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """Where kills are made.
+
+    Attributes:
+        undisturbed: A finished run of the chain up to its predictions.
+        nodes: The cluster that all jobs join.
+        folder: Where stores and logs may be left.
+        settings: Overrides of the undisturbed run's config.
+    """
+
+    undisturbed: Run
+    nodes: Nodes
+    folder: Path
+    settings: tuple[str, ...] = ()
+
+    def run(self, case: Case) -> Outcome:
+        """Submit, kill, submit again where the job has ended, and count what is there.
+
+        Raises:
+            RuntimeError: No kill could be made while the stage was at work, or the job failed.
+        """
+        for attempt in range(ATTEMPTS):
+            outcome = self._attempt(case, early=attempt > 0)
+            if outcome:
+                return outcome
+        raise RuntimeError(f"{case} ended {ATTEMPTS} times before its kill")
+
+    def _attempt(self, case: Case, early: bool) -> Outcome | None:
+        """One submission with its kill; nothing when the job ended before."""
+        self.nodes.heal()
+        began = time.monotonic()
+        name = f"{case.stage}-{case.victim}-{case.seed}"
+        store, log = self.folder / name, self.folder / f"{name}.log"
+        shutil.rmtree(store, ignore_errors=True)
+        self._begin(store, case.stage)
+        job, arguments = self._submission(store, case.stage)
+        process = start(job, *arguments, environment=self.nodes.environment, log=log)
+        try:
+            killed = self._kill_in_time(case, store, process, early)
+            returned = process.wait(PATIENCE)
+        finally:
+            process.kill()
+        if not killed:
+            if returned != 0:
+                raise RuntimeError(f"{case} failed before its kill:\n{log.read_text()}")
+            return None
+        submissions = 1
+        if returned != 0:
+            submissions += 1
+            again = call(job, *arguments, environment=self.nodes.environment)
+            if again.returncode != 0:
+                raise RuntimeError(f"{case}: {again.stderr}\nbefore:\n{log.read_text()}")
+        ledger = self._count(store, case.stage)
+        if ledger.clean:
+            shutil.rmtree(store)
+        return Outcome(case, ledger, submissions, time.monotonic() - began)
+
+    def _kill_in_time(
+        self, case: Case, store: Path, process: subprocess.Popen[str], early: bool
+    ) -> bool:
+        """Kill at the case's moment, or at the first one; whether the job was still at work."""
+        pieces, delay = case.moment(self._pieces(case.stage))
+        end = time.monotonic() + PATIENCE
+        while not self._reached(store, case, 0 if early else pieces):
+            if process.poll() is not None or time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        time.sleep(0 if early else delay)
+        if process.poll() is not None:
+            return False
+        if case.victim == "driver":
+            process.kill()
+            return True
+        kill: Callable[..., bool] = self.nodes.lose if case.victim == "node" else self.nodes.kill
+        return kill(case.workers, case.random)
+
+    def _begin(self, store: Path, stage: str) -> None:
+        """A store with all that the stage needs, as a job leaves it that ends before the stage."""
+        store.mkdir(parents=True)
+        if stage == "ingest":
+            return
+        directories = ["corpus", "truth"]
+        plan = self.undisturbed.plan(*self.settings)
+        for step in plan:
+            if step.title == stage:
+                break
+            directories.append(step.stage.key.directory)
+        for name in directories:
+            shutil.copytree(self.undisturbed.store / name, store / name)
+
+    def _submission(self, store: Path, stage: str) -> tuple[str, list[str]]:
+        settings = ["--config", str(self.undisturbed.config_file), f"store={store}", *self.settings]
+        settings += [f"cluster.address={self.nodes.address}", "cluster.stall_minutes=4"]
+        if stage == "ingest":
+            return "ingest.py", settings
+        settings += [f"{name}.checkpoint_every=1" for name in ("fcan", "joint")]
+        return "relabel.py", [*settings, "--until", stage]
+
+    def _reached(self, store: Path, case: Case, pieces: int) -> bool:
+        """Whether so many pieces of the stage are done and somebody works on it."""
+        if case.stage not in TRAININGS:
+            made = len(list((store / self._tables(case.stage)[0]).glob("*.parquet")))
+            return made >= pieces and self.nodes.runs(case.workers)
+        if pieces:
+            return resumable_checkpoints(store, self._tables(case.stage)[0].name)
+        return self.nodes.runs(case.workers)
+
+    def _pieces(self, stage: str) -> int:
+        if stage in TRAININGS:
+            return 2  # before its first checkpoint, or after it
+        return len(list((self.undisturbed.store / self._tables(stage)[0]).glob("*.parquet")))
+
+    def _tables(self, stage: str) -> tuple[Path, ...]:
+        """Directories that a stage fills, below a store."""
+        if stage == "ingest":
+            return tuple(map(Path, CORPUS))
+        return (Path(self.undisturbed.plan(*self.settings).step(stage).stage.key.directory),)
+
+    def _count(self, store: Path, stage: str) -> Ledger:
+        count = of_training if stage in TRAININGS else of_table
+        ledgers = [count(self.undisturbed.store / t, store / t) for t in self._tables(stage)]
+        return sum(ledgers, start=Ledger())

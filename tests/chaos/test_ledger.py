@@ -1,0 +1,87 @@
+"""The ledger tells every way in which a table can be wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.chaos.ledger import Ledger, of_table, of_training
+
+Rows = dict[str, list[tuple[str, int]]]
+GOOD: Rows = {"a": [("1", 10), ("2", 20)], "b": [("3", 30), ("4", 40)]}
+
+
+def write(folder: Path, tables: Rows) -> Path:
+    folder.mkdir()
+    for name, rows in tables.items():
+        ids, values = zip(*rows, strict=True)
+        pq.write_table(pa.table({"image_id": ids, "value": values}), folder / f"{name}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (GOOD, Ledger(4, ok=4)),
+        ({"a": GOOD["a"]}, Ledger(4, ok=2, lost=2)),
+        ({**GOOD, "b": [("3", 30)]}, Ledger(4, ok=3, lost=1)),
+        ({**GOOD, "c": [("4", 40)]}, Ledger(4, ok=3, duplicated=1)),
+        ({**GOOD, "b": [("3", 31), ("4", 40)]}, Ledger(4, ok=3, mixed=1)),
+        ({**GOOD, "b": [*GOOD["b"], ("5", 50)]}, Ledger(4, ok=4, mixed=1)),
+        ({"a": GOOD["b"], "b": GOOD["a"]}, Ledger(4, mixed=4)),
+    ],
+    ids=["whole", "no part", "no row", "twice", "other value", "a stranger", "other part"],
+)
+def test_rows_are_counted_as_what_they_are(tmp_path: Path, found: Rows, expected: Ledger) -> None:
+    ledger = of_table(write(tmp_path / "good", GOOD), write(tmp_path / "found", found))
+    assert ledger == expected
+    assert ledger.clean == (found == GOOD)
+
+
+def test_a_part_that_nobody_can_read_has_lost_its_rows(tmp_path: Path) -> None:
+    good, found = write(tmp_path / "good", GOOD), write(tmp_path / "found", GOOD)
+    (found / "a.parquet").write_bytes(b"PAR1")
+    assert of_table(good, found) == Ledger(4, ok=2, lost=2)
+
+
+def forget(history: list[dict[str, float]]) -> None:
+    history.pop()
+
+
+def repeat(history: list[dict[str, float]]) -> None:
+    history.append(history[-1])
+
+
+def change(history: list[dict[str, float]]) -> None:
+    history[0]["loss"] += 1
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda history: None, Ledger(4, ok=4)),
+        (forget, Ledger(4, ok=3, lost=1)),
+        (repeat, Ledger(4, ok=3, duplicated=1)),
+        (change, Ledger(4, ok=3, mixed=1)),
+    ],
+    ids=["whole", "lost step", "step twice", "other loss"],
+)
+def test_steps_are_counted_as_rows(
+    tmp_path: Path, edit: Callable[[list[dict[str, float]]], None], expected: Ledger
+) -> None:
+    history = [{"step": step, "loss": step / 10} for step in (1.0, 2.0, 3.0)]
+    for name in ("good", "found"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+        (tmp_path / name / "history.json").write_text(json.dumps(history))
+        edit(history)
+    assert of_training(tmp_path / "good", tmp_path / "found") == expected
+
+
+def test_nothing_is_never_clean() -> None:
+    assert not Ledger().clean
