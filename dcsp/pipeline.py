@@ -16,10 +16,11 @@ from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import ConfigError, CorpusError
 from dcsp.inference.table import PredictionStage
 from dcsp.methods.registry import method_of
+from dcsp.methods.selftags import selfcue_steps, selftag_steps
 from dcsp.methods.step import Step
 from dcsp.methods.workshop import Workshop
 from dcsp.tables.fingerprint import StageKey, digest
-from dcsp.tables.mapping import Part
+from dcsp.tables.mapping import Part, PartMap
 from dcsp.tables.snapshot import Snapshot, rejected_file
 from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
@@ -152,24 +153,40 @@ def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step]:
     yield from method.before_fcan(shop)
     fcan = method.fcan(shop)
     yield fcan
+    use, selftags = config.selftags.use, None
+    if use != "never":
+        *_, tagging = steps = selftag_steps(shop, fcan.stage.key)
+        yield from steps
+        selftags = tagging.stage.key
     network = fcan.stage
-    for phase in range(method.rounds(config) + 1):
+    last = method.rounds(config)
+    for phase in range(last + 1):
         assert isinstance(network, TrainStage)
-        steps = method.following(shop, phase, network) if phase else method.first(shop)
-        for step in steps:
-            yield step
-        assert not isinstance(step.stage, TrainStage)
+        following = method.following(shop, phase, network) if phase else method.first(shop)
+        *before, cues = following
+        yield from before
+        selfcues = None
+        if selftags and (use == "train" or phase == last):
+            *_, selfcues = found = list(selfcue_steps(cues, selftags))
+            yield from found
+        yield cues
         joint = shop.training(
             f"joint_phase{phase}",
             config.joint,
             block="joint",
             initial=network,
-            cues=step.stage,
+            cues=_table(cues),
+            selfcues=_table(selfcues) if selfcues and use == "train" else None,
             saliency=method.saliency(shop),
         )
         yield joint
         network = joint.stage
     yield _predictions(config, network.key)
+
+
+def _table(step: Step) -> PartMap:
+    assert not isinstance(step.stage, TrainStage)
+    return step.stage
 
 
 def _predictions(config: RunConfig, network: StageKey) -> Step:

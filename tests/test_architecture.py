@@ -23,7 +23,7 @@ LAYERS = [
     {"dcsp.evaluation", "dcsp.runs", "dcsp.retraining", "dcsp.pace"},
     {"dcsp.pipeline", "dcsp.export"},
     {"dcsp.methods"},
-    {"dcsp.training", "dcsp.inference", "dcsp.cues"},
+    {"dcsp.training", "dcsp.inference", "dcsp.cues", "dcsp.selftags"},
     {"dcsp.networks", "dcsp.saliency", "dcsp.corpus"},
     {"dcsp.images", "dcsp.tables"},
     {"dcsp.labels", "dcsp.config", "dcsp.config_file", "dcsp.progress"},

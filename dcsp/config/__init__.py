@@ -18,6 +18,7 @@ from dcsp.config.cues import (
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
 from dcsp.config.run import ClusterSettings, PredictSettings, ReportSettings, RunConfig
 from dcsp.config.saliency import DetectorSettings, SaliencySettings
+from dcsp.config.selftags import SelfTagSettings
 from dcsp.config.training import FCANSettings, TrainSettings
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "RunConfig",
     "SaliencySettings",
     "SceneSettings",
+    "SelfTagSettings",
     "Settings",
     "SuperpixelSettings",
     "TrainSettings",

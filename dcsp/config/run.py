@@ -11,6 +11,7 @@ from dcsp.config.corpus import CorpusSettings
 from dcsp.config.cues import CueSettings
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
 from dcsp.config.saliency import SaliencySettings
+from dcsp.config.selftags import SelfTagSettings
 from dcsp.config.training import FCANSettings, TrainSettings
 
 
@@ -82,6 +83,8 @@ class RunConfig(Settings):
     saliency: SaliencySettings = SaliencySettings()
     fcan: FCANSettings = FCANSettings()
     """Training of the attention network on ℓ_c. Paper: 30,000 steps."""
+    selftags: SelfTagSettings = SelfTagSettings()
+    """Tags of the FCAN's own for training images without any."""
     cues: CueSettings = CueSettings()
     joint: TrainSettings = TrainSettings()
     """Joint training on ℓ_c + ℓ_s, once per phase. Paper: 10,000 steps."""
@@ -102,4 +105,14 @@ class RunConfig(Settings):
                     f"{key}.saliency_pass is {settings.saliency_pass} but saliency.thresholds give "
                     f"only {self.saliency.passes} passes: add a threshold or use a lower pass"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _self_tags_come_from_a_head_that_learned(self) -> RunConfig:
+        asks_head = self.selftags.use != "never" and self.selftags.source == "fcan"
+        if asks_head and self.fcan.classification_weight == 0:
+            raise ValueError(
+                "selftags.source=fcan asks the classification head, which learns nothing with "
+                "fcan.classification_weight=0: set selftags.source=probabilities, or that weight"
+            )
         return self

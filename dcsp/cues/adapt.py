@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
 from dcsp.cues.fusion import adapt_labels, refine_adapted
-from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages, CueRow, CueWriter
+from dcsp.cues.table import (
+    CORPUS_COLUMNS,
+    CueImages,
+    CueRow,
+    CueWriter,
+    cue_key,
+    tagged_corpus,
+)
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import pack_array, unpack_array
@@ -34,11 +41,13 @@ class AdaptStage:
         config: Settings of the run.
         network: Key of the joint training of the phase before.
         phase: From 1.
+        selftags: Key of the self-tags to mine by; None: by given tags.
     """
 
     config: RunConfig
     network: StageKey
     phase: int
+    selftags: StageKey | None = None
 
     @cached_property
     def images(self) -> CueImages:
@@ -49,7 +58,7 @@ class AdaptStage:
     def key(self) -> StageKey:
         """Settings and network decide the cues."""
         settings = self.config.cues.adapt
-        return StageKey(
+        key = StageKey(
             "cues",
             VERSION,
             settings={
@@ -60,6 +69,7 @@ class AdaptStage:
             },
             inputs={"network": self.network.fingerprint},
         )
+        return cue_key(key, self.selftags)
 
     @property
     def schema(self) -> pa.Schema:
@@ -69,7 +79,7 @@ class AdaptStage:
     @property
     def inputs(self) -> tuple[TableInput, ...]:
         """The corpus alone: adaptation needs no saliency."""
-        return (CORPUS_INPUT,)
+        return tagged_corpus(self.selftags)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds fused scores to the rows."""

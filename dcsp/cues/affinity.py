@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from dcsp.config import RunConfig
 from dcsp.cues.areas import with_background
 from dcsp.cues.evidence import EvidenceStage
-from dcsp.cues.table import CORPUS_INPUT, CueImages, CueRow, CueWriter
+from dcsp.cues.table import CueImages, CueRow, CueWriter, cue_key, tagged_corpus
 from dcsp.cues.walk import pair_affinities, pair_offsets, random_walk
 from dcsp.images import resize_map, resize_rgb
 from dcsp.inference.crf import dense_crf
@@ -42,11 +42,13 @@ class AffinityStage:
         config: Settings of the run.
         start: The cues it starts from.
         network: Key of the affinity network's training.
+        selftags: Key of the self-tags that the cues it starts from were mined by; None: given tags.
     """
 
     config: RunConfig
     start: EvidenceStage
     network: StageKey
+    selftags: StageKey | None = None
 
     @cached_property
     def images(self) -> CueImages:
@@ -58,7 +60,7 @@ class AffinityStage:
         """The evidence, the network and the walk decide the cues."""
         settings = self.config.cues.affinity
         walk = ("alpha", "radius", "beta", "walk_steps", "crf")
-        return StageKey(
+        key = StageKey(
             "cues",
             VERSION,
             settings={
@@ -68,6 +70,7 @@ class AffinityStage:
             },
             inputs={"start": self.start.key.fingerprint, "network": self.network.fingerprint},
         )
+        return cue_key(key, self.selftags)
 
     @property
     def schema(self) -> pa.Schema:
@@ -77,7 +80,7 @@ class AffinityStage:
     @property
     def inputs(self) -> tuple[TableInput, ...]:
         """The corpus and the evidence."""
-        return (CORPUS_INPUT, *self.start.evidence_inputs)
+        return (*tagged_corpus(self.selftags), *self.start.evidence_inputs)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds the walked scores to the rows."""

@@ -32,7 +32,8 @@ class BuiltinStage(DCSPStage):
         """The rule and all that decides DCSP's cues decide these."""
         known, own = super().key, self.config.cues.builtin
         rule = {"method": "builtin", "threshold": own.threshold, "exponent": own.exponent}
-        return StageKey("cues", VERSION, {**known.settings, **rule}, known.inputs)
+        settings = {**known.settings, **rule}
+        return StageKey("cues", VERSION, settings, known.inputs, home=known.home)
 
     @property
     def method(self) -> str:

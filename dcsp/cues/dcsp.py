@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.attention import attention_views, tag_attention
 from dcsp.cues.fusion import discover, fuse, refine_cue, to_image
-from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages, CueRow, CueWriter
+from dcsp.cues.table import (
+    CORPUS_COLUMNS,
+    CueImages,
+    CueRow,
+    CueWriter,
+    cue_key,
+    tagged_corpus,
+)
 from dcsp.inference.multiscale import prepare, score_views
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import decode_map, decode_maps, encode_maps, pack_array, unpack_array
@@ -38,6 +45,7 @@ class DCSPStage:
         network: Key of the training of the network that attends: in phase 0 the FCAN.
         saliency: Key of the saliency table; None where the settings use none.
         phase: From 0.
+        selftags: Key of the self-tags to mine by; None: by given tags.
     """
 
     config: RunConfig
@@ -45,6 +53,7 @@ class DCSPStage:
     network: StageKey
     saliency: StageKey | None
     phase: int = 0
+    selftags: StageKey | None = None
 
     @cached_property
     def images(self) -> CueImages:
@@ -54,7 +63,7 @@ class DCSPStage:
     @cached_property
     def key(self) -> StageKey:
         """Settings, network and saliency decide the cues."""
-        return StageKey(
+        key = StageKey(
             "cues",
             VERSION,
             settings={
@@ -68,6 +77,7 @@ class DCSPStage:
                 **({"saliency": self.saliency.fingerprint} if self.saliency else {}),
             },
         )
+        return cue_key(key, self.selftags)
 
     @property
     def method(self) -> str:
@@ -82,7 +92,7 @@ class DCSPStage:
     @property
     def inputs(self) -> tuple[TableInput, ...]:
         """Corpus and saliency."""
-        return (CORPUS_INPUT, *self._saliency_input("maps", "status", "error"))
+        return (*tagged_corpus(self.selftags), *self._saliency_input("maps", "status", "error"))
 
     @property
     def evidence_inputs(self) -> tuple[TableInput, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
 from dcsp.cues.bayes import refine_saliency
-from dcsp.cues.table import CORPUS_INPUT, CueImages, CueRow, CueWriter
+from dcsp.cues.table import CueImages, CueRow, CueWriter, cue_key, tagged_corpus
 from dcsp.images import resize_map, resize_rgb
 from dcsp.inference.multiscale import autocast, prepare
 from dcsp.inference.scores import winning_label
@@ -50,6 +50,7 @@ class RegionStage:
         phase: From 0.
         saliency: Key of the saliency table, which refines images of one tag; None: no refinement.
         saliency_pass: Which S_k of it.
+        selftags: Key of the self-tags to mine by; None: by given tags.
     """
 
     config: RunConfig
@@ -58,6 +59,7 @@ class RegionStage:
     phase: int
     saliency: StageKey | None = None
     saliency_pass: int = 1
+    selftags: StageKey | None = None
 
     @cached_property
     def images(self) -> CueImages:
@@ -68,7 +70,7 @@ class RegionStage:
     def key(self) -> StageKey:
         """Network, superpixels and what refines them decide the cues."""
         bayes = {"saliency_pass": self.saliency_pass, "bins": self.config.cues.mcof.bins}
-        return StageKey(
+        key = StageKey(
             "cues",
             VERSION,
             settings={
@@ -83,6 +85,7 @@ class RegionStage:
                 **({"saliency": self.saliency.fingerprint} if self.saliency else {}),
             },
         )
+        return cue_key(key, self.selftags)
 
     @property
     def schema(self) -> pa.Schema:
@@ -94,9 +97,9 @@ class RegionStage:
         """Corpus, superpixels and saliency."""
         regions = TableInput("regions", self.regions.directory, ("regions", "status", "error"))
         if self.saliency is None:
-            return (CORPUS_INPUT, regions)
+            return (*tagged_corpus(self.selftags), regions)
         saliency = TableInput("saliency", self.saliency.directory, ("maps",))
-        return (CORPUS_INPUT, regions, saliency)
+        return (*tagged_corpus(self.selftags), regions, saliency)
 
     @property
     def evidence_inputs(self) -> tuple[TableInput, ...]:
@@ -149,6 +152,8 @@ class RegionStage:
         return writer.table()
 
     def _cue(self, row: dict[str, Any]) -> CueRow:
+        if self.selftags and not row["tags"]:
+            return CueRow()  # what went wrong with an image with given tags is told of elsewhere
         if row["raw"] is None:
             return CueRow(error=row["regions.error"] or row["error"])
         shares = unpack_array(row["raw"]).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,47 @@ from dcsp.config import CRFSettings, PrecisionSettings, RunConfig
 from dcsp.images import decode_rgb, limit_side, probe_size, resize_labels, resize_rgb
 from dcsp.labels import IGNORE
 from dcsp.tables.codecs import encode_labels
+from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput
 from dcsp.tables.schemas import CUES, ERROR, OK
 
 CORPUS_COLUMNS = ("image_id", "height", "width", "tags", "bytes")
 CORPUS_INPUT = TableInput("", CORPUS_DIRECTORY, CORPUS_COLUMNS)
+SELFCUES = "selfcues"
+"""Where cues by self-tags lie, apart from those by given tags."""
+
+
+@dataclass(frozen=True)
+class SelfTagInput(TableInput):
+    """Self-tags, read in the place of given tags."""
+
+    def column(self, column: str) -> str:
+        """What a cue stage knows as the tags of a row."""
+        return "tags"
+
+
+def tagged_corpus(selftags: StageKey | None) -> tuple[TableInput, ...]:
+    """The corpus as a cue stage reads it.
+
+    Args:
+        selftags: Key of the table of self-tags that take the place of given tags, so that images
+            with given tags have none; None: given tags.
+    """
+    if selftags is None:
+        return (CORPUS_INPUT,)
+    untagged = tuple(name for name in CORPUS_COLUMNS if name != "tags")
+    return (
+        TableInput("", CORPUS_DIRECTORY, untagged),
+        SelfTagInput("", selftags.directory, ("selftags",)),
+    )
+
+
+def cue_key(key: StageKey, selftags: StageKey | None) -> StageKey:
+    """The key of cues by given tags, or of the same cues by self-tags."""
+    if selftags is None:
+        return key
+    inputs = {**key.inputs, "selftags": selftags.fingerprint}
+    return replace(key, inputs=inputs, home=SELFCUES)
 
 
 @dataclass(frozen=True)

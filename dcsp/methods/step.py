@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dcsp.tables.mapping import Part, PartMap, manifest_file, pending_parts, scope
@@ -22,16 +23,21 @@ class Step:
         stage: What to do.
         splits: Splits of the corpus it reads.
         needs_snapshot: Whether its fingerprint depends on what the corpus holds.
+        corpus: The corpus it works on, where that is always one and the same; None: the plan's.
+        prepare: What is done once before the first part of a table, in the job's own process;
+            returns a line that tells of it. It does nothing where it was done before.
     """
 
     title: str
     stage: PartMap | TrainStage
     splits: tuple[str, ...]
     needs_snapshot: bool = True
+    corpus: Snapshot | None = None
+    prepare: Callable[[Store], str] | None = None
 
     def parts(self, snapshot: Snapshot) -> list[Part]:
         """The parts it works on."""
-        return snapshot.of(self.splits)
+        return (self.corpus or snapshot).of(self.splits)
 
     def scope(self, snapshot: Snapshot) -> str:
         """Names the rows that a table must have to be complete for this snapshot."""

@@ -99,6 +99,7 @@ class Workshop:
         learns: Literal["scores", "affinity", "region"] = "scores",
         initial: TrainStage | None = None,
         cues: PartMap | None = None,
+        selfcues: PartMap | None = None,
         saliency: SaliencySource | None = None,
         regions: PartMap | None = None,
         radius: int | None = None,
@@ -113,6 +114,7 @@ class Workshop:
             learns: What is learned; see :class:`dcsp.training.stage.TrainStage`.
             initial: Training to go on from; left out: the backbone's weights alone.
             cues: Cue table to learn from.
+            selfcues: Cues by self-tags to learn from as well.
             saliency: Saliency for the losses that need it; others do not depend on it.
             regions: Table of superpixels to learn from.
             radius: Of pairs of cells, for affinities.
@@ -122,7 +124,7 @@ class Workshop:
         inputs = {"corpus": self.snapshot.learned_from(list(TRAIN))}
         if initial:
             inputs["initial"] = initial.key.fingerprint
-        for name, table in (("cues", cues), ("regions", regions)):
+        for name, table in (("cues", cues), ("selfcues", selfcues), ("regions", regions)):
             if table:
                 inputs[name] = table.key.fingerprint
         if source:
@@ -156,6 +158,7 @@ class Workshop:
             seed=self.config.seed,
             initial=initial.key.directory if initial else None,
             cues=cues.key.directory if cues else None,
+            selfcues=selfcues.key.directory if selfcues else None,
             saliency=source.stage.key.directory if source else None,
             saliency_pass=source.number if source else 1,
             regions=regions.key.directory if regions else None,

@@ -82,6 +82,23 @@ CUES = pa.schema(
 grey PNG of ``attention_shape`` = [n, h, w] maps stacked top to bottom, one a tag, at score-map
 size; ``foreground`` the share of pixels with a class."""
 
+TAG_SCORES = pa.schema([*_HEAD, _TAGS, pa.field("scores", pa.list_(pa.float32())), *_STATUS])
+"""How strongly the FCAN believes in each class, in id order, in [0, 1]; images without tags are
+``skipped``."""
+
+SELFTAGS = pa.schema(
+    [
+        *_HEAD,
+        _TAGS,
+        pa.field("selftags", pa.list_(pa.int16())),
+        pa.field("scores", pa.list_(pa.float32())),
+        *_STATUS,
+    ]
+)
+"""Self-tags, apart from the given ``tags``: ``selftags`` sorted unique class ids of an image
+without tags, possibly none, by its ``scores`` (in id order, in [0, 1]); null for images with tags,
+which are ``skipped``."""
+
 PREDICTIONS = pa.schema(
     [
         *_HEAD,
@@ -112,7 +129,10 @@ SCHEMAS = {
     "truth": TRUTH,
     "saliency": SALIENCY,
     "superpixels": SUPERPIXELS,
+    "tag_scores": TAG_SCORES,
+    "selftags": SELFTAGS,
     "cues": CUES,
+    "selfcues": CUES,
     "predictions": PREDICTIONS,
 }
 """Table name → schema."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -66,6 +67,8 @@ class TrainStage:
         seed: Of initialisation, data order and augmentation.
         initial: Checkpoint directory to go on from; ``None``: the backbone's weights alone.
         cues: Directory of the cue table to learn from; ``None`` for the FCAN stage.
+        selfcues: Directory of cues by self-tags to learn from as well. Self-tags themselves are
+            never learned from: a class that is none is not known to be absent.
         saliency: Directory of the saliency table; ``None`` where no loss needs it.
         saliency_pass: Which S_k of that table.
         regions: Directory of the table of superpixels; ``None`` where they do not matter.
@@ -84,6 +87,7 @@ class TrainStage:
     seed: int
     initial: str | None = None
     cues: str | None = None
+    selfcues: str | None = None
     saliency: str | None = None
     saliency_pass: int = 1
     regions: str | None = None
@@ -98,6 +102,8 @@ class TrainStage:
         ]
         if self.cues:
             tables.append(TableInput("cue", self.cues, ("label",)))
+        if self.selfcues:
+            tables.append(TableInput("selfcue", self.selfcues, ("label",)))
         if self.saliency:
             tables.append(TableInput("saliency", self.saliency, ("maps",)))
         if self.regions:
@@ -111,6 +117,9 @@ class TrainStage:
         rows = rows.take(order)
         names = {"cue.label": "cue", "regions.regions": "regions"}
         rows = rows.rename_columns([names.get(name, name) for name in rows.column_names])
+        if self.selfcues:  # no image has both
+            either = pc.coalesce(rows["cue"], rows["selfcue.label"])
+            rows = rows.drop_columns(["cue", "selfcue.label"]).append_column("cue", either)
         if self.saliency:
             maps = rows["saliency.maps"].to_pylist()
             chosen = [m[self.saliency_pass - 1] if m else None for m in maps]

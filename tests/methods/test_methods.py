@@ -15,6 +15,7 @@ from dcsp.config import RunConfig
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import ConfigError
 from dcsp.methods.registry import METHODS
+from dcsp.methods.selftags import selfcue_steps
 from dcsp.pipeline import Plan, build_plan
 from dcsp.tables.snapshot import Snapshot
 from dcsp.tables.store import Store
@@ -176,6 +177,56 @@ def test_a_step_that_several_ask_for_is_in_the_plan_once(
     tree["cues"]["adapt"] = {"dcsp": rule}
     titles = [step.title for step in build_plan(RunConfig.model_validate(tree), corpus[1])]
     assert len(set(titles)) == len(titles)
+
+
+def with_selftags(corpus: tuple[RunConfig, Snapshot], choice: str, use: str) -> RunConfig:
+    """Of a choice, lenient enough that networks of two steps find something."""
+    tree = config_of(corpus, choice).model_dump(mode="json")
+    tree["selftags"] |= {"use": use, "precision": 0.2, "min_support": 1, "calibrate": "train"}
+    return RunConfig.model_validate(tree)
+
+
+@pytest.mark.parametrize("choice", list(CHOICES))
+@pytest.mark.parametrize("use", ["relabel", "train"])
+def test_self_tags_leave_the_steps_of_every_method_as_they_are(
+    corpus: tuple[RunConfig, Snapshot], choice: str, use: str
+) -> None:
+    plain = build_plan(config_of(corpus, choice), corpus[1])
+    plan = build_plan(with_selftags(corpus, choice, use), corpus[1])
+    own = [step.title for step in plan if step.title.startswith("selfcues_")]
+    starts = ["selfcues_start"] if "selfcues_start" in own else []
+    assert bool(starts) == (use == "train" and "affinity" in choice)
+    both = [*starts, "selfcues_phase0", "selfcues_phase1"]
+    assert own == (both if use == "train" else ["selfcues_phase1"])
+    kept = [step for step in plan if step.title not in (*own, "tag_scores", "selftags")]
+    assert [step.title for step in kept] == [step.title for step in plain]
+    joint = kept.index(plan.step("joint_phase0"))
+    same = [step.stage.key.directory for step in (kept[:joint] if use == "train" else kept)]
+    assert same == [step.stage.key.directory for step in plain.steps[: len(same)]]
+
+
+@pytest.mark.parametrize("choice", ["mcof refined by affinity", "builtin"])
+def test_every_kind_of_cue_is_mined_by_self_tags(
+    corpus: tuple[RunConfig, Snapshot], choice: str
+) -> None:
+    plan = chain.compute(with_selftags(corpus, choice, "train"), corpus[1])
+    selftags = table(plan, "selftags")[UNTAGGED]["selftags"]
+    assert selftags
+    for title in (step.title for step in plan if step.title.startswith("selfcues_")):
+        rows = table(plan, title)
+        found = rows.pop(UNTAGGED)
+        assert (found["status"], found["tags"]) == ("ok", selftags), title
+        ids = set(np.unique(np.array(Image.open(io.BytesIO(found["label"])))).tolist())
+        assert ids <= {0, *selftags, 255}, title
+        assert {row["status"] for row in rows.values()} == {"skipped"}, title
+
+
+def test_a_method_that_does_not_know_self_tags_is_refused(
+    corpus: tuple[RunConfig, Snapshot],
+) -> None:
+    step = build_plan(config_of(corpus, "mcof"), corpus[1]).step("saliency")
+    with pytest.raises(ConfigError, match=r"a SaliencyStage cannot be mined by self-tags"):
+        list(selfcue_steps(step, step.stage.key))
 
 
 @pytest.mark.parametrize("refined", [0, 1, 2])

@@ -1,0 +1,156 @@
+"""How strongly the attention network believes that an image shows each class.
+
+Scores mean nothing by themselves: :mod:`dcsp.selftags.calibration` finds out on tagged images from
+which score on a class is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dcsp.config import RunConfig
+from dcsp.cues.table import CORPUS_INPUT, CueImages
+from dcsp.inference.multiscale import Views, prepare, score_views
+from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.mapping import Device, PartModel, TableInput
+from dcsp.tables.rows import RowResults, infer_rows
+from dcsp.tables.schemas import TAG_SCORES
+from dcsp.tables.store import Store
+from dcsp.training.stage import load_checkpoint
+
+VERSION = 1
+
+RowScorer = Callable[[pa.Table, Sequence[bool]], RowResults[NDArray[np.float32]]]
+"""The rows of a part, and which of them are wanted → scores (C,) of those."""
+
+
+def image_scores(
+    maps: NDArray[np.float32], source: Literal["fcan", "probabilities"]
+) -> NDArray[np.float32]:
+    """One score a class from the fused maps of an image.
+
+    Args:
+        maps: The attention volume, Chw, whose mean is the logit that ℓ_c trains (eq. 1); or
+            probabilities, (C+1)hw.
+        source: Which of the two.
+
+    Returns:
+        (C,) float32 in [0, 1]: the sigmoid of the logit, or the highest probability.
+    """
+    if source == "probabilities":
+        scores: NDArray[np.float32] = maps[1:].max(axis=(1, 2)).clip(0.0, 1.0)
+        return scores
+    logits: NDArray[np.float64] = maps.mean(axis=(1, 2), dtype=np.float64)
+    return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TagScorer:
+    """Scores images with the attention network.
+
+    Attributes:
+        config: Settings of the run.
+        network: Key of the FCAN's training.
+    """
+
+    config: RunConfig
+    network: StageKey
+
+    @cached_property
+    def images(self) -> CueImages:
+        """How images are seen."""
+        return CueImages.of(self.config)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The settings that decide a score."""
+        settings = self.config.selftags.model_dump(
+            mode="json", include={"source", "scales", "flip"}
+        )
+        return settings | self.images.key(uses_crf=False)
+
+    def load(self, store: Store, device: Device) -> RowScorer:
+        """Load the network."""
+        settings, precision = self.config.selftags, self.images.precision
+        network = prepare(
+            load_checkpoint(store, self.network.directory, SegmentationNetwork),
+            precision,
+            device.name,
+        )
+        output: Literal["attention", "probabilities"] = (
+            "attention" if settings.source == "fcan" else "probabilities"
+        )
+        views = Views(output, settings.scales, settings.flip, fuse="mean")
+
+        def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[NDArray[np.float32]]:
+            maps = score_views(
+                network, images, views, max_side=None, precision=precision, device=device.name
+            )
+            return [image_scores(found, settings.source) for found in maps]
+
+        def score(rows: pa.Table, wanted: Sequence[bool]) -> RowResults[NDArray[np.float32]]:
+            return infer_rows(
+                rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
+            )
+
+        return score
+
+
+def with_results(rows: pa.Table, results: RowResults[NDArray[np.float32]]) -> pa.Table:
+    """Rows without their bytes, with scores, status and error."""
+    scores = [None if value is None else value.tolist() for value in results.values]
+    return (
+        rows.select(["image_id", "height", "width", "tags"])
+        .append_column("scores", pa.array(scores, pa.list_(pa.float32())))
+        .append_column("status", pa.array(results.statuses()))
+        .append_column("error", pa.array(results.errors, pa.string()))
+    )
+
+
+@dataclass(frozen=True)
+class TagScoreStage:
+    """Scores of tagged images, which thresholds are calibrated on.
+
+    Attributes:
+        scorer: Scores images.
+    """
+
+    scorer: TagScorer
+
+    @cached_property
+    def key(self) -> StageKey:
+        """Network, views and arithmetic decide the scores."""
+        inputs = {"network": self.scorer.network.fingerprint}
+        return StageKey("tag_scores", VERSION, self.scorer.key, inputs)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See :data:`dcsp.tables.schemas.TAG_SCORES`."""
+        return TAG_SCORES
+
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """The corpus alone."""
+        return (CORPUS_INPUT,)
+
+    def load(self, store: Store, device: Device) -> PartModel:
+        """Load the network; images without tags are skipped."""
+        score = self.scorer.load(store, device)
+
+        def model(rows: pa.Table) -> pa.Table:
+            wanted = [bool(tags) for tags in rows["tags"].to_pylist()]
+            return with_results(rows, score(rows, wanted))
+
+        return model
+
+    def finish(self, rows: pa.Table) -> pa.Table:
+        """Nothing is left to do."""
+        return rows
