@@ -24,6 +24,7 @@ from dcsp.corpus.pack import Packer
 from dcsp.corpus.scenes import ScenesSource
 from dcsp.corpus.source import SourceRow
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
+from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.labels import SCENE_CLASSES
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.networks.stored import model_to_bytes
@@ -160,6 +161,8 @@ def compute(config: RunConfig, snapshot: Snapshot) -> Plan:
         if isinstance(step.stage, TrainStage):
             train_here(store, step.stage, parts)
         else:
+            if step.prepare:
+                step.prepare(store)
             summaries = run_parts_here(store, step.stage, parts)
             complete_stage(store, step.stage, step.scope(snapshot), parts, summaries, 1.0)
     return plan
@@ -174,6 +177,7 @@ def evaluate(plan: Plan) -> dict[str, Any]:
         qualities = add_qualities(qualities, Evaluator(store, plan)(part))
     seconds = {step.title: step_record(store, plan, step)["seconds"] for step in plan}
     metrics = build_metrics(plan, qualities, seconds, table_rows(store, plan))
+    metrics |= selftag_metrics(store, plan)
     store.write_json(metrics_file(plan.run_id), metrics)
     write_report(store, plan)
     publish(store, plan.run_id)

@@ -14,6 +14,7 @@ from dcsp.config_file import dump_config
 from dcsp.errors import ImageError
 from dcsp.evaluation.quality import Figures
 from dcsp.images import decode_rgb, limit_side
+from dcsp.methods.selftags import SELFTAGS
 from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
@@ -86,7 +87,15 @@ def collect(store: Store, plan: Plan) -> ReportData:
         versions=run["versions"],
         gallery=list(gallery_items(store, plan)),
         ends_with_cues=plan.model is None,
+        selftags=metrics.get(SELFTAGS),
+        selfcues=_selfcues(plan, metrics),
     )
+
+
+def _selfcues(plan: Plan, metrics: dict[str, Any]) -> Figures | None:
+    titles = [step.title for step in plan if step.title.startswith("selfcues_phase")]
+    figures: Figures | None = metrics["cues"][titles[-1]]["figures"] if titles else None
+    return figures if figures and figures["images"] else None
 
 
 def _corpus_line(settings: CorpusSettings) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dcsp.corpus.ingest import BAD_MASK
 from dcsp.evaluation.quality import Figures
+from dcsp.evaluation.selftags import SelfTagFigures
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class ReportData:
         versions: Package → version the run was made with.
         gallery: Images to show, in order.
         ends_with_cues: Whether the run was to end with a cue table: no network, no predictions.
+        selftags: Figures of self-tags; None for a run without them.
+        selfcues: Figures of cues by self-tags, of the last phase; None where nothing was measured.
     """
 
     run_id: str
@@ -125,6 +128,8 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     gallery: Sequence[GalleryItem] = ()
     ends_with_cues: bool = False
+    selftags: SelfTagFigures | None = None
+    selfcues: Figures | None = None
 
     @property
     def bad_masks(self) -> int:

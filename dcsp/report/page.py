@@ -15,6 +15,7 @@ from dcsp.report.sections import (
     tables_and_time,
     tiles,
 )
+from dcsp.report.selftags import selftag_lead, selftag_table
 from dcsp.report.style import STYLE
 from dcsp.report.trust import Verdict, judge
 
@@ -46,6 +47,9 @@ def build_report(run: ReportData) -> str:
             "labelled so that is right, recall the share of the true region that is found; all in "
             "percent, for the published labels.",
             class_table(run),
+        ),
+        section(
+            "Self-tags", selftag_lead(run.selftags) if run.selftags else None, selftag_table(run)
         ),
         section(
             "Gallery",

@@ -14,7 +14,7 @@ import numpy as np
 
 from dcsp.evaluation.quality import Figures
 from dcsp.report.data import Curve, ReportData
-from dcsp.report.numbers import percent, points, quantity, title
+from dcsp.report.numbers import count, percent, points, quantity, title
 
 Level = Literal["good", "caution", "bad"]
 
@@ -52,7 +52,7 @@ class Verdict:
 def judge(data: ReportData) -> Verdict:
     """Draw the verdict and its findings from a run's figures."""
     level, headline, summary = _headline(data)
-    rules = (_sample, _classes, _cues, _adapt, _crf, _training, _failures, _rejections)
+    rules = (_sample, _classes, _cues, _adapt, _selftags, _crf, _training, _failures, _rejections)
     found = tuple(statement for rule in rules for statement in rule(data))
     order: dict[Level, int] = {"bad": 0, "caution": 1, "good": 2}
     return Verdict(level, headline, summary, tuple(sorted(found, key=lambda s: order[s.level])))
@@ -194,6 +194,32 @@ def _adapt(data: ReportData) -> Iterator[Statement]:
             "caution",
             f"Adapting changed the cues by {points(gain)} mIoU: the jointly trained network knows "
             "no more than the cues it learned from; try longer training, or cues.adapt.rounds=0.",
+        )
+
+
+def _selftags(data: ReportData) -> Iterator[Statement]:
+    found = data.selftags
+    if found is None:
+        return
+    lacking = [name for name, c in found["per_class"].items() if c["threshold"] is None]
+    untagged = quantity(found["untagged"], "untagged image")
+    measured = data.selfcues and data.selfcues["miou"]
+    cues = f"; their cues overlap by {percent(measured)} % with the truth" if measured else ""
+    yield Statement(
+        "caution" if found["untagged"] and not found["self_tagged"] else "good",
+        f"{count(found['self_tagged'])} of {untagged} got tags of the network's own{cues}.",
+    )
+    if not found["held_out"]:
+        yield Statement(
+            "caution",
+            "Thresholds of self-tags were calibrated on images that the network has learned from: "
+            "fewer self-tags are right than their precision says; give tags to a validation split.",
+        )
+    if lacking:
+        yield Statement(
+            "caution",
+            f"Never a self-tag, for want of a threshold that is precise enough on enough tagged "
+            f"images: {_names(lacking)}.",
         )
 
 

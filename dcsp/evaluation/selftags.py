@@ -1,0 +1,97 @@
+"""What became of untagged images: figures of self-tags for ``metrics.json``."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import numpy as np
+import pyarrow.compute as pc
+
+from dcsp.methods.selftags import SELFTAGS
+from dcsp.pipeline import Plan
+from dcsp.selftags.calibration import Thresholds
+from dcsp.selftags.table import read_thresholds
+from dcsp.tables.columns import read_columns
+from dcsp.tables.schemas import OK
+from dcsp.tables.store import Store
+
+
+class ClassSelfTags(TypedDict):
+    """Self-tags of one class; see :class:`dcsp.selftags.calibration.ClassThreshold`."""
+
+    threshold: float | None
+    precision: float | None
+    lower: float | None
+    recall: float | None
+    reached: int
+    tagged: int
+    images: int
+    """Untagged images that got the self-tag."""
+
+
+class SelfTagFigures(TypedDict):
+    """Self-tags of a run; see :class:`dcsp.selftags.calibration.Thresholds`."""
+
+    use: str
+    untagged: int
+    """Untagged training images that could be looked at."""
+    self_tagged: int
+    """Of those, images with a self-tag."""
+    split: str
+    held_out: bool
+    calibrated_on: int
+    """Tagged images."""
+    precision: float
+    min_support: int
+    per_class: dict[str, ClassSelfTags]
+    """Name → figures, in id order."""
+
+
+def selftag_metrics(store: Store, plan: Plan) -> dict[str, SelfTagFigures]:
+    """``selftags``: thresholds with their precision, and how many images got which self-tags.
+
+    Empty for a run without self-tags. A few parts of the table are held at once.
+
+    Raises:
+        StoreError: The table is not there.
+    """
+    step = next((step for step in plan if step.title == SELFTAGS), None)
+    if step is None:
+        return {}
+    key, parts = step.stage.key, plan.parts(step)
+    untagged = self_tagged = 0
+    images = np.zeros(len(plan.snapshot.classes) + 1, np.int64)
+    for rows in read_columns(store, key.directory, parts, ("selftags", "status")):
+        untagged += rows["status"].to_pylist().count(OK)
+        selftags = rows["selftags"].combine_chunks()
+        images += np.bincount(pc.list_flatten(selftags).to_numpy(), minlength=len(images))
+        self_tagged += len(pc.unique(pc.list_parent_indices(selftags)))
+    found = read_thresholds(store, key)
+    return {
+        SELFTAGS: {
+            "use": plan.config.selftags.use,
+            "untagged": untagged,
+            "self_tagged": self_tagged,
+            "split": found.split,
+            "held_out": found.held_out,
+            "calibrated_on": found.images,
+            "precision": found.precision,
+            "min_support": found.min_support,
+            "per_class": _per_class(found, images[1:].tolist()),
+        }
+    }
+
+
+def _per_class(found: Thresholds, images: list[int]) -> dict[str, ClassSelfTags]:
+    return {
+        name: {
+            "threshold": known.threshold,
+            "precision": known.precision,
+            "lower": known.lower,
+            "recall": known.recall,
+            "reached": known.reached,
+            "tagged": known.tagged,
+            "images": number,
+        }
+        for (name, known), number in zip(found.classes.items(), images, strict=True)
+    }
