@@ -205,14 +205,22 @@ class Probe:
             found.trouble = "no image of the sample can be used"
             return
         found.images = part.rows
-        plan = build_plan(self.config, Snapshot(self.config.corpus.classes, (part,)))
+        plan = build_plan(self._config, Snapshot(self.config.corpus.classes, (part,)))
         last = max((n for n, step in enumerate(plan) if step.title in self.wanted), default=-1)
         for step in plan.steps[: last + 1]:
+            if step.prepare:
+                step.prepare(scratch)
             pace = self._pace(scratch, step.title, step.stage, Part(part.name, part.rows), found)
             if step.title in self.wanted:
                 found.paces[step.title] = pace
         if EVALUATION in self.wanted and part.truth and last + 1 == len(plan.steps):
             found.paces[EVALUATION] = self._evaluation(scratch, plan, part)
+
+    @property
+    def _config(self) -> RunConfig:
+        """The settings for training images alone, which the sample is of."""
+        selftags = self.config.selftags.model_copy(update={"calibrate": TRAIN})
+        return self.config.model_copy(update={"selftags": selftags})
 
     def _pace(
         self, store: Store, title: str, stage: PartMap | TrainStage, part: Part, found: Probed

@@ -19,6 +19,7 @@ from dcsp.corpus.source import TRAIN, Source, open_source
 from dcsp.corpus.unknown import tag_notes
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
+from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.methods.step import Step
 from dcsp.pipeline import Plan
 from dcsp.progress import Progress
@@ -182,6 +183,9 @@ class Chain:
         stage, parts = step.stage, plan.parts(step)
         settings = self.config.cluster
         started = time.monotonic()
+        if step.prepare:
+            prepare = step.prepare
+            say(f"{step.title}: {self._within(step.title, lambda: prepare(self.store))}")
         if isinstance(stage, TrainStage):
             total = stage.settings.steps * stage.settings.batch
             with Progress(step.title, total) as progress:
@@ -243,4 +247,5 @@ class Chain:
             _cluster.map_items(evaluator, parts, self.config.cluster, count, title="evaluation")
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
+        metrics |= self._within("evaluation", lambda: selftag_metrics(self.store, plan))
         self.store.write_json(metrics_file(plan.run_id), metrics)

@@ -39,12 +39,12 @@ def train(chain: Chain, title: str) -> None:
         raise ConfigError(f"--stage {title!r} is none of {', '.join(trainings)}.")
     step = plan.step(title)
     assert isinstance(step.stage, TrainStage)
-    needed = {step.stage.saliency, step.stage.cues, step.stage.regions}
+    needed = {step.stage.saliency, step.stage.cues, step.stage.selfcues, step.stage.regions}
     for earlier in plan.before(step):
         if earlier.stage.key.directory not in needed:
             continue
-        if earlier in plan.cue_steps:
-            phase = earlier.title.removeprefix("cues_phase")
+        if earlier in plan.cue_steps or earlier.stage.key.directory == step.stage.selfcues:
+            phase = earlier.title.rpartition("cues_phase")[2]
             chain.require(plan, [earlier.title], f"jobs/mine_cues.py --phase {phase}")
         else:
             chain.run(plan, earlier)

@@ -64,6 +64,16 @@ def test_only_what_is_wanted_is_measured(config: RunConfig, snapshot: Snapshot) 
     assert set(found.paces) == {"cues_phase0"}
 
 
+def test_cues_by_self_tags_are_measured(config: RunConfig, snapshot: Snapshot) -> None:
+    """Also where thresholds will be calibrated on a split that the sample has no image of."""
+    selftags = {"use": "train", "calibrate": "val"}
+    settings = RunConfig.model_validate(config.model_dump(mode="json") | {"selftags": selftags})
+    titles = frozenset({"tag_scores", "selftags", "selfcues_phase0"})
+    found = Probe(settings, titles)(StoredSample.of(Store(config.store), snapshot))
+    assert found.trouble == "" and set(found.paces) == titles
+    assert all(pace.model > 0 and pace.bytes > 0 for pace in found.paces.values())
+
+
 def test_before_ingest_the_source_is_read(config: RunConfig, tmp_path: Path) -> None:
     listing = list_corpus(Store(config.store), config.corpus, config.seed)
     sample = ListedSample.of(listing, config.corpus.part_rows)

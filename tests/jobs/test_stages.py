@@ -20,6 +20,7 @@ def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
 ) -> None:
     store = tmp_path / "store"
     once = ["--config", str(finished.config_file), f"store={store}", "cues.adapt.rounds=0"]
+    once += ["selftags.use=train", "selftags.min_support=1"]  # which leaves other cues alone
 
     def refused(main: Callable[[Sequence[str]], None], arguments: list[str], then: str) -> None:
         with pytest.raises(StoreError, match=f"is not done in .* run {then} with the same config"):
@@ -34,7 +35,10 @@ def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
     refused(mine_cues.main, once, "jobs/train.py --stage fcan")
     train.main([*once, "--stage", "fcan"])
     mine_cues.main(once)
-    assert "cues: " in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "cues: " in told.out
+    assert "selftags: thresholds for" in told.err and "(split val)" in told.err
+    assert "\nselfcues_phase0: 0 ok, 12 skipped, 0 error rows" in told.err  # all have given tags
     for title in ("saliency", "cues_phase0"):
         name = finished.table(title).relative_to(finished.store)
         assert parts(store / name) == parts(finished.store / name) != {}, title
