@@ -111,6 +111,10 @@ def test_saliency_passes_are_one_more_than_thresholds() -> None:
         ({"cues__compare__soft__gama_low": 1}, ["cues.compare.soft.gama_low", "'gamma_low'"]),
         ({"saliency__detector__modle": "x"}, ["saliency.detector.modle", "'model'"]),
         ({"corpus__zzz": 1}, ["unknown setting 'corpus.zzz'"]),
+        (
+            {"selftags__use": "train", "fcan__classification_weight": 0},
+            ["fcan.classification_weight=0", "set selftags.source=probabilities"],
+        ),
         ({"fcan__steps": 0}, ["fcan.steps=0", "greater than or equal to 1"]),
         ({"fcan__steps": 2.5}, ["fcan.steps=2.5", "integer"]),
         ({"fcan__learning_rate": "fast"}, ["fcan.learning_rate='fast'", "number"]),

@@ -5,6 +5,7 @@ import pytest
 
 from dcsp.evaluation.confusion import ConfusionMatrix
 from dcsp.evaluation.quality import Figures, Quality, summarize
+from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 
 CLASSES = ("cat", "dog", "cow")
@@ -35,6 +36,30 @@ def gallery_item(image_id: str = "folder/image-1", side: int = 48) -> GalleryIte
         prediction=labels,
         truth=labels,
     )
+
+
+def selftag_figures() -> SelfTagFigures:
+    """Self-tags of a run in which one class of two has a threshold."""
+    return {
+        "use": "train",
+        "untagged": 2000,
+        "self_tagged": 1300,
+        "split": "val",
+        "held_out": True,
+        "calibrated_on": 40,
+        "precision": 0.9,
+        "min_support": 20,
+        "per_class": {
+            "cat": {
+                "threshold": 0.75, "precision": 0.95, "lower": 0.82, "recall": 0.7,
+                "reached": 21, "tagged": 30, "images": 1200,
+            },
+            "dog": {
+                "threshold": None, "precision": None, "lower": None, "recall": None,
+                "reached": 0, "tagged": 3, "images": 0,
+            },
+        },
+    }  # fmt: skip
 
 
 @pytest.fixture

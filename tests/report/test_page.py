@@ -9,7 +9,7 @@ import numpy as np
 
 from dcsp.report.data import CuePhase, Curve, ReportData
 from dcsp.report.page import build_report
-from tests.report.conftest import gallery_item
+from tests.report.conftest import gallery_item, selftag_figures
 
 VOID = {"meta", "img", "line", "path"}
 
@@ -115,6 +115,14 @@ def test_cues_mined_for_comparison_are_shown_without_a_gain(run: ReportData) -> 
     page = build_report(replace(run, compared=compared))
     assert "settings “paper”" in page and "unmeasured" not in page
     assert page.count(' up"') == plain.count(' up"')
+
+
+def test_self_tags_have_a_section_where_there_are_any(run: ReportData) -> None:
+    assert "Self-tags" not in Reader(build_report(run)).text
+    text = Reader(build_report(replace(run, selftags=selftag_figures()))).text
+    assert "for a precision of 90.0 %, calibrated on 40 tagged images of the split val" in text
+    assert "cat0.75095.082.070.021301 200" in text.replace("\u2009", " ")
+    assert "dog––––030" in text
 
 
 def test_names_of_stages_are_written_with_spaces(run: ReportData) -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from dcsp.evaluation.quality import Figures
+from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.report.data import CuePhase, Curve, ReportData
 from dcsp.report.trust import judge
-from tests.report.conftest import figures
+from tests.report.conftest import figures, selftag_figures
 
 
 def said(run: ReportData) -> str:
@@ -70,6 +71,20 @@ def test_classes_that_nothing_shows_are_named(run: ReportData) -> None:
     final = figures(0.1)
     final["per_class"]["cow"] = {"iou": None, "precision": None, "recall": None, "share": 0.0}
     assert "Not measured" in said(replace(run, prediction_crf=final))
+
+
+def test_self_tags_are_told_of_with_what_they_rest_on(run: ReportData) -> None:
+    found = selftag_figures()
+    text = said(replace(run, selftags=found, selfcues=run.cues[0].figures))
+    assert "good: 1 300 of 2 000 untagged images" in text.replace("\u2009", " ")
+    assert "their cues overlap by" in text and "caution: Never a self-tag" in text
+    assert "enough tagged images: dog." in text and "fewer self-tags" not in text
+    learned: SelfTagFigures = {**found, "held_out": False, "split": "train"}
+    assert "fewer self-tags are right than their precision says" in said(
+        replace(run, selftags=learned)
+    )
+    nothing: SelfTagFigures = {**found, "self_tagged": 0}
+    assert "caution: 0 of 2" in said(replace(run, selftags=nothing))
 
 
 def test_steps_that_do_not_help_are_named_with_what_to_do(run: ReportData) -> None:
