@@ -200,16 +200,17 @@ def test_self_tags_leave_the_steps_of_every_method_as_they_are(
     assert own == (both if use == "train" else ["selfcues_phase1"])
     kept = [step for step in plan if step.title not in (*own, "tag_scores", "selftags")]
     assert [step.title for step in kept] == [step.title for step in plain]
+    directories = [plan.step(title).stage.key.directory for title in own]
+    assert all(directory.startswith("selfcues/") for directory in directories)
     joint = kept.index(plan.step("joint_phase0"))
     same = [step.stage.key.directory for step in (kept[:joint] if use == "train" else kept)]
     assert same == [step.stage.key.directory for step in plain.steps[: len(same)]]
 
 
-@pytest.mark.parametrize("choice", ["mcof refined by affinity", "builtin"])
-def test_every_kind_of_cue_is_mined_by_self_tags(
-    corpus: tuple[RunConfig, Snapshot], choice: str
+def test_cues_that_start_from_others_are_mined_by_self_tags(
+    corpus: tuple[RunConfig, Snapshot],
 ) -> None:
-    plan = chain.compute(with_selftags(corpus, choice, "train"), corpus[1])
+    plan = chain.compute(with_selftags(corpus, "mcof refined by affinity", "train"), corpus[1])
     selftags = table(plan, "selftags")[UNTAGGED]["selftags"]
     assert selftags
     for title in (step.title for step in plan if step.title.startswith("selfcues_")):
