@@ -45,7 +45,7 @@ from jobs._watch import Board, Patience
 ABORT_SECONDS = 20.0
 """What a trainer gets to give its workers' places back."""
 POLL_SECONDS = 0.25
-"""How often a trainer asks its workers; Ray's 2 s are waited for at every start, checkpoint and end."""
+"""How often a trainer asks its workers; Ray's 2 s are waited for at every checkpoint and end."""
 RESUMABLE = "checkpoints/resumable"
 """Directory of the store for trainings that have not ended."""
 WINDOW_SAMPLES = 256
