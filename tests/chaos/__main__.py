@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.chaos.clusters import LibraryNodes, StartedNodes
 from tests.chaos.laboratory import Laboratory, Outcome
 from tests.chaos.ledger import Ledger
 from tests.chaos.matrix import STAGES, VICTIMS, cases
@@ -21,6 +22,8 @@ SETTINGS = (
     "joint.steps=12",
     "cluster.actors=3",
 )
+CLUSTERS: tuple[type[Nodes], ...] = (LibraryNodes, StartedNodes)
+"""Even seeds run in the first, odd ones in the second."""
 HEAD = ("stage", "victim", "kills", "expected", "ok", "lost", "duplicated", "mixed", "seconds")
 
 
@@ -29,18 +32,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     todo = cases(options.stages, options.victims, options.seeds)
     outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory(prefix="dcsp-chaos-") as name, Nodes() as nodes:
-        laboratory = Laboratory(_undisturbed(Path(name), nodes), nodes, Path(name), SETTINGS)
-        for number, case in enumerate(todo, start=1):
-            outcome = laboratory.run(case)
-            outcomes.append(outcome)
-            print(
-                f"{number}/{len(todo)} {case.stage}, {case.victim} killed (seed {case.seed}): "
-                f"{outcome.ledger}, {outcome.submissions} submissions, {outcome.seconds:.0f} s",
-                flush=True,
-            )
+    undisturbed: Run | None = None
+    with tempfile.TemporaryDirectory(prefix="dcsp-chaos-") as name:
+        for turn, kind in enumerate(CLUSTERS):
+            chosen = [case for case in todo if case.seed % len(CLUSTERS) == turn]
+            if not chosen:
+                continue
+            with kind() as nodes:
+                print(f"{len(chosen)} kills in {kind.__name__} at {nodes.address}", flush=True)
+                undisturbed = undisturbed or _undisturbed(Path(name), nodes)
+                laboratory = Laboratory(undisturbed, nodes, Path(name), SETTINGS)
+                outcomes += [_told(laboratory.run(case)) for case in chosen]
     print(f"\n{table(outcomes)}")
     return 0 if all(outcome.ledger.clean for outcome in outcomes) else 1
+
+
+def _told(outcome: Outcome) -> Outcome:
+    case = outcome.case
+    print(
+        f"{case.stage}, {case.victim} killed (seed {case.seed}): {outcome.ledger}, "
+        f"{outcome.submissions} submissions, {outcome.seconds:.0f} s",
+        flush=True,
+    )
+    return outcome
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -1,32 +1,37 @@
-"""A cluster of several nodes, on one machine, whose processes and nodes can be killed."""
+"""A cluster of several nodes on one machine, whose processes and nodes can be killed."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from random import Random
 from types import TracebackType
+from typing import Self
 
 import psutil
-from ray.cluster_utils import Cluster
 
 WORKER_NODES = 2
 CPUS = 2
 
 
-class Nodes:
-    """A head without a job's work, as its one CPU is asked for by nobody, and workers."""
+class Nodes(ABC):
+    """A head of one CPU and workers; nodes are known by the process id of their raylet."""
 
-    def __enter__(self) -> Nodes:
+    def __init__(self) -> None:
+        token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         self.environment = {
-            "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
         }
-        self.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+
+    def __enter__(self) -> Self:
         self._before = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
-        head = {"num_cpus": 1, "include_dashboard": False}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.begin()
         self.heal()
         return self
 
@@ -36,57 +41,73 @@ class Nodes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._cluster.shutdown()
+        self.end()
         for name, value in self._before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """What jobs are to join."""
-        return str(self._cluster.address)
+
+    @property
+    @abstractmethod
+    def head(self) -> int:
+        """The head, which is never lost: it holds what the cluster knows."""
+
+    @property
+    @abstractmethod
+    def workers(self) -> list[int]:
+        """The nodes that can be lost."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start the head."""
+
+    @abstractmethod
+    def add(self) -> None:
+        """Start a worker."""
+
+    @abstractmethod
+    def remove(self, node: int) -> None:
+        """SIGKILL a worker and all that runs on it."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End all nodes."""
 
     def heal(self) -> None:
         """As many workers as there should be."""
-        while len(self._cluster.worker_nodes) < WORKER_NODES:
-            self._cluster.add_node(num_cpus=CPUS)
-        self._cluster.wait_for_nodes()
+        while len(self.workers) < WORKER_NODES:
+            self.add()
 
     def lose(self, names: Sequence[str], random: Random) -> bool:
         """Kill a node on which a process of such a name runs; whether there was one."""
-        nodes = [node for node in self._cluster.worker_nodes if _of(_raylet(node), names)]
-        if not nodes:
-            return False
-        self._cluster.remove_node(random.choice(sorted(nodes, key=_raylet)), allow_graceful=False)
-        return True
+        nodes = [node for node in self.workers if _of(node, names)]
+        if nodes:
+            self.remove(random.choice(sorted(nodes)))
+        return bool(nodes)
 
     def kill(self, names: Sequence[str], random: Random) -> bool:
         """SIGKILL a process of such a name on any node; whether there was one."""
-        everywhere = [self._cluster.head_node, *self._cluster.worker_nodes]
-        found = [process for node in everywhere for process in _of(_raylet(node), names)]
-        if not found:
-            return False
-        random.choice(sorted(found, key=lambda process: process.pid)).kill()
-        return True
+        found = [process for node in [self.head, *self.workers] for process in _of(node, names)]
+        if found:
+            random.choice(sorted(found, key=lambda process: process.pid)).kill()
+        return bool(found)
 
     def runs(self, names: Sequence[str]) -> bool:
         """Whether a process of such a name runs on a node that can be lost."""
-        return any(_of(_raylet(node), names) for node in self._cluster.worker_nodes)
+        return any(_of(node, names) for node in self.workers)
 
 
-def _raylet(node: object) -> int:
-    """Process id of a node's raylet, the parent of all its workers."""
-    (info,) = node.all_processes["raylet"]  # type: ignore[attr-defined]
-    return int(info.process.pid)
-
-
-def _of(raylet: int, names: Sequence[str]) -> list[psutil.Process]:
+def _of(node: int, names: Sequence[str]) -> list[psutil.Process]:
     """The workers of a node that do what is named so now."""
     begins = tuple(f"ray::{name}" for name in names)
     try:
-        children = psutil.Process(raylet).children(recursive=True)
-        return [child for child in children if _title(child).startswith(begins)]
+        children = psutil.Process(node).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+    return [child for child in children if _title(child).startswith(begins)]
 
 
 def _title(process: psutil.Process) -> str:

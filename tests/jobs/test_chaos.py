@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.clusters import LibraryNodes
 from tests.chaos.laboratory import Laboratory
 from tests.chaos.matrix import Case
-from tests.chaos.nodes import Nodes
 from tests.jobs.running import Run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -27,7 +27,7 @@ SELECTION = [
 def test_no_row_is_lost_duplicated_or_mixed(
     finished: Run, no_cluster: None, tmp_path: Path
 ) -> None:
-    with Nodes() as nodes:
+    with LibraryNodes() as nodes:
         laboratory = Laboratory(finished, nodes, tmp_path, ("cluster.actors=3",))
         outcomes = [laboratory.run(case) for case in SELECTION]
     assert [o.case for o in outcomes if not o.ledger.clean] == [], outcomes

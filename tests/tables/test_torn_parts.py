@@ -21,7 +21,9 @@ from dcsp.verify import verify_store
 
 ROWS = 24
 PART = "aa11"
-KEYS = {name: StageKey(name, 1) for name in ("saliency", "superpixels", "cues", "predictions")}
+KEYS = {
+    name: StageKey(name, 1) for name in sorted(SCHEMAS.keys() - {"corpus", "truth", "rejected"})
+}
 FILES = {
     "corpus": part_file(CORPUS_DIRECTORY, PART),
     "truth": part_file("truth", PART),
