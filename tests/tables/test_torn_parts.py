@@ -19,7 +19,7 @@ from dcsp.tables.snapshot import LATEST, CorpusPart, Snapshot, rejected_file
 from dcsp.tables.store import Store
 from dcsp.verify import verify_store
 
-ROWS = 24
+ROWS = 240
 PART = "aa11"
 KEYS = {
     name: StageKey(name, 1) for name in sorted(SCHEMAS.keys() - {"corpus", "truth", "rejected"})
