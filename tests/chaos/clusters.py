@@ -69,6 +69,7 @@ class StartedNodes(Nodes):
 
     def __init__(self) -> None:
         super().__init__()
+        self.environment["RAY_AUTH_MODE"] = "token"
         self._folder = Path("/tmp") / f"dcsp-nodes-{os.getpid()}"  # socket paths must be short
         self._port = _free_ports(1)[0]
         self._head: subprocess.Popen[bytes] | None = None

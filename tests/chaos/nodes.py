@@ -20,10 +20,8 @@ class Nodes(ABC):
     """A head of one CPU and workers; nodes are known by the process id of their raylet."""
 
     def __init__(self) -> None:
-        token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         self.environment = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": token,
+            "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
         }
