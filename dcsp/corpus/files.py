@@ -159,6 +159,18 @@ def ask(fs: Any, uri: str, operation: Callable[[], Result]) -> Result:
         raise place_error(uri, error) from error
 
 
+def ask_of(uri: str, operation: Callable[[], Result]) -> Result:
+    """What reading one file returns: :func:`ask`, of its path or URL.
+
+    Raises:
+        ImageError: With reason ``missing`` or ``unreadable``.
+        PlaceError: The place itself fails.
+    """
+    fs, _ = locate(uri)
+    with told_of_one_file(type(fs), uri):
+        return ask(fs, uri, operation)
+
+
 def place_error(uri: str, error: Exception) -> PlaceError:
     """What to tell of a place that cannot be read."""
     return PlaceError(f"Cannot read {uri} ({reason(error)}): {cure(error)}.")
@@ -175,8 +187,7 @@ def read_uri(uri: str) -> bytes:
     if is_local(uri):
         return read_local(Path(uri))
     fs, path = locate(uri)
-    with told_of_one_file(type(fs), uri):
-        return ask(fs, uri, lambda: bytes(fs.cat_file(path)))
+    return ask_of(uri, lambda: bytes(fs.cat_file(path)))
 
 
 def read_local(path: Path) -> bytes:
@@ -193,7 +204,7 @@ def read_local(path: Path) -> bytes:
 def open_uri(uri: str) -> Iterator[IO[bytes]]:
     """A file given by its path or URL, to be read from its beginning to its end, or by offset.
 
-    Of a remote one, ``READ_AHEAD`` bytes are fetched at a time.
+    Of a remote one, ``READ_AHEAD`` bytes are fetched at a time; see :func:`ask_of` for its faults.
 
     Raises:
         ImageError: With reason ``missing`` or ``unreadable``.
@@ -230,10 +241,10 @@ def etag_of(uri: str) -> str:
 
     Raises:
         ImageError: With reason ``missing`` when there is no such file.
+        PlaceError: The place itself fails.
     """
     fs, path = locate(uri)
-    with told_of_one_file(type(fs), uri):
-        return _etag(fs.info(path))
+    return _etag(ask_of(uri, lambda: fs.info(path)))
 
 
 @contextmanager

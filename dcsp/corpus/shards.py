@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dcsp.corpus.files import etag_of, require_folder, require_same, stem
 from dcsp.corpus.source import Source, SourceRow, printable
-from dcsp.errors import CorpusError, DcspError
+from dcsp.errors import CorpusError, DcspError, PlaceError
 from dcsp.tables.fingerprint import digest_lines
 from dcsp.tables.mapping import part_file
 from dcsp.tables.store import Store
@@ -113,9 +113,14 @@ class ShardLister:
 
         What is wrong with its bytes is kept as well. What lies outside of it, such as permissions,
         is not: the next listing looks again.
+
+        Raises:
+            PlaceError: The place of the shards fails: that says nothing of this one.
         """
         try:
             rows = self._list(shard)
+        except PlaceError:
+            raise
         except CorpusError as error:
             rows = [self._unreadable(shard, error)]
         except DcspError:
@@ -137,9 +142,15 @@ class ShardLister:
         return _from_table(self.store.read_table(self._file(shard)))
 
     def told(self, shard: Shard) -> list[SourceRow]:
-        """The rows of a shard that cannot be opened; of one that can be by now, its own."""
+        """The rows of a shard that cannot be opened; of one that can be by now, its own.
+
+        Raises:
+            PlaceError: The place of the shards fails.
+        """
         try:
             return _from_table(_to_table(self._list(shard)))
+        except PlaceError:
+            raise
         except DcspError as error:
             return [self._unreadable(shard, error)]
 

@@ -24,11 +24,11 @@ from typing import IO, Any
 
 from dcsp.corpus.files import (
     IMAGE_SUFFIXES,
+    ask_of,
     is_local,
     locate,
     open_uri,
     require_same,
-    told_of_one_file,
 )
 from dcsp.corpus.shards import DAMAGED, TRUNCATED, Shard, ShardedSource, find_shards
 from dcsp.corpus.source import TRAIN, SourceRow, is_listed, is_split, split_of
@@ -111,6 +111,9 @@ class WebDatasetSource(ShardedSource):
 
     def list_shard(self, shard: Shard) -> list[SourceRow]:
         """The rows of one file; see :meth:`dcsp.corpus.shards.ShardedSource.list_shard`."""
+        return ask_of(shard.uri, lambda: self._listed(shard))
+
+    def _listed(self, shard: Shard) -> list[SourceRow]:
         placed: list[_Placed] = []
         faults: list[SourceRow] = []
         with open_uri(shard.uri) as file:
@@ -274,5 +277,4 @@ def _fetch(shard: str, etag: str, start: int, stop: int) -> memoryview:
     """A range of a remote shard; that of the latest rows stays."""
     require_same(shard, etag)
     fs, path = locate(shard)
-    with told_of_one_file(type(fs), shard):
-        return memoryview(fs.cat_file(path, start=start, end=stop))
+    return memoryview(ask_of(shard, lambda: fs.cat_file(path, start=start, end=stop)))

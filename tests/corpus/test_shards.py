@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -18,7 +19,7 @@ from dcsp.corpus.parquet import ParquetSource
 from dcsp.corpus.shards import LISTED, Shard, ShardLister, list_rows, not_now, one_by_one
 from dcsp.corpus.source import SourceRow
 from dcsp.corpus.webdataset import WebDatasetSource
-from dcsp.errors import CorpusError
+from dcsp.errors import CorpusError, PlaceError
 from dcsp.tables.store import Store
 from tests.corpus.conftest import Deny
 from tests.corpus.tars import picture, sample, tar_bytes, write_tar
@@ -141,6 +142,44 @@ def test_a_shard_that_may_not_be_read_is_looked_at_again(
         assert len(store.list(LISTED)) == 2
         monkeypatch.undo()
     assert ids(list_rows(store, source(root), 0.0)) == ["a/x", "b/x", "c/x"]
+
+
+@pytest.mark.parametrize("kind", [WebDatasetSource, ParquetSource])
+def test_a_place_that_fails_ends_the_listing_and_is_held_against_no_shard(
+    root: Path, store: Store, kind: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"bytes": [picture(1)], "tags": [["cat"]]}), root / "d.parquet")
+    source = kind(str(root), SPLITS, 4)
+
+    def fails(self: object, shard: Shard) -> list[SourceRow]:
+        raise PlaceError(f"Cannot read {shard.uri} (503): submit the job again later.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "list_shard", fails)
+        with pytest.raises(PlaceError, match="submit the job again later"):
+            list_rows(store, source, 1.0)
+        assert store.list(LISTED) == []
+    assert all(not row.problem for row in list_rows(store, source, 0.0))
+
+
+def test_a_bucket_that_fails_while_a_tar_is_read_is_told_as_such(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/denied/a.tar", tar_bytes(sample("x")))
+    attempts = []
+
+    def fails(*_: object, **__: object) -> Any:
+        attempts.append(1)
+        raise PermissionError("Access Denied")
+
+    source = WebDatasetSource("memory://denied", SPLITS, 4)
+    (shard,) = source.shards()
+    assert len(source.list_shard(shard)) == 1
+    monkeypatch.setattr(type(files), "open", fails)
+    with pytest.raises(PlaceError, match=r"Cannot read memory://.*a\.tar \(Access Denied\)"):
+        source.list_shard(shard)
+    assert len(attempts) == 1, "what does not pass is not tried again"
 
 
 def test_shards_of_parquet_are_kept_in_the_same_way(tmp_path: Path, store: Store) -> None:
