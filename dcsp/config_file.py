@@ -41,7 +41,8 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"The config {path} is not valid YAML: {error}") from error
+        told = " ".join(str(error).split())
+        raise ConfigError(f"The config {path} is not valid YAML: {told}") from error
     if not isinstance(tree, dict):
         raise ConfigError(
             f"The config {path} must be a mapping of settings, such as 'store: ./store'."

@@ -29,6 +29,7 @@ from dcsp.errors import CorpusError
 from dcsp.export.destination import PREDICT, claim_folder, mark_folder
 from dcsp.export.masks import export_masks
 from dcsp.inference.table import PredictionStage
+from dcsp.inventory import find_run
 from dcsp.methods.step import Step
 from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.runs import RunModel, load_model
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--run", help="id of a run; the published one by default")
     parsed = parser.parse_args(arguments)
     models = Store(parsed.store)
-    model = load_model(models, parsed.run)
+    model = load_model(models, find_run(models, parsed.run).run_id if parsed.run else None)
     root, out = _image_root(Path(parsed.images)), Path(parsed.out)
     final = claim_folder(PREDICT, out, {"--images": Store(str(root)), "--store": models})
     config = predict_config(model, root, out, parsed.crf)

@@ -149,7 +149,7 @@ def expand(
             continue
         runs += [_run(combination, config, seed) for seed in range(seeds)]
     if problems:
-        more = f" ({len(problems) - 1} more combinations are refused.)" if problems[1:] else ""
+        more = f" (Of the combinations {len(problems)} are refused.)" if problems[1:] else ""
         raise ConfigError(problems[0] + more)
     return sorted(runs, key=lambda run: run.seed)
 

@@ -174,10 +174,10 @@ def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> Part
     """Check the rows of one finished part against its schema and write them whole.
 
     Raises:
-        StoreError: The number of rows is not that of the corpus part.
+        RuntimeError: The number of rows is not that of the corpus part.
     """
     if rows.num_rows != part.rows:
-        raise StoreError(
+        raise RuntimeError(
             f"The stage {stage.key.stage} made {rows.num_rows} rows of the {part.rows} rows of "
             f"part {part.name}: this is a fault of the stage; nothing was written."
         )

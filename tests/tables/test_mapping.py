@@ -185,7 +185,7 @@ def rows_of(*statuses: str | None) -> pa.Table:
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_lost_and_surplus_rows_are_never_written(tmp_path: Path, diary: Path, count: int) -> None:
     store, stage = Store(tmp_path), Doubling(str(diary))
-    with pytest.raises(StoreError, match=rf"made {count} rows of the 3 rows of part p0"):
+    with pytest.raises(RuntimeError, match=rf"made {count} rows of the 3 rows of part p0"):
         write_part(store, stage, Part("p0", 3), rows_of(*["ok"] * count))
     assert store.parts(stage.key.directory) == set()
 
@@ -193,7 +193,7 @@ def test_lost_and_surplus_rows_are_never_written(tmp_path: Path, diary: Path, co
 def test_a_stage_that_loses_rows_is_stopped(tmp_path: Path, diary: Path) -> None:
     store = Store(tmp_path)
     write_corpus(store)
-    with pytest.raises(StoreError, match="fault of the stage; nothing was written"):
+    with pytest.raises(RuntimeError, match="fault of the stage; nothing was written"):
         run_parts_here(store, Doubling(str(diary), lose=1), PARTS)
 
 
