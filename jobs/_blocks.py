@@ -1,39 +1,41 @@
 """What the tasks and actors of a stage do with the Arrow blocks that Ray hands them.
 
-A part travels whole, with its name in a column; nothing here imports Ray, so that a worker starts
-fast.
+A part travels whole, with its name in a column; nothing here imports Ray or torch, so that a worker
+that reads starts fast.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dcsp.tables.mapping import Device, Part, PartMap, read_part, write_part
+from dcsp.tables.mapping import Device, Part, PartMap, TableInput, read_part, write_part
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
 from dcsp.tables.store import Store
-from dcsp.training.stage import TrainStage
 from dcsp.training.stream import PartSlice
+
+if TYPE_CHECKING:
+    from dcsp.training.stage import TrainStage
 
 PART, ROWS = "_part", "_rows"
 """Columns that carry a part's name and size between tasks."""
 
 
 class ReadParts:
-    """Task: the zipped rows of parts."""
+    """Task: the zipped rows of parts; it takes no stage, which would bring torch along."""
 
-    def __init__(self, store: Store, stage: PartMap) -> None:
-        self._store, self._stage = store, stage
+    def __init__(self, store: Store, inputs: Sequence[TableInput]) -> None:
+        self._store, self._inputs = store, inputs
 
     def __call__(self, items: pa.Table) -> pa.Table:
         """Rows of the parts that the items name."""
         return pa.concat_tables([self._read(Part(i[PART], i[ROWS])) for i in items.to_pylist()])
 
     def _read(self, part: Part) -> pa.Table:
-        return _labelled(read_part(self._store, self._stage.inputs, part.name), part)
+        return _labelled(read_part(self._store, self._inputs, part.name), part)
 
 
 def model_class(store: Store, stage: PartMap, device: Device) -> type:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +65,11 @@ def of_package(module: str, package: str) -> bool:
 def test_ray_is_imported_in_one_place(path: Path) -> None:
     if not name_of(path).startswith("jobs._cluster"):
         assert not [module for module in imports(path) if of_package(module, "ray")]
+
+
+def test_a_worker_that_reads_parts_starts_without_torch_and_ray() -> None:
+    script = "import jobs._blocks, sys; assert not {'torch', 'ray'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def called(node: ast.Call) -> str:

@@ -91,7 +91,7 @@ def _dataset(
             [{PART: part.name, ROWS: part.rows} for part in parts], override_num_blocks=len(parts)
         )
         .map_batches(
-            ReadParts(store, stage),
+            ReadParts(store, stage.inputs),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
