@@ -84,11 +84,7 @@ def _undisturbed(folder: Path, nodes: Nodes) -> Run:
     config = write_config(folder / "tiny.yaml", write_detector(folder / "brightness.onnx"))
     store = folder / "undisturbed"
     settings = [*SETTINGS, f"cluster.address={nodes.address}", f"store={store}"]
-    done = call(
-        "relabel.py",
-        *("--config", config, *settings, "--until", "predictions"),
-        environment=nodes.environment,
-    )
+    done = call("relabel.py", "--config", config, *settings, environment=nodes.environment)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     return Run(store, config, done.stdout, done.stderr)

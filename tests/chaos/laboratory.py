@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.ledger import Ledger, of_table, of_training
-from tests.chaos.matrix import TRAININGS, Case
+from tests.chaos.ledger import Ledger, of_metrics, of_table, of_training
+from tests.chaos.matrix import EVALUATION, TRAININGS, Case
 from tests.chaos.nodes import Nodes
 from tests.jobs.running import PATIENCE, Run, call, resumable_checkpoints, start
 
@@ -34,7 +34,7 @@ class Laboratory:
     """Where kills are made.
 
     Attributes:
-        undisturbed: A finished run of the chain up to its predictions.
+        undisturbed: A finished run of the whole chain.
         nodes: The cluster that all jobs join.
         folder: Where stores and logs may be left.
         settings: Overrides of the undisturbed run's config.
@@ -126,7 +126,7 @@ class Laboratory:
         if stage == "ingest":
             return "ingest.py", settings
         settings += [f"{name}.checkpoint_every=1" for name in ("fcan", "joint")]
-        return "relabel.py", [*settings, "--until", stage]
+        return "relabel.py", settings if stage == EVALUATION else [*settings, "--until", stage]
 
     def _reached(self, store: Path, case: Case, pieces: int) -> bool:
         """Whether so many pieces of the stage are done and somebody works on it."""
@@ -146,9 +146,12 @@ class Laboratory:
         """Directories that a stage fills, below a store."""
         if stage == "ingest":
             return tuple(map(Path, CORPUS))
+        if stage == EVALUATION:
+            return (Path("runs", self.undisturbed.run_id),)
         return (Path(self.undisturbed.plan(*self.settings).step(stage).stage.key.directory),)
 
     def _count(self, store: Path, stage: str) -> Ledger:
-        count = of_training if stage in TRAININGS else of_table
+        counts = {EVALUATION: of_metrics, **dict.fromkeys(TRAININGS, of_training)}
+        count = counts.get(stage, of_table)
         ledgers = [count(self.undisturbed.store / t, store / t) for t in self._tables(stage)]
         return sum(ledgers, start=Ledger())

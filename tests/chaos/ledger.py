@@ -42,6 +42,11 @@ def of_training(good: Path, found: Path) -> Ledger:
     return _ledger(dict(_steps(good)), list(_steps(found)))
 
 
+def of_metrics(good: Path, found: Path) -> Ledger:
+    """The figures of a run's evaluation, but for seconds; what is not there is lost."""
+    return _ledger(dict(_figures(good)), list(_figures(found)))
+
+
 def _ledger(good: dict[str, Any], found: list[tuple[str, Any]]) -> Ledger:
     """Rows by their name against rows with names that may come again."""
     times = Counter(name for name, _ in found)
@@ -72,3 +77,19 @@ def _steps(training: Path) -> Iterator[tuple[str, Any]]:
         for figures in json.loads(history.read_text()):
             yield f"step {figures['step']}", figures
         yield "model", model.read_bytes()
+
+
+def _figures(run: Path) -> Iterator[tuple[str, Any]]:
+    metrics = run / "metrics.json"
+    if metrics.exists():
+        told = json.loads(metrics.read_text())
+        del told["seconds"]
+        yield from _leaves("", told)
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield from _leaves(f"{name}.{key}", below)
+    else:
+        yield name, value

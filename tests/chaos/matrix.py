@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-STAGES = ("ingest", "saliency", "fcan", "cues_phase0", "joint_phase0", "predictions")
+EVALUATION = "evaluation"
+STAGES = ("ingest", "saliency", "fcan", "cues_phase0", "joint_phase0", "predictions", EVALUATION)
 VICTIMS = ("driver", "worker", "node")
 TRAININGS = ("fcan", "joint_phase0")
 
+TASKS = ("map_items", "apply")
 WORKERS = {
-    "ingest": ("map_items", "apply"),
+    "ingest": TASKS,
+    EVALUATION: TASKS,
     **dict.fromkeys(TRAININGS, ("RayTrainWorker",)),
 }
 """How Ray names the processes that do a stage's work, where they are no model's actors."""

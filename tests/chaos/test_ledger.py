@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.chaos.ledger import Ledger, of_table, of_training
+from tests.chaos.ledger import Ledger, of_metrics, of_table, of_training
 
 Rows = dict[str, list[tuple[str, int]]]
 GOOD: Rows = {"a": [("1", 10), ("2", 20)], "b": [("3", 30), ("4", 40)]}
@@ -81,6 +82,28 @@ def test_steps_are_counted_as_rows(
         (tmp_path / name / "history.json").write_text(json.dumps(history))
         edit(history)
     assert of_training(tmp_path / "good", tmp_path / "found") == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"val": {"miou": 0.5}, "rows": {"ok": 3}}, Ledger(2, ok=2)),
+        ({"val": {"miou": 0.4}, "rows": {"ok": 3}}, Ledger(2, ok=1, mixed=1)),
+        ({"val": {}, "rows": {"ok": 3}}, Ledger(2, ok=1, lost=1)),
+        (None, Ledger(2, lost=2)),
+    ],
+    ids=["the same", "another figure", "a figure less", "no metrics"],
+)
+def test_figures_are_counted_as_rows_and_seconds_are_not(
+    tmp_path: Path, found: dict[str, Any] | None, expected: Ledger
+) -> None:
+    good = {"val": {"miou": 0.5}, "rows": {"ok": 3}}
+    for name, figures, seconds in (("good", good, 1.0), ("found", found, 2.0)):
+        (tmp_path / name).mkdir()
+        if figures is not None:
+            told = json.dumps({**figures, "seconds": {"ingest": seconds}})
+            (tmp_path / name / "metrics.json").write_text(told)
+    assert of_metrics(tmp_path / "good", tmp_path / "found") == expected
 
 
 def test_nothing_is_never_clean() -> None:
