@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import psutil
 from ray.cluster_utils import Cluster
 
 from tests.chaos.nodes import CPUS, Nodes
-from tests.jobs.running import end, wait_until
+from tests.jobs.running import end, free_ports, wait_until
 
 RAY = str(Path(sys.executable).with_name("ray"))
 PORTS = (
@@ -71,7 +69,7 @@ class StartedNodes(Nodes):
         super().__init__()
         self.environment["RAY_AUTH_MODE"] = "token"
         self._folder = Path("/tmp") / f"dcsp-nodes-{os.getpid()}"  # socket paths must be short
-        self._port = _free_ports(1)[0]
+        self._port = free_ports(1)[0]
         self._head: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -106,7 +104,7 @@ class StartedNodes(Nodes):
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, cpus: int, *arguments: str) -> subprocess.Popen[bytes]:
-        ports = zip(PORTS, _free_ports(len(PORTS)), strict=True)
+        ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
         command = [RAY, "start", "--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"]
         command += ["--min-worker-port=0", "--max-worker-port=0"]
         command += ["--disable-usage-stats", f"--object-store-memory={MEMORY}", *arguments]
@@ -132,14 +130,6 @@ class StartedNodes(Nodes):
         finally:
             log.unlink()
         return started
-
-
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
 
 
 def _raylet_of(started: subprocess.Popen[bytes]) -> int:

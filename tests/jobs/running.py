@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,15 @@ def wait_until(holds: Callable[[], object], what: str, seconds: float = PATIENCE
     while not holds():
         assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
         time.sleep(0.01)
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens at now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in sockets]
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import pytest
 from dcsp.networks.model import Model
 from dcsp.tables.store import Store
 from dcsp.training.stage import HISTORY_FILE, load_checkpoint
-from tests.jobs.running import REPOSITORY, Run, end, parts
+from tests.jobs.running import REPOSITORY, Run, end, free_ports, parts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -54,19 +52,11 @@ def _run(
     )
 
 
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
-
-
 @pytest.fixture
 def head(no_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A head with four logical CPUs on ports of its own; ended by process id."""
     folder = Path("/tmp") / f"dcsp-{os.getpid()}"  # socket paths must be short
-    ports = _free_ports(8)
+    ports = free_ports(8)
     names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
     names += ["runtime-env-agent-port", "node-manager-port", "object-manager-port"]
     names += ["ray-client-server-port"]
