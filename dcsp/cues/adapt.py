@@ -100,9 +100,7 @@ class AdaptStage:
 
         def model(rows: pa.Table) -> pa.Table:
             wanted = [bool(tags) for tags in rows["tags"].to_pylist()]
-            results = infer_rows(
-                rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
-            )
+            results = infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
             return (
                 rows.select(CORPUS_COLUMNS if settings.crf else CORPUS_COLUMNS[:-1])
                 .append_column("raw", pa.array(results.values, pa.large_binary()))

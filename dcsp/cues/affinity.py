@@ -98,9 +98,7 @@ class AffinityStage:
                 ]
 
             wanted = [row["start.status"] == OK for row in known]
-            results = infer_rows(
-                rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
-            )
+            results = infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
             status = [
                 row["start.status"] if row["start.status"] != OK else own
                 for row, own in zip(known, results.statuses(), strict=True)

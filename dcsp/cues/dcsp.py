@@ -138,9 +138,7 @@ class DCSPStage:
             if self.saliency:
                 usable = [status == OK for status in rows["saliency.status"].to_pylist()]
                 wanted = [w and ok for w, ok in zip(wanted, usable, strict=True)]
-            results = infer_rows(
-                rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
-            )
+            results = infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
             kept = CORPUS_COLUMNS if self.settings.crf else CORPUS_COLUMNS[:-1]
             of_saliency = [name for name in rows.column_names if name.startswith("saliency.")]
             return (

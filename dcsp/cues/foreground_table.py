@@ -89,7 +89,7 @@ class ForegroundStage:
             return [pack_array(self._activations(model_, i, device.name)) for i in images]
 
         def model(rows: pa.Table) -> pa.Table:
-            results = infer_rows(rows, self.images.decode, infer, threads=max(2, device.threads))
+            results = infer_rows(rows, self.images.decode, infer, device=device)
             return (
                 rows.select([name for name in CORPUS_COLUMNS if name != "tags"])
                 .append_column("raw", pa.array(results.values, pa.large_binary()))

@@ -133,9 +133,7 @@ class RegionStage:
                 ]
 
             wanted = [bool(t) and bool(r) for t, r in zip(tags, regions, strict=True)]
-            results = infer_rows(
-                rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
-            )
+            results = infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
             return (
                 rows.append_column("raw", pa.array(results.values, pa.large_binary()))
                 .append_column("status", pa.array(results.statuses()))

@@ -120,15 +120,39 @@ def score_views(
         pixels. Attention channel c−1 is class c; score channel 0 is the background.
     """
     device = torch.device(device)
-    results: list[NDArray[np.float32] | None] = [None] * len(images)
+    fused: list[tuple[list[int], Tensor]] = []
     with torch.inference_mode(), autocast(precision, device):
         for (height, width), members in _batches(images, max_side, batch):
             stack = np.stack([resize_rgb(images[i], height, width) for i in members])
-            pixels_BCHW = torch.from_numpy(stack).permute(0, 3, 1, 2).to(device)
-            fused_BNhw = _fuse(network, pixels_BCHW, views, precision.channels_last)
-            for index, maps in zip(members, fused_BNhw.cpu().numpy(), strict=True):
-                results[index] = maps
-    return [maps for maps in results if maps is not None]
+            pixels_BCHW = _to_device(torch.from_numpy(stack), device).permute(0, 3, 1, 2)
+            maps_BNhw = _fuse(network, pixels_BCHW, views, precision.channels_last)
+            fused.append((members, _to_host(maps_BNhw)))
+        _wait(device)
+    results = {i: m for members, maps in fused for i, m in zip(members, maps.numpy(), strict=True)}
+    return [results[i] for i in range(len(images))]
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy that a GPU makes while the CPU goes on; on the CPU the tensor itself."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """On the CPU; what comes from a GPU may be read after :func:`_wait`."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _wait(device: torch.device) -> None:
+    """Until the GPU has done what this thread asked of it, not what others did since."""
+    if device.type == "cuda":
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+        done.synchronize()
 
 
 def _batches(

@@ -92,7 +92,7 @@ class PredictionStage:
             return [pack_array(scores.astype(np.float16)) for scores in maps]
 
         def model(rows: pa.Table) -> pa.Table:
-            results = infer_rows(rows, self._decode, infer, threads=max(2, device.threads))
+            results = infer_rows(rows, self._decode, infer, device=device)
             return (
                 rows.append_column("raw", pa.array(results.values, pa.large_binary()))
                 .append_column("status", pa.array(results.statuses()))

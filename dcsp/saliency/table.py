@@ -74,7 +74,7 @@ class SaliencyStage:
             return [pack_array(np.rint(m * 255).astype(np.uint8)) for m in maps]
 
         def model(rows: pa.Table) -> pa.Table:
-            results = infer_rows(rows, decode, infer, threads=max(2, device.threads))
+            results = infer_rows(rows, decode, infer, device=device)
             return (
                 rows.select(["image_id", "height", "width"])
                 .append_column("raw", pa.array(results.values, pa.large_binary()))

@@ -97,9 +97,7 @@ class TagScorer:
             return [image_scores(found, settings.source) for found in maps]
 
         def score(rows: pa.Table, wanted: Sequence[bool]) -> RowResults[NDArray[np.float32]]:
-            return infer_rows(
-                rows, self.images.decode, infer, wanted=wanted, threads=max(2, device.threads)
-            )
+            return infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
 
         return score
 

@@ -73,10 +73,25 @@ class TableInput:
 
 @dataclass(frozen=True)
 class Device:
-    """Where a model runs: a torch device name and the CPU threads it may use."""
+    """Where a model runs.
+
+    Attributes:
+        name: A torch device name.
+        threads: CPU threads of the model.
+    """
 
     name: str = "cpu"
     threads: int = 1
+
+    @property
+    def decoders(self) -> int:
+        """Threads that decode images ahead of the model; a GPU is fed by its share of a node."""
+        return max(2, self.threads) if self.name == "cpu" else 8
+
+    @property
+    def in_flight(self) -> int:
+        """Batches the model works on at once: with two, a GPU has work while results are taken."""
+        return 1 if self.name == "cpu" else 2
 
 
 class PartMap(Protocol):

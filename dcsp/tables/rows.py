@@ -5,6 +5,7 @@ A row whose image cannot be used becomes an error row; faults of machines and mo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from dcsp.errors import ImageError
+from dcsp.tables.mapping import Device
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
 
 Image = np.ndarray
@@ -42,7 +44,7 @@ def infer_rows(
     *,
     wanted: Sequence[bool] | None = None,
     batch: int = 16,
-    threads: int = 1,
+    device: Device = Device(),  # noqa: B008  # frozen
 ) -> RowResults[Result]:
     """Run a model over the images of a part.
 
@@ -52,33 +54,60 @@ def infer_rows(
     Args:
         rows: A part with ``bytes``, ``height`` and ``width`` columns.
         decode: Encoded bytes → array handed to the model; may raise :class:`ImageError`.
-        infer: Arrays and their row numbers → one result each.
+        infer: Arrays and their row numbers → one result each; called by several threads where the
+            device has several batches in flight.
         wanted: Rows to run; the others get neither a value nor an error. Left out: all.
         batch: Most images in one call of ``infer``.
-        threads: Decoding threads.
+        device: Says how many threads decode, and how many batches are in flight.
     """
     results: RowResults[Result] = RowResults(rows.num_rows)
     data = rows["bytes"]
     sizes = list(zip(rows["height"].to_pylist(), rows["width"].to_pylist(), strict=True))
     order = [i for i in range(rows.num_rows) if wanted is None or wanted[i]]
     order.sort(key=lambda i: (sizes[i], i))
-    with ThreadPoolExecutor(threads) as pool:
+    with (
+        ThreadPoolExecutor(device.decoders) as decoders,
+        ThreadPoolExecutor(device.in_flight) as models,
+    ):
 
         def submit(index: int) -> Future[Image]:
-            return pool.submit(decode, data[index].as_py())
+            return decoders.submit(decode, data[index].as_py())
+
+        def start(images: list[Image], numbers: list[int]) -> Callable[[], Sequence[Result]]:
+            if device.in_flight > 1:
+                return models.submit(infer, images, numbers).result
+            values = infer(images, numbers)  # here: torch counts its threads by the caller's
+            return lambda: values
+
+        started: deque[tuple[list[int], Callable[[], Sequence[Result]]]] = deque()
+
+        def collect(most: int) -> None:
+            while len(started) > most:
+                numbers, values = started.popleft()
+                for number, value in zip(numbers, values(), strict=True):
+                    results.values[number] = value
 
         for indices, futures in _ahead(order, submit, batch):
-            ready: list[tuple[int, Image]] = []
-            for index, future in zip(indices, futures, strict=True):
-                try:
-                    ready.append((index, future.result()))
-                except ImageError as error:
-                    results.errors[index] = f"{error.reason}: {error}"
+            ready = _decoded(indices, futures, results.errors)
             if ready:
-                numbers, images = [i for i, _ in ready], [image for _, image in ready]
-                for index, value in zip(numbers, infer(images, numbers), strict=True):
-                    results.values[index] = value
+                numbers = [number for number, _ in ready]
+                started.append((numbers, start([image for _, image in ready], numbers)))
+            collect(device.in_flight - 1)
+        collect(0)
     return results
+
+
+def _decoded(
+    indices: Sequence[int], futures: Sequence[Future[Image]], errors: list[str | None]
+) -> list[tuple[int, Image]]:
+    """The images of a batch that could be decoded; of the others the errors are noted."""
+    ready = []
+    for index, future in zip(indices, futures, strict=True):
+        try:
+            ready.append((index, future.result()))
+        except ImageError as error:
+            errors[index] = f"{error.reason}: {error}"
+    return ready
 
 
 def _ahead(

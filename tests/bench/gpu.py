@@ -27,6 +27,7 @@ from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
 from dcsp.images import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.deeplab import SegmentationNetwork, build_network
+from dcsp.tables.mapping import Device
 from dcsp.tables.rows import infer_rows
 from dcsp.training.loop import Trainer
 from dcsp.training.objective import ScoreObjective
@@ -36,8 +37,6 @@ from tests.bench.training import make_batch
 
 VIEWS = Views("attention", (1.0, 0.75, 0.5))
 BF16 = PrecisionSettings(autocast="bf16")
-DECODERS = 8
-"""Threads that decode, as a GPU's share of a node's CPUs."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Bench:
             )
 
         def run() -> None:
-            found = infer_rows(rows, decode_rgb, infer, threads=DECODERS)
+            found = infer_rows(rows, decode_rgb, infer, device=Device(self.device.type))
             assert all(maps is not None for maps in found.values)
 
         return self._measure("mining", run, len(photographs))

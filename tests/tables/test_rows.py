@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsp.errors import ImageError, WeightsError
+from dcsp.tables.mapping import Device
 from dcsp.tables.rows import infer_rows
 
 
@@ -43,14 +44,14 @@ def infer(images: list[np.ndarray], numbers: list[int]) -> list[str]:
     bad=st.sets(st.integers(0, 11)),
     unwanted=st.sets(st.integers(0, 11)),
     batch=st.integers(1, 5),
-    threads=st.integers(1, 3),
+    device=st.sampled_from([Device(), Device("cuda:0")]),
 )
 def test_every_row_has_its_own_result_error_or_nothing(
-    sizes: list[tuple[int, int]], bad: set[int], unwanted: set[int], batch: int, threads: int
+    sizes: list[tuple[int, int]], bad: set[int], unwanted: set[int], batch: int, device: Device
 ) -> None:
     wanted = [i not in unwanted for i in range(len(sizes))]
     rows = part(sizes, tuple(bad))
-    results = infer_rows(rows, decode, infer, wanted=wanted, batch=batch, threads=threads)
+    results = infer_rows(rows, decode, infer, wanted=wanted, batch=batch, device=device)
     for i in range(len(sizes)):
         expected = "skipped" if i in unwanted else "error" if i in bad else "ok"
         assert results.statuses()[i] == expected
@@ -84,13 +85,14 @@ def test_a_batch_without_a_good_image_is_not_shown_to_the_model() -> None:
     assert results.statuses() == ["error"] * 3
 
 
+@pytest.mark.parametrize("device", [Device(), Device("cuda")])
 @pytest.mark.parametrize("fault", [MemoryError(), WeightsError("no such file"), ValueError("bug")])
-def test_faults_of_machines_and_models_are_no_rows(fault: Exception) -> None:
+def test_faults_of_machines_and_models_are_no_rows(fault: Exception, device: Device) -> None:
     def fail(*_: object) -> list[str]:
         raise fault
 
     with pytest.raises(type(fault)):
-        infer_rows(part([(2, 2)] * 5), decode, fail, batch=2)
+        infer_rows(part([(2, 2)] * 5), decode, fail, batch=2, device=device)
     with pytest.raises(type(fault)):
         infer_rows(part([(2, 2)] * 5), fail, infer, batch=2)  # type: ignore[arg-type]
 
@@ -127,5 +129,16 @@ def test_images_are_decoded_in_as_many_threads_as_asked_for() -> None:
         together.wait()
         return decode(data)
 
-    results = infer_rows(part([(2, 2)] * 3), meet, infer, threads=3)
+    results = infer_rows(part([(2, 2)] * 3), meet, infer, device=Device(threads=3))
     assert results.statuses() == ["ok"] * 3
+
+
+def test_a_gpu_is_given_a_batch_while_the_one_before_is_under_way() -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    def meet(images: list[np.ndarray], numbers: list[int]) -> list[str]:
+        together.wait()
+        return infer(images, numbers)
+
+    results = infer_rows(part([(2, 2)] * 8), decode, meet, batch=2, device=Device("cuda"))
+    assert results.values == [f"result {number}" for number in range(8)]
