@@ -188,6 +188,8 @@ def resize_labels(labels: NDArray[np.uint8], height: int, width: int) -> NDArray
     Returns:
         (height, width) uint8; a copy even when the size does not change.
     """
+    if labels.shape == (height, width):
+        return labels.copy()
     rows = (2 * np.arange(height) + 1) * labels.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * labels.shape[1] // (2 * width)
     return np.asarray(labels[rows[:, None], columns[None, :]])

@@ -89,5 +89,6 @@ def normalize_attention(maps: NDArray[np.float32]) -> NDArray[np.float32]:
         return maps.astype(np.float32)
     low = maps.min(axis=(1, 2), keepdims=True)
     span = maps.max(axis=(1, 2), keepdims=True) - low
-    normalized: NDArray[np.float32] = (maps - low) / np.where(span > 0, span, np.float32(1))
+    normalized: NDArray[np.float32] = maps - low
+    normalized /= np.where(span > 0, span, np.float32(1))
     return normalized

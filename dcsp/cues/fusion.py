@@ -28,7 +28,8 @@ def harmonic_mean(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
     """2ab / (a + b) of maps in [0, 1] of broadcastable shapes, and 0 where both are 0."""
     product = first * second
     product *= 2
-    product /= np.maximum(first + second, _TINY)
+    total = first + second
+    product /= np.maximum(total, _TINY, out=total)
     return product
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 from dcsp.config import AdaptSettings, PrecisionSettings, PredictSettings
 from dcsp.config.base import Fuse
 from dcsp.images import limit_side, resize_rgb
+from dcsp.networks.folding import fold
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
@@ -86,8 +87,13 @@ class Views:
 
 
 def prepare(network: Net, precision: PrecisionSettings, device: str | torch.device) -> Net:
-    """Put a network on its device, in evaluation mode and in the memory format of the settings."""
-    network = network.eval().to(device)
+    """Make a network ready for inference, in place: it can no longer be trained or saved.
+
+    It is put on its device, in evaluation mode and in the memory format of the settings, and batch
+    norms are folded into convolutions (:mod:`dcsp.networks.folding`).
+    """
+    network = network.eval().to(device).requires_grad_(False)
+    fold(network, torch.bfloat16 if precision.autocast == "bf16" else torch.float32)
     if precision.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

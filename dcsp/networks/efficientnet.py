@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from dcsp.networks.base import RGB, Backbone
 from dcsp.networks.depthwise import depthwise_conv2d
+from dcsp.networks.folding import PaddingConv2d, Unit, conv_norm
 
 
 class _Group(NamedTuple):
@@ -66,6 +67,7 @@ class EfficientNetLite(Backbone):
     mean: RGB = (127.0, 127.0, 127.0)
     std: RGB = (128.0, 128.0, 128.0)
     classifier_prefixes = ("_fc.",)
+    units: tuple[Unit, ...] = (("_conv_stem", "_bn0", "relu6"), ("_conv_head", "_bn1", "relu6"))
 
     def __init__(self, name: str, output_stride: int) -> None:
         super().__init__()
@@ -107,18 +109,24 @@ class EfficientNetLite(Backbone):
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """Features of float images normalised as (x − 127) / 128, deepest last."""
-        x = F.relu6(self._bn0(self._conv_stem(image_BCHW)), inplace=True)
+        x = conv_norm(image_BCHW, self._conv_stem, self._bn0, "relu6")
         stages = []
         for index, block in enumerate(self._blocks):
             x = block(x)
             if index in self._stage_last_block[:-1]:
                 stages.append(x)
-        stages.append(F.relu6(self._bn1(self._conv_head(x)), inplace=True))
+        stages.append(conv_norm(x, self._conv_head, self._bn1, "relu6"))
         return stages
 
 
 class _MBConv(nn.Module):
     """Expand 1×1, depthwise k×k, project 1×1; residual where shapes allow."""
+
+    units: tuple[Unit, ...] = (
+        ("_expand_conv", "_bn0", "relu6"),
+        ("_depthwise_conv", "_bn1", "relu6"),
+        ("_project_conv", "_bn2", "none"),
+    )
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, expand: int, stride: int, dilation: int
@@ -126,6 +134,8 @@ class _MBConv(nn.Module):
         super().__init__()
         hidden = inputs * expand
         self._expands = expand != 1
+        if not self._expands:
+            self.units = self.units[1:]
         self._residual = stride == 1 and inputs == outputs
         if self._expands:
             self._expand_conv = nn.Conv2d(inputs, hidden, 1, bias=False)
@@ -140,28 +150,29 @@ class _MBConv(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x: Tensor = x_BCHW
         if self._expands:
-            x = F.relu6(self._bn0(self._expand_conv(x)), inplace=True)
-        x = F.relu6(self._bn1(self._depthwise_conv(x)), inplace=True)
-        x = self._bn2(self._project_conv(x))
+            x = conv_norm(x, self._expand_conv, self._bn0, "relu6")
+        x = conv_norm(x, self._depthwise_conv, self._bn1, "relu6")
+        x = conv_norm(x, self._project_conv, self._bn2)
         return x + x_BCHW if self._residual else x
 
 
-class _SameConv2d(nn.Conv2d):
+class _SameConv2d(PaddingConv2d):
     """Convolution whose output has ceil(size / stride) cells, as TensorFlow's SAME padding."""
 
     def forward(self, input: Tensor) -> Tensor:
+        input, padding = self.pad(input)
         if self.groups == self.in_channels > 1 and self.stride == (1, 1):
-            reach = self.dilation[0] * (self.kernel_size[0] - 1)
-            return depthwise_conv2d(input, self.weight, reach // 2, self.dilation[0])
-        top, bottom = self._pads(input, 0)
-        left, right = self._pads(input, 1)
-        padding = (top, left)
-        if top != bottom or left != right:
-            input = F.pad(input, (left, right, top, bottom))
-            padding = (0, 0)
+            return depthwise_conv2d(input, self.weight, padding[0], self.dilation[0])
         return F.conv2d(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
+
+    def pad(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        top, bottom = self._pads(x, 0)
+        left, right = self._pads(x, 1)
+        if top == bottom and left == right:
+            return x, (top, left)
+        return F.pad(x, (left, right, top, bottom)), (0, 0)
 
     def _pads(self, input: Tensor, axis: int) -> tuple[int, int]:
         size, stride = input.shape[2 + axis], self.stride[axis]

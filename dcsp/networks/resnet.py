@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dcsp.networks.base import Backbone
+from dcsp.networks.folding import Unit, conv_norm
 
 _WIDTHS = (64, 128, 256, 512)
+_PROJECTION: Unit = ("downsample.0", "downsample.1", "none")
 
 
 class ResNet(Backbone):
@@ -24,6 +26,7 @@ class ResNet(Backbone):
     """
 
     classifier_prefixes = ("fc.",)
+    units: tuple[Unit, ...] = (("conv1", "bn1", "relu"),)
 
     def __init__(self, name: str, output_stride: int) -> None:
         super().__init__()
@@ -31,7 +34,6 @@ class ResNet(Backbone):
         self.output_stride = output_stride
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         layers, channels, reached, dilation = [], 64, 4, 1
         for index, (width, depth) in enumerate(zip(_WIDTHS, depths, strict=True)):
@@ -47,7 +49,7 @@ class ResNet(Backbone):
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """Features of float images normalised with the ImageNet mean and std, deepest last."""
-        stages = [self.relu(self.bn1(self.conv1(image_BCHW)))]
+        stages = [conv_norm(image_BCHW, self.conv1, self.bn1, "relu")]
         x = self.maxpool(stages[0])
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
@@ -59,6 +61,7 @@ class _BasicBlock(nn.Module):
     """Two 3×3 convolutions around a residual."""
 
     expansion = 1
+    units: tuple[Unit, ...] = (("conv1", "bn1", "relu"), ("conv2", "bn2", "none"))
 
     def __init__(
         self, inputs: int, width: int, stride: int, before: int, dilation: int, project: bool
@@ -66,14 +69,15 @@ class _BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = _conv3x3(inputs, width, stride, before)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
         self.conv2 = _conv3x3(width, width, 1, dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = _projection(inputs, width, stride) if project else None
+        if project:
+            self.units = (*self.units, _PROJECTION)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x_BCHW)))
-        x = self.bn2(self.conv2(x))
+        x = conv_norm(x_BCHW, self.conv1, self.bn1, "relu")
+        x = conv_norm(x, self.conv2, self.bn2)
         residual = x_BCHW if self.downsample is None else self.downsample(x_BCHW)
         return torch.relu_(x + residual)
 
@@ -82,6 +86,11 @@ class _Bottleneck(nn.Module):
     """1×1 reduce, 3×3, 1×1 expand around a residual; the 3×3 carries the stride."""
 
     expansion = 4
+    units: tuple[Unit, ...] = (
+        ("conv1", "bn1", "relu"),
+        ("conv2", "bn2", "relu"),
+        ("conv3", "bn3", "none"),
+    )
 
     def __init__(
         self, inputs: int, width: int, stride: int, before: int, dilation: int, project: bool
@@ -94,13 +103,14 @@ class _Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU(inplace=True)
         self.downsample = _projection(inputs, outputs, stride) if project else None
+        if project:
+            self.units = (*self.units, _PROJECTION)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x_BCHW)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.bn3(self.conv3(x))
+        x = conv_norm(x_BCHW, self.conv1, self.bn1, "relu")
+        x = conv_norm(x, self.conv2, self.bn2, "relu")
+        x = conv_norm(x, self.conv3, self.bn3)
         residual = x_BCHW if self.downsample is None else self.downsample(x_BCHW)
         return torch.relu_(x + residual)
 

@@ -50,13 +50,18 @@ def hierarchical_saliency(
         return []
     batch = np.stack([resize_rgb(image, detector.height, detector.width) for image in images])
     found = detector(batch)
-    levels = [found]
-    for threshold in thresholds:
+    levels = np.empty((len(images), 1 + len(thresholds), *found.shape[1:]), np.float32)
+    levels[:, 0] = found
+    for number, threshold in enumerate(thresholds, start=1):
         erased = found > threshold
         changed = np.flatnonzero(erased.any(axis=(1, 2)))
         if len(changed):
-            batch[erased] = MEAN_COLOUR
-            found = found.copy()
-            found[changed] = detector(batch[changed])
-        levels.append(np.maximum(levels[-1], found))
-    return list(np.stack(levels, axis=1))
+            for channel, level in enumerate(MEAN_COLOUR):  # seven times as fast as batch[erased] =
+                np.copyto(batch[..., channel], np.uint8(level), where=erased)
+            if len(changed) == len(images):
+                found = detector(batch)
+            else:
+                found = found.copy()
+                found[changed] = detector(batch[changed])
+        np.maximum(levels[:, number - 1], found, out=levels[:, number])
+    return list(levels)

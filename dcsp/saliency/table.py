@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dcsp.config import DetectorSettings
 from dcsp.images import decode_rgb, resize_rgb
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
-from dcsp.tables.codecs import encode_map, pack_array, unpack_array
+from dcsp.tables.codecs import encode_levels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, PartModel, TableInput
 from dcsp.tables.rows import infer_rows
@@ -87,9 +88,15 @@ class SaliencyStage:
     def finish(self, rows: pa.Table) -> pa.Table:
         """Encode the maps as PNG."""
         maps = [
-            None
-            if raw is None
-            else [encode_map(m.astype(np.float32) / np.float32(255)) for m in unpack_array(raw)]
-            for raw in rows["raw"].to_pylist()
+            None if raw is None else _encode(unpack_array(raw)) for raw in rows["raw"].to_pylist()
         ]
         return rows.drop_columns("raw").append_column("maps", pa.array(maps, pa.list_(pa.binary())))
+
+
+def _encode(levels: NDArray[np.uint8]) -> list[bytes]:
+    """Each of KHW maps; those of a pass that found nothing more are those of the pass before."""
+    encoded: list[bytes] = []
+    for number, level in enumerate(levels):
+        same = number > 0 and np.array_equal(level, levels[number - 1])
+        encoded.append(encoded[-1] if same else encode_levels(level))
+    return encoded

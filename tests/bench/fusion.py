@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dcsp.config import RunConfig
 from dcsp.cues.attention import normalize_attention, select_tags
 from dcsp.cues.dcsp import DCSPStage
-from dcsp.images import resize_map
+from dcsp.images import resize_map, resize_rgb
 from dcsp.saliency.hierarchy import hierarchical_saliency
 from dcsp.saliency.table import SaliencyStage
 from dcsp.tables.codecs import decode_labels, pack_array
@@ -34,7 +34,7 @@ LEFT_OUT = "detector and network"
 
 def fusion(inputs: Inputs) -> Row:
     """Hierarchy bookkeeping, Algorithm 1, encoding and writing."""
-    count = inputs.pick(1, 6)
+    count = inputs.pick(1, 16)
     work = _Work.of(inputs, inputs.photographs(count))
     pair = compare(work.ours, work.peer, rounds=inputs.pick(2, 5))
     return pair.row(
@@ -84,6 +84,7 @@ class _Work:
     folder: Path
     config: RunConfig
     photographs: list[Photograph]
+    detector_images: list[NDArray[np.uint8]]
     passes: NDArray[np.float32]
     passes_at_image: list[NDArray[np.float64]]
     attention: list[NDArray[np.float32]]
@@ -102,14 +103,14 @@ class _Work:
         folder = inputs.directory / "fusion"
         (folder / "npz").mkdir(parents=True, exist_ok=True)
         config = RunConfig(store=str(folder / "store"), corpus=inputs.settings)
-        return cls(folder, config, photographs, passes, at_image, attention)
+        small = [resize_rgb(p.image, *passes.shape[-2:]) for p in photographs]  # as they are read
+        return cls(folder, config, photographs, small, passes, at_image, attention)
 
     def ours(self) -> pa.Table:
         """Both stages as a part runs them; returns the cue table."""
         settings = self.config.saliency
-        images = [p.image for p in self.photographs]
         detector = _Replay(self.passes, settings.thresholds)
-        levels = hierarchical_saliency(images, detector, settings.thresholds)
+        levels = hierarchical_saliency(self.detector_images, detector, settings.thresholds)
         assert settings.detector
         stage = SaliencyStage(
             settings.detector, settings.thresholds, "", self.config.corpus.max_pixels

@@ -132,7 +132,7 @@ def test_python_objects_are_neither_packed_nor_unpacked() -> None:
         codecs.pack_array(np.array([{}], dtype=object))
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match=r"no \.npy array"):
         codecs.unpack_array(buffer.getvalue())
 
 
