@@ -165,16 +165,10 @@ def resize_map(
         return map_.astype(np.float32)
     if map_.ndim == 3 and map_.shape[0] == 0:
         return np.zeros((0, height, width), np.float32)
-    import torch  # here, so that ingest and the command line need not load it
-
-    stack = torch.from_numpy(np.array(map_, dtype=np.float32, order="C"))
-    stack = stack.reshape(1, -1, *map_.shape[-2:])
-    with torch.inference_mode():
-        resized = torch.nn.functional.interpolate(
-            stack, size=(height, width), mode="bilinear", align_corners=corners
-        )
-    result: NDArray[np.float32] = resized.reshape(*map_.shape[:-2], height, width).numpy()
-    return result
+    stack = map_ if map_.ndim == 3 else map_[None]
+    # Imported here, so that ingest and the command line need not load torch.
+    resized = _resize_corners(stack, height, width) if corners else _resize(stack, height, width)
+    return resized.reshape(*map_.shape[:-2], height, width)
 
 
 def resize_labels(labels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -206,6 +200,23 @@ def limit_side(height: int, width: int, max_side: int | None) -> tuple[int, int]
         return height, width
     factor = max_side / max(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _resize_corners(maps: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
+    from dcsp.upsampling import Upsampling
+
+    return Upsampling(maps.astype(np.float32), height, width).rows()
+
+
+def _resize(maps: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
+    import torch
+
+    stack = torch.from_numpy(np.array(maps, dtype=np.float32, order="C"))
+    with torch.inference_mode():
+        resized: NDArray[np.float32] = torch.nn.functional.interpolate(
+            stack[None], size=(height, width), mode="bilinear"
+        ).numpy()
+    return resized
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

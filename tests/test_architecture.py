@@ -27,7 +27,7 @@ LAYERS = [
     {"dcsp.methods"},
     {"dcsp.training", "dcsp.inference", "dcsp.cues", "dcsp.selftags"},
     {"dcsp.networks", "dcsp.saliency", "dcsp.corpus"},
-    {"dcsp.images", "dcsp.tables"},
+    {"dcsp.images", "dcsp.upsampling", "dcsp.tables"},
     {"dcsp.labels", "dcsp.config", "dcsp.config_file", "dcsp.progress"},
     {"dcsp.errors"},
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from dcsp.config import PredictSettings
 from dcsp.images import limit_side, resize_labels, resize_map, resize_rgb
 from dcsp.inference.crf import crf_labels
-from dcsp.inference.scores import probabilities, winning_label
+from dcsp.inference.scores import probabilities, upsampled_winners, winning_label
 
 Area = TypedDict("Area", {"class": int, "pixels": int, "confidence": float})
 """One class of a label map: its id, its pixels, and its mean probability in them before the CRF."""
@@ -33,9 +34,11 @@ class Prediction:
 
 
 def predict_labels(
-    image: NDArray[np.uint8],
     scores: NDArray[np.float32],
+    height: int,
+    width: int,
     settings: PredictSettings,
+    image: Callable[[], NDArray[np.uint8]],
     max_side: int | None = None,
 ) -> Prediction:
     """Upsample fused scores to the image, probabilities, CRF, argmax.
@@ -44,25 +47,25 @@ def predict_labels(
     labels are resized to the nearest.
 
     Args:
-        image: HWC uint8 RGB.
         scores: (C+1)hw float32, channel 0 the background: as :func:`score_views` fused the views
             of ``settings``, logits or probabilities.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
         settings: How views were fused, whether to use the CRF, and how.
+        image: Gives the image, HWC uint8 RGB; asked by the CRF alone.
         max_side: The network's longest side at scale 1 in pixels.
 
     Returns:
         Labels of the image's own size.
     """
-    height, width = image.shape[:2]
     inner = limit_side(height, width, max_side)
-    shares = probabilities(resize_map(scores, *inner, corners=True), settings.fuse)
-    ids = range(len(scores))
-    plain, _ = winning_label(shares, ids)
-    label = plain
     if settings.crf:
-        seen = image if inner == (height, width) else resize_rgb(image, *inner)
-        label = crf_labels(seen, shares, ids, settings.crf_settings)
-    confidences = _confidences(label, shares)
+        seen = image()
+        seen = seen if inner == (height, width) else resize_rgb(seen, *inner)
+        label, plain, confidences = _refined(scores, seen, settings)
+    else:
+        label, certainty = upsampled_winners(scores, *inner, settings.fuse)
+        plain, confidences = label, _means(label, certainty)
     if inner != (height, width):
         label, plain = (resize_labels(part, height, width) for part in (label, plain))
     pixels = np.bincount(label.ravel(), minlength=len(scores))
@@ -72,6 +75,24 @@ def predict_labels(
         if pixels[id_]
     ]
     return Prediction(label, plain, areas)
+
+
+def _refined(
+    scores: NDArray[np.float32], image: NDArray[np.uint8], settings: PredictSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[int, float]]:
+    """Labels with and without the CRF, and how sure the network was of the former."""
+    shares = probabilities(resize_map(scores, *image.shape[:2], corners=True), settings.fuse)
+    ids = range(len(scores))
+    plain, _ = winning_label(shares, ids)
+    label = crf_labels(image, shares, ids, settings.crf_settings)
+    return label, plain, _confidences(label, shares)
+
+
+def _means(label: NDArray[np.uint8], values: NDArray[np.float32]) -> dict[int, float]:
+    """Mean value in the pixels of each label, in id order."""
+    flat = label.ravel()
+    pixels, sums = np.bincount(flat), np.bincount(flat, weights=values.ravel())
+    return {int(id_): float(sums[id_] / pixels[id_]) for id_ in np.flatnonzero(pixels)}
 
 
 def _confidences(label: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> dict[int, float]:

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config.base import Fuse
+from dcsp.upsampling import Upsampling
+
+_BLOCK = 2**19  # values: what is upsampled at once stays in the processor's cache
+_LEAST = np.float32(1e-6)  # of a probability, so that where no label had a share all are equal
 
 
 def winning_label(
@@ -47,9 +51,42 @@ def probabilities(maps: NDArray[np.float32], fuse: Fuse) -> NDArray[np.float32]:
     """
     if fuse == "max":
         return softmax(maps)
-    raised = maps + np.float32(1e-6)  # where no label had a share, all are equal
+    raised = maps + _LEAST
     raised /= raised.sum(axis=0)
     return raised
+
+
+def upsampled_winners(
+    maps: NDArray[np.float32], height: int, width: int, fuse: Fuse
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The number of the most probable map at every pixel of the image, and its probability there.
+
+    As :func:`winning_label` of the upsampled maps and their :func:`probabilities`, a few rows at a
+    time: full-size maps are never held, and it takes a third of the time.
+
+    Args:
+        maps: Lhw float32, as :func:`probabilities` wants them.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        fuse: See :func:`probabilities`.
+
+    Returns:
+        HW uint8 and HW float32.
+    """
+    labels = np.empty((height, width), np.uint8)
+    shares = np.empty((height, width), np.float32)
+    upsampling, step = Upsampling(maps, height, width), max(1, _BLOCK // (len(maps) * width))
+    for start in range(0, height, step):
+        block = slice(start, start + step)
+        full = upsampling.rows(start, start + step)
+        labels[block], best = winning_label(full, range(len(maps)))
+        if fuse == "max":
+            full -= best
+            np.divide(1, np.exp(full, out=full).sum(axis=0), out=shares[block])
+        else:
+            total = full.sum(axis=0) + len(maps) * _LEAST
+            np.divide(best + _LEAST, total, out=shares[block])
+    return labels, shares
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

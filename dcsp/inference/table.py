@@ -111,10 +111,19 @@ class PredictionStage:
         if row["raw"] is None:
             return kept
         scores = unpack_array(row["raw"]).astype(np.float32)
-        found = predict_labels(self._decode(row["bytes"]), scores, self.settings, self.max_side)
+        found = predict_labels(
+            scores,
+            row["height"],
+            row["width"],
+            self.settings,
+            lambda: self._decode(row["bytes"]),
+            self.max_side,
+        )
+        label = encode_labels(found.label)
+        same = found.label_without_crf is found.label
         return kept | {
-            "label": encode_labels(found.label),
-            "label_without_crf": encode_labels(found.label_without_crf),
+            "label": label,
+            "label_without_crf": label if same else encode_labels(found.label_without_crf),
             "areas": found.areas,
         }
 

@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from dcsp.labels import voc_palette
 
 _LAST_REGION = 65_535  # what 16 bits hold; superpixels of 150 pixels or more need 9.8 megapixels
+_LONGEST_HEAD = 256  # of a packed array: its type and sides
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3  # colour types (PNG specification, 11.2.2)
 _UP = 2  # filter type: the difference to the row above (9.2)
@@ -141,32 +142,30 @@ def decode_regions(data: bytes) -> NDArray[np.int32]:
 
 
 def pack_array(array: NDArray[Any]) -> bytes:
-    """Any numeric array as the bytes of a ``.npy`` file, for what travels between tasks.
+    """Any numeric array as bytes, for what travels between tasks and is never stored.
 
     Raises:
         ValueError: The array holds Python objects.
     """
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    return buffer.getvalue()
+    if array.dtype.hasobject:
+        raise ValueError("Object arrays cannot be packed.")
+    head = " ".join([array.dtype.str, *map(str, array.shape)]).encode("ascii")
+    return b"".join((head, b"\n", array.tobytes()))
 
 
 def unpack_array(data: bytes) -> NDArray[Any]:
-    """The array that :func:`pack_array` wrote, read-only: it shares the memory of ``data``.
+    """The array that :func:`pack_array` packed, read-only: it shares the memory of ``data``.
 
     Raises:
-        ValueError: ``data`` is not such an array.
+        ValueError: ``data`` is no such array.
     """
-    buffer = io.BytesIO(data)
+    head, _, _ = data[:_LONGEST_HEAD].partition(b"\n")
     try:
-        version = np.lib.format.read_magic(buffer)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
-        if version != (1, 0) or fortran or dtype.hasobject:
-            raise ValueError(f"version {version}, {dtype}, not in C order")
-        array: NDArray[Any] = np.frombuffer(data, dtype, offset=buffer.tell()).reshape(shape)
-    except (EOFError, OSError, ValueError) as error:
-        raise ValueError(f"These {len(data)} bytes are no .npy array: {error}") from error
-    return array
+        kind, *sides = head.decode("ascii").split(" ")
+        values: NDArray[Any] = np.frombuffer(data, np.dtype(kind), offset=len(head) + 1)
+        return values.reshape([int(side) for side in sides])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"These {len(data)} bytes are no packed array: {error}") from error
 
 
 @cache

@@ -29,14 +29,15 @@ from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs, Photograph
 from tests.bench.peers import reference
 
+BATCH = 16  # as :func:`dcsp.tables.rows.infer_rows` hands them on
 LEFT_OUT = "detector and network"
 
 
 def fusion(inputs: Inputs) -> Row:
     """Hierarchy bookkeeping, Algorithm 1, encoding and writing."""
-    count = inputs.pick(1, 16)
+    count = inputs.pick(1, 48)
     work = _Work.of(inputs, inputs.photographs(count))
-    pair = compare(work.ours, work.peer, rounds=inputs.pick(2, 5))
+    pair = compare(work.ours, work.peer, rounds=inputs.pick(2, 3))
     return pair.row(
         "fusion",
         count,
@@ -109,8 +110,12 @@ class _Work:
     def ours(self) -> pa.Table:
         """Both stages as a part runs them; returns the cue table."""
         settings = self.config.saliency
-        detector = _Replay(self.passes, settings.thresholds)
-        levels = hierarchical_saliency(self.detector_images, detector, settings.thresholds)
+        levels: list[NDArray[np.float32]] = []
+        for start in range(0, len(self.photographs), BATCH):
+            batch = slice(start, start + BATCH)
+            detector = _Replay(self.passes[batch], settings.thresholds)
+            images = self.detector_images[batch]
+            levels += hierarchical_saliency(images, detector, settings.thresholds)
         assert settings.detector
         stage = SaliencyStage(
             settings.detector, settings.thresholds, "", self.config.corpus.max_pixels

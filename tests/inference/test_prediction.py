@@ -9,7 +9,7 @@ import torch
 from dcsp.config import PredictSettings
 from dcsp.inference.crf import dense_crf
 from dcsp.inference.multiscale import Views
-from dcsp.inference.prediction import predict_labels
+from dcsp.inference.prediction import Prediction, predict_labels
 from dcsp.inference.scores import softmax
 
 PLAIN = PredictSettings(crf=False)
@@ -34,9 +34,15 @@ def upsampled_softmax(scores: np.ndarray, height: int, width: int) -> np.ndarray
     return full[0].softmax(dim=0).numpy()
 
 
+def labelled(
+    image: np.ndarray, scores: np.ndarray, settings: PredictSettings, max_side: int | None = None
+) -> Prediction:
+    return predict_labels(scores, *image.shape[:2], settings, lambda: image, max_side)
+
+
 def test_without_crf_it_is_the_argmax_of_the_upsampled_scores() -> None:
     image, scores = example()
-    prediction = predict_labels(image, scores, PLAIN)
+    prediction = labelled(image, scores, PLAIN)
     expected = upsampled_softmax(scores, 48, 64).argmax(axis=0)
     assert prediction.label.dtype == np.uint8
     np.testing.assert_array_equal(prediction.label, expected)
@@ -45,13 +51,13 @@ def test_without_crf_it_is_the_argmax_of_the_upsampled_scores() -> None:
 
 def test_a_cell_labels_the_pixel_it_is_centred_on() -> None:
     scores = np.random.default_rng(0).normal(size=(6, 7, 9)).astype(np.float32)
-    label = predict_labels(np.zeros((49, 65, 3), np.uint8), scores, PLAIN).label
+    label = labelled(np.zeros((49, 65, 3), np.uint8), scores, PLAIN).label
     np.testing.assert_array_equal(label[::8, ::8], scores.argmax(axis=0))
 
 
 def test_with_crf_it_is_the_argmax_of_the_crf_over_all_classes() -> None:
     image, scores = example()
-    prediction = predict_labels(image, scores, WITH_CRF)
+    prediction = labelled(image, scores, WITH_CRF)
     probabilities = upsampled_softmax(scores, 48, 64)
     full = dense_crf(image, probabilities, WITH_CRF.crf_settings).argmax(axis=0)
     assert (prediction.label == full).mean() > 0.999
@@ -64,7 +70,7 @@ def test_with_crf_it_is_the_argmax_of_the_crf_over_all_classes() -> None:
 @pytest.mark.parametrize("settings", [PLAIN, WITH_CRF])
 def test_areas_say_how_much_of_each_class_and_how_surely(settings: PredictSettings) -> None:
     image, scores = example()
-    prediction = predict_labels(image, scores, settings)
+    prediction = labelled(image, scores, settings)
     probabilities = upsampled_softmax(scores, 48, 64)
     assert [area["class"] for area in prediction.areas] == np.unique(prediction.label).tolist()
     assert sum(area["pixels"] for area in prediction.areas) == 48 * 64
@@ -81,8 +87,8 @@ def test_large_images_are_labelled_small_and_come_back_at_their_size(
 ) -> None:
     image, scores = example()
     large = image.repeat(3, axis=0).repeat(3, axis=1)
-    prediction = predict_labels(large, scores, settings, max_side=64)
-    small = predict_labels(image, scores, settings)
+    prediction = labelled(large, scores, settings, max_side=64)
+    small = labelled(image, scores, settings)
     assert prediction.label.shape == (144, 192)
     same = prediction.label[1::3, 1::3] == small.label
     assert same.mean() > (0.99 if settings.crf else 0.9999)
@@ -93,7 +99,7 @@ def test_large_images_are_labelled_small_and_come_back_at_their_size(
 def test_an_image_of_background_alone() -> None:
     image, scores = example()
     scores[0] += 50
-    prediction = predict_labels(image, scores, WITH_CRF)
+    prediction = labelled(image, scores, WITH_CRF)
     assert not prediction.label.any()
     assert [area["class"] for area in prediction.areas] == [0]
 
@@ -109,8 +115,8 @@ def test_the_papers_views_are_the_default() -> None:
 def test_probabilities_of_views_are_taken_as_they_are() -> None:
     image, scores = example()
     shares = softmax(scores)
-    plain = predict_labels(image, scores, PLAIN)
-    fused = predict_labels(image, shares, PredictSettings(crf=False, fuse="mean"))
+    plain = labelled(image, scores, PLAIN)
+    fused = labelled(image, shares, PredictSettings(crf=False, fuse="mean"))
     assert (fused.label == plain.label).mean() > 0.98  # they differ where maps are interpolated
     for area, other in zip(fused.areas, plain.areas, strict=True):
         assert area["confidence"] == pytest.approx(other["confidence"], abs=0.05)
