@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from PIL import Image
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.reading import read_ahead
 from dcsp.corpus.source import Source, SourceRow, is_split, is_valid_id, printable
 from dcsp.errors import ImageError
-from dcsp.images import check_image
+from dcsp.images import check_image, levels
 from dcsp.labels import IGNORE, TagMapper
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import digest_lines
@@ -163,18 +164,25 @@ def check_mask(data: bytes, size: tuple[int, int], classes: int) -> bytes:
                 raise ImageError(BAD_MASK, f"it is {image.size}, its image {size[::-1]} pixels")
             if image.mode not in ("P", "L"):
                 raise ImageError(BAD_MASK, f"it is {image.mode}, not palette or 8-bit grey")
-            present = np.flatnonzero(image.histogram())
-            kept = data if image.format == "PNG" else encode_labels(np.array(image, np.uint8))
+            image.load()
+            ids = levels(image)
+            strange = np.unique(ids[_is_strange(ids, classes)])
+            kept = data if image.format == "PNG" else encode_labels(ids)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a broken file can make a decoder raise nearly anything
         raise ImageError(BAD_MASK, f"it cannot be decoded ({error})") from error
-    strange = present[(present > classes) & (present != IGNORE)]
     if strange.size:
         raise ImageError(
             BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {classes} or {IGNORE}"
         )
     return kept
+
+
+def _is_strange(ids: NDArray[np.uint8], classes: int) -> NDArray[np.bool_]:
+    """Where ids lie between the last class and 255: in one comparison, since bytes wrap around."""
+    first = min(classes + 1, IGNORE)
+    return (ids - np.uint8(first)) < np.uint8(IGNORE - first)
 
 
 def _judge(row: SourceRow, mapper: TagMapper) -> tuple[str, str, list[int], list[str]]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
+from dcsp.images import levels
 from dcsp.labels import voc_palette
 
 _LAST_REGION = 65_535  # what 16 bits hold; superpixels of 150 pixels or more need 9.8 megapixels
@@ -221,9 +222,9 @@ def _open(data: bytes, modes: tuple[str, ...], what: str) -> NDArray[Any]:
     try:
         image = PngImageFile(io.BytesIO(data))
         mode = image.mode
-        pixels: NDArray[Any] = np.array(image) if mode in modes else np.empty(0, np.uint8)
+        if mode in modes:
+            image.load()
+            return levels(image).copy() if mode in ("L", "P") else np.array(image)
     except (SyntaxError, OSError, ValueError) as error:
         raise ValueError(f"These {len(data)} bytes are no PNG of a {what}: {error}") from error
-    if mode not in modes:
-        raise ValueError(f"A PNG of mode {mode} is no {what}: expected {' or '.join(modes)}.")
-    return pixels
+    raise ValueError(f"A PNG of mode {mode} is no {what}: expected {' or '.join(modes)}.")

@@ -28,12 +28,12 @@ def without_place(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata(kept or None)
 
 
-def sealed(data: bytes) -> bytes:
-    """A file written from :func:`with_place`, with its checksum filled in."""
+def seal(data: bytearray) -> None:
+    """Fill in the checksum of a file written from :func:`with_place`."""
     start = len(data) - _TAIL - int.from_bytes(data[-_TAIL : 4 - _TAIL], "little")
-    footer = data[start:-_TAIL]
+    footer = bytes(data[start:-_TAIL])
     place = start + _place(footer)
-    return data[:place] + _digest(footer) + data[place + len(_OPEN) :]
+    data[place : place + len(_OPEN)] = _digest(footer)
 
 
 def check_seal(source: pa.NativeFile) -> None:

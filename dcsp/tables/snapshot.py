@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from dcsp.errors import StoreError
@@ -33,7 +34,7 @@ class CorpusPart:
     truth: str | None = None
     dead: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def part(self) -> Part:
         """What tables know of it."""
         return Part(self.name, self.rows, self.dead)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from dcsp.tables.remote import (
     remote_errors,
     retried,
 )
-from dcsp.tables.seal import check_seal, sealed, with_place, without_place
+from dcsp.tables.seal import check_seal, seal, with_place, without_place
 
 Result = TypeVar("Result")
 
@@ -112,7 +112,7 @@ class Store:
         Raises:
             StoreError: The directory cannot be listed.
         """
-        return sorted(self.sizes(directory))
+        return sorted(self._names(directory))
 
     def sizes(self, directory: str) -> dict[str, int]:
         """Name → bytes of the entries of a directory, from one listing (folders have 0).
@@ -131,12 +131,31 @@ class Store:
         entries = self.attempt("list", directory, ls)
         # An object store may list the directory's own marker among its entries.
         paths = ((entry["name"].rstrip("/"), entry) for entry in entries)
-        named = ((PurePosixPath(path).name, entry) for path, entry in paths if path != target)
+        named = ((path.rpartition("/")[2], entry) for path, entry in paths if path != target)
         return {
             name: 0 if entry["type"] == "directory" else int(entry["size"] or 0)
             for name, entry in named
             if not name.startswith(TEMPORARY_PREFIX)
         }
+
+    def _names(self, directory: str) -> Iterable[str]:
+        """As the keys of :meth:`sizes`; of local files nothing but the names is looked up."""
+        if not self.is_local:
+            return self.sizes(directory)
+        target = self._resolve(directory)
+
+        def listdir() -> list[str]:
+            try:
+                return os.listdir(target)
+            except FileNotFoundError:
+                return []
+            except NotADirectoryError:
+                if os.path.isfile(target) and target != self._root:  # a file holds no names
+                    return []
+                raise
+
+        found = self.attempt("list", directory, listdir)
+        return (name for name in found if not name.startswith(TEMPORARY_PREFIX))
 
     def parts(self, directory: str) -> set[str]:
         """Names of the finished parts of a table, from one listing.
@@ -146,7 +165,7 @@ class Store:
         """
         suffix = ".parquet"
         return {
-            name.removesuffix(suffix) for name in self.sizes(directory) if name.endswith(suffix)
+            name.removesuffix(suffix) for name in self._names(directory) if name.endswith(suffix)
         }
 
     def read_bytes(self, name: str) -> bytes:
@@ -158,7 +177,7 @@ class Store:
         target = self._resolve(name)
         return self.attempt("read", name, lambda: bytes(self.filesystem.cat_file(target)))
 
-    def write_bytes(self, name: str, data: bytes) -> None:
+    def write_bytes(self, name: str, data: bytes | bytearray) -> None:
         """Write a file whole: a reader sees the old content or the new, never a part of it.
 
         Raises:
@@ -168,7 +187,7 @@ class Store:
         if self.is_local:
             self.attempt("write", name, lambda: write_local(Path(target), data))
         else:
-            self.attempt("write", name, lambda: self.filesystem.pipe_file(target, data))
+            self.attempt("write", name, lambda: self.filesystem.pipe_file(target, bytes(data)))
 
     def remove(self, name: str) -> None:
         """Remove a file or a directory with all it holds; nothing happens when it is not there.
@@ -260,7 +279,8 @@ class Store:
             write_statistics=False,
             write_page_checksum=True,
         )
-        data = sealed(sink.getvalue().to_pybytes())
+        data = bytearray(sink.getvalue())
+        seal(data)
         self.write_bytes(name, data)
         return len(data)
 
@@ -326,7 +346,7 @@ def _parse(source: pa.NativeFile, columns: list[str] | None) -> pa.Table:
         return without_place(file.read(columns=columns, use_threads=False))
 
 
-def write_local(target: Path, data: bytes) -> None:
+def write_local(target: Path, data: bytes | bytearray) -> None:
     """Write a local file under a temporary name, and rename it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
