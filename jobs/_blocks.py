@@ -1,7 +1,8 @@
 """What the tasks and actors of a stage do with the Arrow blocks that Ray hands them.
 
-A part travels whole, with its name in a column; nothing here imports Ray or torch, so that a worker
-that reads starts fast.
+A part travels as one row: its name, its size, and its rows as one value. Ray cuts and joins blocks
+between rows, and so never cuts a part or joins two. Nothing here imports Ray or torch, so that a
+worker that reads starts fast.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from dcsp.tables.mapping import Device, Part, PartMap, TableInput, read_part, write_part
@@ -20,8 +22,8 @@ from dcsp.training.stream import PartSlice
 if TYPE_CHECKING:
     from dcsp.training.stage import TrainStage
 
-PART, ROWS = "_part", "_rows"
-"""Columns that carry a part's name and size between tasks."""
+PART, ROWS, TABLE = "part", "rows", "table"
+"""Columns of what travels: a part's name, how many rows it has, and these as an Arrow stream."""
 
 
 class ReadParts:
@@ -31,11 +33,9 @@ class ReadParts:
         self._store, self._inputs = store, inputs
 
     def __call__(self, items: pa.Table) -> pa.Table:
-        """Rows of the parts that the items name."""
-        return pa.concat_tables([self._read(Part(i[PART], i[ROWS])) for i in items.to_pylist()])
-
-    def _read(self, part: Part) -> pa.Table:
-        return _labelled(read_part(self._store, self._inputs, part.name), part)
+        """The parts that the items name."""
+        parts = [Part(item[PART], item[ROWS]) for item in items.to_pylist()]
+        return _join(_packed(p, read_part(self._store, self._inputs, p.name)) for p in parts)
 
 
 def model_class(store: Store, stage: PartMap, device: Device) -> type:
@@ -48,10 +48,8 @@ def model_class(store: Store, stage: PartMap, device: Device) -> type:
         def __init__(self) -> None:
             self._model = stage.load(store, device)
 
-        def __call__(self, table: pa.Table) -> pa.Table:
-            return pa.concat_tables(
-                [_labelled(self._model(rows), part) for part, rows in _by_part(table)]
-            )
+        def __call__(self, block: pa.Table) -> pa.Table:
+            return _join(_packed(part, self._model(rows)) for part, rows in _unpacked(block))
 
     return Model
 
@@ -62,9 +60,9 @@ class FinishAndWrite:
     def __init__(self, store: Store, stage: PartMap) -> None:
         self._store, self._stage = store, stage
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, block: pa.Table) -> pa.Table:
         """One row a part: its name, rows, bytes, and rows of each status."""
-        return pa.Table.from_pylist([self._write(part, rows) for part, rows in _by_part(table)])
+        return pa.Table.from_pylist([self._write(part, rows) for part, rows in _unpacked(block)])
 
     def _write(self, part: Part, rows: pa.Table) -> dict[str, Any]:
         done = write_part(self._store, self._stage, part, self._stage.finish(rows))
@@ -98,19 +96,25 @@ def windows(pieces: Sequence[PartSlice], samples: int) -> Iterator[list[PartSlic
         yield window
 
 
-def _labelled(rows: pa.Table, part: Part) -> pa.Table:
-    names = pa.array([part.name] * rows.num_rows, pa.string())
-    sizes = pa.array([part.rows] * rows.num_rows, pa.int64())
-    return rows.append_column(PART, names).append_column(ROWS, sizes)
+def _packed(part: Part, rows: pa.Table) -> pa.Table:
+    """A part as one row."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    stream = sink.getvalue()
+    ends = pa.py_buffer(np.array([0, stream.size], np.int64).tobytes())
+    column: pa.Array[Any] = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, stream])
+    names, sizes = pa.array([part.name], pa.string()), pa.array([part.rows], pa.int64())
+    return pa.Table.from_arrays([names, sizes, column], names=[PART, ROWS, TABLE])
 
 
-def _by_part(table: pa.Table) -> Iterator[tuple[Part, pa.Table]]:
-    """Each part of a block: blocks of several small parts can have been joined."""
-    names: list[Any] = table[PART].to_pylist()
-    sizes: list[Any] = table[ROWS].to_pylist()
-    rows = table.drop_columns([PART, ROWS])
-    start = 0
-    for stop in range(1, len(names) + 1):
-        if stop == len(names) or names[stop] != names[start]:
-            yield Part(names[start], sizes[start]), rows.slice(start, stop - start)
-            start = stop
+def _unpacked(block: pa.Table) -> Iterator[tuple[Part, pa.Table]]:
+    """Each part of a block, without a copy of its rows."""
+    columns = (block[name] for name in (PART, ROWS, TABLE))
+    for name, size, stream in zip(*columns, strict=True):
+        with pa.ipc.open_stream(stream.as_buffer()) as reader:
+            yield Part(name.as_py(), size.as_py()), reader.read_all()
+
+
+def _join(parts: Iterator[pa.Table]) -> pa.Table:
+    return pa.concat_tables(list(parts))

@@ -13,7 +13,7 @@ from dcsp.images import decode_rgb, resize_rgb
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
-from dcsp.tables.codecs import encode_levels, pack_array, unpack_array
+from dcsp.tables.codecs import encode_levels, pack_array, quantize, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, PartModel, TableInput
 from dcsp.tables.rows import infer_rows
@@ -72,7 +72,7 @@ class SaliencyStage:
 
         def infer(images: list[np.ndarray], _: list[int]) -> list[bytes]:
             maps = hierarchical_saliency(images, detector, self.thresholds)
-            return [pack_array(np.rint(m * 255).astype(np.uint8)) for m in maps]
+            return [pack_array(quantize(levels)) for levels in maps]
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, decode, infer, device=device)

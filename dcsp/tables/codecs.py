@@ -56,7 +56,7 @@ def encode_map(values: NDArray[np.float32]) -> bytes:
         ValueError: ``values`` is not HW float32, is empty, or leaves [0, 1].
     """
     _require(values, 2, np.float32, "a map (HW float32)")
-    return _png(_quantize(values))
+    return _png(quantize(values))
 
 
 def encode_levels(levels: NDArray[np.uint8]) -> bytes:
@@ -67,6 +67,20 @@ def encode_levels(levels: NDArray[np.uint8]) -> bytes:
     """
     _require(levels, 2, np.uint8, "levels of a map (HW uint8)")
     return _png(levels)
+
+
+def quantize(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Values in [0, 1] as the nearest of 256 levels.
+
+    Raises:
+        ValueError: They leave [0, 1].
+    """
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise ValueError(f"A map must lie in [0, 1], this one goes from {low:g} to {high:g}.")
+    scaled = values * np.float32(255.0)
+    scaled += np.float32(0.5)
+    return scaled.astype(np.uint8)
 
 
 def decode_map(data: bytes) -> NDArray[np.float32]:
@@ -92,7 +106,7 @@ def encode_maps(values: NDArray[np.float32]) -> tuple[bytes, tuple[int, int, int
     if count == 0:
         return b"", (0, height, width)
     stacked = values.reshape(count * height, width)
-    return _png(_quantize(stacked)), (count, height, width)
+    return _png(quantize(stacked)), (count, height, width)
 
 
 def decode_maps(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:
@@ -177,13 +191,6 @@ def _palette_bytes() -> bytes:
 def _require(array: NDArray[Any], ndim: int, dtype: type, what: str) -> None:
     if array.ndim != ndim or array.dtype != dtype or array.size == 0:
         raise ValueError(f"Expected {what}, got {array.dtype} of shape {array.shape}.")
-
-
-def _quantize(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0.0 and high <= 1.0):
-        raise ValueError(f"A map must lie in [0, 1], this one goes from {low:g} to {high:g}.")
-    return (values * np.float32(255.0) + np.float32(0.5)).astype(np.uint8)
 
 
 def _dequantize(levels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -83,7 +83,10 @@ def _dataset(
     resources: Resources,
     settings: ClusterSettings,
 ) -> ray.data.Dataset:
-    """One row a part that has been read, put through the model, finished and written."""
+    """One row a part that has been read, put through the model, finished and written.
+
+    A batch is one row, and so one part: on GPUs Ray wants to be told a size.
+    """
     actors = resources.mining_actors(settings, len(parts))
     device = Device("cuda" if resources.gpus else "cpu", threads=1)
     return (
@@ -100,7 +103,7 @@ def _dataset(
         )
         .map_batches(
             model_class(store, stage, device),
-            batch_size=None,
+            batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
@@ -108,7 +111,7 @@ def _dataset(
         )
         .map_batches(
             FinishAndWrite(store, stage),
-            batch_size=None,
+            batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.TaskPoolStrategy(size=resources.finishing_tasks(actors)),

@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             row = ROWS[name](inputs)
             detail = {"quick": options.quick, **row.detail, "machine": where}
             rows.append(replace(row, detail=detail))
+            write_rows(options.out, rows)  # what is measured is kept, whatever comes
+            print(table(rows[-1:]), flush=True)
     print(f"\n{table(rows)}")
     if options.quick:
         print("\nQuick: few images and rounds, not figures to report.")
-    write_rows(options.out, rows)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ from dcsp.cues.dcsp import DCSPStage
 from dcsp.images import resize_map, resize_rgb
 from dcsp.saliency.hierarchy import hierarchical_saliency
 from dcsp.saliency.table import SaliencyStage
-from dcsp.tables.codecs import decode_labels, pack_array
+from dcsp.tables.codecs import decode_labels, pack_array, quantize
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import OK
 from dcsp.tables.store import Store
@@ -110,19 +110,18 @@ class _Work:
     def ours(self) -> pa.Table:
         """Both stages as a part runs them; returns the cue table."""
         settings = self.config.saliency
-        levels: list[NDArray[np.float32]] = []
+        found: list[bytes] = []
         for start in range(0, len(self.photographs), BATCH):
             batch = slice(start, start + BATCH)
             detector = _Replay(self.passes[batch], settings.thresholds)
             images = self.detector_images[batch]
-            levels += hierarchical_saliency(images, detector, settings.thresholds)
+            levels = hierarchical_saliency(images, detector, settings.thresholds)
+            found += [pack_array(quantize(maps)) for maps in levels]
         assert settings.detector
         stage = SaliencyStage(
             settings.detector, settings.thresholds, "", self.config.corpus.max_pixels
         )
-        saliency = stage.finish(
-            self._rows([pack_array(np.rint(m * 255).astype(np.uint8)) for m in levels])
-        )
+        saliency = stage.finish(self._rows(found))
         rows = self._rows([pack_array(maps) for maps in self.attention])
         rows = rows.append_column("tags", pa.array([p.tags for p in self.photographs]))
         for name in ("maps", "status", "error"):

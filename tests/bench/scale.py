@@ -28,6 +28,8 @@ from tests.bench.stubs import SleepingStage, as_done, image_ids, part_names
 
 SECONDS_PER_IMAGE = 0.02
 NODES = 16
+CPUS_OF_A_NODE = 4
+"""Ray ends idle workers beyond the CPUs of a node: on nodes of one CPU every task starts one."""
 
 
 def scale_out(inputs: Inputs) -> Row:
@@ -135,7 +137,10 @@ def _peaks(inputs: Inputs, count: int) -> dict[str, int]:
 
 
 def _seconds_each(store: Store, nodes: int, rows: int, parts_per_node: int) -> float:
-    """Seconds an image at steady state, on so many nodes of one CPU."""
+    """Seconds an image at steady state, on so many nodes of a GPU and some CPUs.
+
+    There is no GPU: Ray counts one, so that each node gets one model, as nodes do.
+    """
     parts = part_names(nodes * parts_per_node, rows)
     for number, part in enumerate(parts):
         store.write_table(part_file(CORPUS_DIRECTORY, part.name), image_ids(number, rows))
@@ -146,7 +151,7 @@ def _seconds_each(store: Store, nodes: int, rows: int, parts_per_node: int) -> f
     )
     try:
         for _ in range(nodes):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(num_cpus=CPUS_OF_A_NODE, num_gpus=1)
         settings = ClusterSettings(address=cluster.address, actors=nodes)
         resources = _cluster.connect(settings)
         stage = SleepingStage(SECONDS_PER_IMAGE, f"sleeping{nodes}")

@@ -26,17 +26,34 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def nodes(no_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head of one CPU and two workers of two."""
+def nodes(
+    request: pytest.FixtureRequest, no_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """A head of one CPU and, where the test names no others, two workers of two."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        for _ in range(2):
-            made.add_node(num_cpus=2)
+        for worker in getattr(request, "param", [{"num_cpus": 2}] * 2):
+            made.add_node(**worker)
         yield made
     finally:
         _cluster.disconnect()
         made.shutdown()
+
+
+@pytest.mark.parametrize("nodes", [[{"num_cpus": 3, "num_gpus": 1}]], indirect=True)
+def test_a_model_for_each_gpu_mines_whole_parts(
+    finished: Run, nodes: Cluster, tmp_path: Path
+) -> None:
+    """Ray counts a GPU that is not there; onnxruntime then runs the detector on the CPU."""
+    settings = ClusterSettings(address=nodes.address)
+    resources = _cluster.connect(settings)
+    assert (resources.gpus, resources.mining_actors(settings, 99)) == (1, 1)
+    run = finished.with_corpus(tmp_path / "store")
+    saliency = run.plan().step("saliency").stage
+    assert not isinstance(saliency, TrainStage)
+    _mine(Store(run.store), saliency, run.plan().snapshot.of(["train"]), resources, settings)
+    assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
 
 
 def test_mining_and_training_span_nodes(finished: Run, nodes: Cluster, tmp_path: Path) -> None:
