@@ -187,14 +187,28 @@ def evaluate(plan: Plan) -> dict[str, Any]:
 def opinionated(source: Store, checkpoint: str, place: Path) -> Store:
     """A store with the same corpus and a network whose labels differ from place to place."""
     network = load_checkpoint(source, checkpoint, SegmentationNetwork)
-    for seed, branch in enumerate(network.aspp):
-        torch.nn.init.normal_(branch.weight, std=0.1, generator=torch.manual_seed(seed))
-    weights, card = model_to_bytes(network)
     shutil.copytree(source.path("corpus"), place / "corpus")
     store = Store(place)
+    _save_with_opinions(store, checkpoint, network, 0)
+    return store
+
+
+def give_opinions(store: Store, stage: TrainStage, seed: int) -> None:
+    """Leave a network such as :func:`opinionated` ones, untrained, where a training would."""
+    network = stage.build(store)
+    assert isinstance(network, SegmentationNetwork)
+    _save_with_opinions(store, stage.key.directory, network, seed)
+
+
+def _save_with_opinions(
+    store: Store, checkpoint: str, network: SegmentationNetwork, seed: int
+) -> None:
+    for number, branch in enumerate(network.aspp):
+        generator = torch.manual_seed(seed + number)
+        torch.nn.init.normal_(branch.weight, std=0.1, generator=generator)
+    weights, card = model_to_bytes(network)
     store.write_bytes(f"{checkpoint}/{MODEL_FILE}", weights)
     store.write_json(f"{checkpoint}/{CARD_FILE}", card)
-    return store
 
 
 def table(plan: Plan, title: str, splits: Sequence[str] = ("train",)) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ from dcsp.tables.schemas import CUES
 from dcsp.tables.store import Store
 from dcsp.training.stage import load_checkpoint
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from dcsp.tables.schemas import CUES, ERROR, OK
 from dcsp.tables.store import Store
 from dcsp.training.stage import load_checkpoint
 
-VERSION = 1
+VERSION = 2
 _EVERYWHERE = np.ones((1, 1), np.float32)
 
 

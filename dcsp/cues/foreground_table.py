@@ -25,7 +25,7 @@ from dcsp.tables.rows import infer_rows
 from dcsp.tables.schemas import SALIENCY
 from dcsp.tables.store import Store
 
-VERSION = 1
+VERSION = 2
 CELL = 8
 """Pixels of an image per pixel of the stored foreground map."""
 MAP, MASK = 1, 2

@@ -34,7 +34,7 @@ from dcsp.tables.schemas import CUES
 from dcsp.tables.store import Store
 from dcsp.training.stage import load_checkpoint
 
-VERSION = 1
+VERSION = 2
 CELL = 8
 """Pixels of an image per pixel of the stored evidence."""
 

@@ -24,7 +24,7 @@ from dcsp.tables.schemas import PREDICTIONS
 from dcsp.tables.store import Store
 from dcsp.training.stage import load_checkpoint
 
-VERSION = 1
+VERSION = 2
 COLUMNS = ("image_id", "height", "width", "tags", "bytes")
 
 

@@ -26,7 +26,7 @@ from dcsp.tables.schemas import TAG_SCORES
 from dcsp.tables.store import Store
 from dcsp.training.stage import load_checkpoint
 
-VERSION = 1
+VERSION = 2
 
 RowScorer = Callable[[pa.Table, Sequence[bool]], RowResults[NDArray[np.float32]]]
 """The rows of a part, and which of them are wanted → scores (C,) of those."""

@@ -133,7 +133,7 @@ class Inputs:
         """Score maps fused over three scales: (C+1, h, w) logits, channel 0 the background."""
         images = [photograph.image for photograph in photographs]
         views = Views("scores", (1.0, 0.75, 0.5))
-        return score_views(self._network, images, views, max_side=None, precision=FP32)
+        return score_views(self.network, images, views, max_side=None, precision=FP32)
 
     @cached_property
     def _listing(self) -> list[SourceRow]:
@@ -145,7 +145,8 @@ class Inputs:
         return SaliencyDetector(resolve_weights(card.model), card, threads=torch.get_num_threads())
 
     @cached_property
-    def _network(self) -> SegmentationNetwork:
+    def network(self) -> SegmentationNetwork:
+        """A pretrained backbone and a pixel classifier that was fitted here, float32."""
         torch.manual_seed(0)
         network = build_network(NETWORK, self.classes, backbone_weights(NETWORK)).eval()
         _fit_classifier(network, self.photographs(self.pick(24, 80), "train"))

@@ -1,0 +1,122 @@
+"""``python -m tests.bench.flame``: a flame graph of the stages, and what takes which share of each.
+
+py-spy, which comes with Ray, watches a probe (:mod:`dcsp.probe`) of 16 photographs in one process:
+once for the picture, once for the shares. What loads a model once is left out of the shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.growth import CUES, JOINT, PREDICTIONS, SALIENCY, Variant, base, measure
+from tests.bench.inputs import Inputs
+
+REPOSITORY = Path(__file__).parents[2]
+SAMPLES_PER_SECOND = 100
+STAGES = {
+    "dcsp/saliency/table.py": SALIENCY,
+    "dcsp/cues/dcsp.py": CUES,
+    "dcsp/inference/table.py": PREDICTIONS,
+    "dcsp/training/": JOINT,
+    "dcsp/evaluation/": "evaluation",
+}
+"""Where a stack goes through → the stage it belongs to."""
+ONCE = ("load", "resolve_weights", "load_checkpoint", "trainer", "build", "_save")
+WORK = {
+    "decode_rgb": "decode JPEG",
+    "resize_rgb": "resize image",
+    "_normalise": "normalise for the detector",
+    "_run": "detector",
+    "hierarchical_saliency": "erase, combine",
+    "quantize": "quantise, pack",
+    "pack_array": "quantise, pack",
+    "_png": "encode PNG",
+    "_open": "decode PNG",
+    "_fuse": "network and fusion of views",
+    "upsampled_winners": "upsample, softmax, argmax",
+    "to_image": "upsample, normalise",
+    "discover": "Algorithm 1",
+    "backward": "backward",
+    "_losses": "forward and losses",
+    "step": "optimiser",
+    "make_samples": "crop, flip, scale",
+    "write_table": "write Parquet",
+    "read_table": "read Parquet",
+    "add confusion.py": "confusion matrix",
+}
+"""Function, and its file where that is needed → what it does; of a stack the innermost counts."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Record, draw, print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.flame", description=__doc__)
+    parser.add_argument("--svg", type=Path, default=Path("flame.svg"), help="default: flame.svg")
+    parser.add_argument("--quick", action="store_true", help="few images: see that it runs")
+    parser.add_argument("--scenes", action="store_true", help="generated scenes, no photographs")
+    parser.add_argument("--inside", action="store_true", help="run the probe alone, unwatched")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="dcsp-bench-") as directory:
+        if options.inside:
+            inputs = Inputs(Path(directory), options.quick, options.scenes)
+            stages = (SALIENCY, CUES, JOINT, PREDICTIONS, "evaluation")
+            measure(Variant("", 1.0, base(inputs), stages), inputs)
+            return
+        flags = ["--quick"] * options.quick + ["--scenes"] * options.scenes
+        raw = Path(directory) / "stacks.txt"
+        _record("raw", raw, flags)
+        _record("flamegraph", options.svg, flags)
+        print(table(shares(raw.read_text(encoding="utf-8").splitlines())))
+
+
+def shares(stacks: Sequence[str]) -> dict[str, Counter[str]]:
+    """Samples of each kind of work in each stage.
+
+    Args:
+        stacks: Lines such as ``main (a.py);work (b.py) 12``, the innermost function last.
+    """
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for line in stacks:
+        stack, _, count = line.rpartition(" ")
+        frames = [frame.partition(" (") for frame in stack.split(";")]
+        files = [file for _, _, file in frames]
+        stage = next((s for place, s in STAGES.items() if any(place in f for f in files)), None)
+        if stage and not {name for name, _, _ in frames} & set(ONCE):
+            found[stage][_kind(frames)] += int(count)
+    return dict(found)
+
+
+def _kind(frames: Sequence[tuple[str, str, str]]) -> str:
+    for name, _, place in reversed(frames):
+        file = place.rstrip(")").rpartition("/")[2]
+        for key in (f"{name} {file}", name):
+            if key in WORK and "dcsp/" in place:
+                return WORK[key]
+    return "the rest"
+
+
+def table(found: dict[str, Counter[str]]) -> str:
+    """Stages, and in each the kinds of work by their share."""
+    lines = []
+    for stage, kinds in found.items():
+        total = sum(kinds.values())
+        parts = [f"{kind} {count / total:.0%}" for kind, count in kinds.most_common()]
+        lines.append(f"{stage} ({total} samples): {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _record(form: str, out: Path, flags: Sequence[str]) -> None:
+    watched = [sys.executable, "-m", "tests.bench.flame", "--inside", *flags]
+    rate = str(SAMPLES_PER_SECOND)
+    recorder = ["py-spy", "record", "--function", "--rate", rate, "--format", form]
+    command = [*recorder, "--output", str(out), "--", *watched]
+    subprocess.run(command, check=True, cwd=REPOSITORY)
+
+
+if __name__ == "__main__":
+    main()

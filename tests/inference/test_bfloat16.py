@@ -1,0 +1,39 @@
+"""What bfloat16 costs: labels and maps of photographs against float32, by real weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcsp.config import PrecisionSettings, PredictSettings
+from dcsp.inference.multiscale import Views, prepare, score_views
+from dcsp.inference.prediction import predict_labels
+from tests.bench.inputs import PHOTOGRAPHS, Inputs, Photograph
+
+PAPER = Views("scores", (1.0, 0.75, 0.5))
+
+
+def labelled(photograph: Photograph, scores: np.ndarray) -> np.ndarray:
+    size, settings = photograph.image.shape[:2], PredictSettings(crf=False)
+    return predict_labels(scores, *size, settings, lambda: photograph.image).label
+
+
+@pytest.mark.network
+@pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="needs the photographs of ../shared/data")
+def test_one_label_in_fifty_at_most_is_another_in_bfloat16(tmp_path: Path) -> None:
+    inputs = Inputs(tmp_path, quick=True)
+    photographs = inputs.photographs(8)
+    exact = inputs.scores(photographs)
+    precision = PrecisionSettings(autocast="bf16")
+    network = prepare(inputs.network, precision, "cpu")
+    images = [photograph.image for photograph in photographs]
+    rounded = score_views(network, images, PAPER, max_side=None, precision=precision)
+    labels = [
+        [labelled(p, s) for p, s in zip(photographs, scores, strict=True)]
+        for scores in (exact, rounded)
+    ]
+    same = [float((a == b).mean()) for a, b in zip(*labels, strict=True)]
+    assert np.mean(same) > 0.98
+    assert np.mean(same) < 1.0  # or bfloat16 was not used
