@@ -28,6 +28,9 @@ from tests.bench.stubs import SleepingStage, as_done, image_ids, part_names
 
 SECONDS_PER_IMAGE = 0.02
 NODES = 16
+MIDDLE = 0.4
+"""Of the images, before and after those that count: until the processes of all nodes have started,
+which take turns on the cores of one machine here, nothing is as it is on machines of their own."""
 CPUS_OF_A_NODE = 4
 """Ray ends idle workers beyond the CPUs of a node: on nodes of one CPU every task starts one."""
 
@@ -35,7 +38,7 @@ CPUS_OF_A_NODE = 4
 def scale_out(inputs: Inputs) -> Row:
     """Images a second of one node and of sixteen, a model that sleeps 20 ms an image."""
     counts = (1, inputs.pick(2, NODES))
-    rows, parts_per_node = inputs.pick(16, 128), inputs.pick(8, 12)
+    rows, parts_per_node = inputs.pick(16, 256), inputs.pick(8, 20)
     store = Store(str(inputs.directory / "scale"))
     seconds = [_seconds_each(store, count, rows, parts_per_node) * count for count in counts]
     one, many = seconds
@@ -157,7 +160,7 @@ def _seconds_each(store: Store, nodes: int, rows: int, parts_per_node: int) -> f
         stage = SleepingStage(SECONDS_PER_IMAGE, f"sleeping{nodes}")
         with Marks(stage.name, len(parts) * rows) as marks:
             _cluster.map_parts(store, stage, parts, resources, settings, marks)
-        return marks.seconds_each(2 / parts_per_node)
+        return marks.seconds_each(MIDDLE)
     finally:
         _cluster.disconnect()
         cluster.shutdown()
