@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,10 +23,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcsp.config import DetectorSettings, NetworkSettings
+from dcsp.corpus.source import TRAIN
+from dcsp.images import decode_rgb, resize_rgb
 from dcsp.labels import VOC_CLASSES
 from dcsp.networks.deeplab import build_network
 from dcsp.networks.weights import resolve_weights
 from tests.bench.growth import CUES, EVALUATION, INGEST, PHOTOGRAPH_PIXELS, PREDICTIONS, SALIENCY
+from tests.bench.inputs import Inputs
 from tests.bench.peers.authors_mining import SCALES
 
 CROP, BATCH, TRAINING_PASSES = 321, 64, 3
@@ -72,13 +77,16 @@ class Stage:
         return max(cluster.gpu_seconds(self.flops), cluster.cpu_seconds(self.core_seconds))
 
 
-def stages(points: Sequence[dict[str, Any]], images: float, steps: int) -> list[Stage]:
+def stages(
+    points: Sequence[dict[str, Any]], images: float, steps: int, decoding: float
+) -> list[Stage]:
     """The stages of a run with one round of adaptation.
 
     Args:
         points: As growth.json has them.
         images: How many.
         steps: Of each training.
+        decoding: Core seconds to decode and resize an image, which feeds a GPU.
     """
     views = sum(network_flops(round(375 * s), round(500 * s)) for s in SCALES)
     detector = PASSES * detector_flops()
@@ -88,12 +96,25 @@ def stages(points: Sequence[dict[str, Any]], images: float, steps: int) -> list[
     for title in (INGEST, SALIENCY, CUES, PREDICTIONS, EVALUATION):
         point = _at_photographs(points, title)
         work = images * flops.get(title, 0.0)
-        made.append(Stage(title, work, images * point["tasks"], images * point["bytes"]))
-    refined = _at_photographs(points, PREDICTIONS, "pixels, with CRF")
-    with_crf = Stage("predictions, with CRF", made[3].flops, images * refined["tasks"], 0.0)
-    fcan, joint = (Stage(name, training, 0.0, 0.0) for name in ("fcan", "joint"))
+        cores = images * (point["tasks"] + (decoding if title in flops else 0.0))
+        made.append(Stage(title, work, cores, images * point["bytes"]))
+    refined = images * (
+        _at_photographs(points, PREDICTIONS, "pixels, with CRF")["tasks"] + decoding
+    )
+    with_crf = Stage("predictions, with CRF", made[3].flops, refined, 0.0)
+    samples = steps * BATCH * decoding
+    fcan, joint = (Stage(name, training, samples, 0.0) for name in ("fcan", "joint"))
     again = Stage("cues of adaptation", made[2].flops, made[2].core_seconds, made[2].bytes)
     return [*made[:2], fcan, made[2], joint, again, joint, made[3], made[4], with_crf]
+
+
+def decoding_seconds(inputs: Inputs) -> float:
+    """To decode a photograph and bring it to the detector's size, on one core."""
+    photographs, card = inputs.photographs(inputs.pick(4, 64), TRAIN), DetectorSettings()
+    start = time.perf_counter()
+    for photograph in photographs:
+        resize_rgb(decode_rgb(photograph.data), card.height, card.width)
+    return (time.perf_counter() - start) / len(photographs)
 
 
 def network_flops(height: int, width: int) -> float:
@@ -166,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     points = json.loads(options.growth.read_text(encoding="utf-8"))["points"]
     cluster = Cluster(options.gpus, options.cores, options.tflops * 1e12, options.utilisation)
-    print(table(stages(points, options.images, options.steps), cluster))
+    with tempfile.TemporaryDirectory(prefix="dcsp-bench-") as directory:
+        decoding = decoding_seconds(Inputs(Path(directory), quick=False))
+    print(table(stages(points, options.images, options.steps, decoding), cluster))
 
 
 if __name__ == "__main__":
