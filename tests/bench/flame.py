@@ -42,7 +42,7 @@ WORK = {
     "upsampled_winners": "upsample, softmax, argmax",
     "to_image": "upsample, normalise",
     "discover": "Algorithm 1",
-    "backward": "backward",
+    "backward _tensor.py": "backward",
     "_losses": "forward and losses",
     "step": "optimiser",
     "make_samples": "crop, flip, scale",
@@ -51,6 +51,9 @@ WORK = {
     "add confusion.py": "confusion matrix",
 }
 """Function, and its file where that is needed → what it does; of a stack the innermost counts."""
+
+ELSEWHERE = ("backward _tensor.py",)
+"""Keys of :data:`WORK` that are torch's own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,19 +86,24 @@ def shares(stacks: Sequence[str]) -> dict[str, Counter[str]]:
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for line in stacks:
         stack, _, count = line.rpartition(" ")
-        frames = [frame.partition(" (") for frame in stack.split(";")]
-        files = [file for _, _, file in frames]
+        frames = [_named(frame) for frame in stack.split(";")]
+        files = [file for _, file in frames]
         stage = next((s for place, s in STAGES.items() if any(place in f for f in files)), None)
-        if stage and not {name for name, _, _ in frames} & set(ONCE):
+        if stage and not {name for name, _ in frames} & set(ONCE):
             found[stage][_kind(frames)] += int(count)
     return dict(found)
 
 
-def _kind(frames: Sequence[tuple[str, str, str]]) -> str:
-    for name, _, place in reversed(frames):
-        file = place.rstrip(")").rpartition("/")[2]
-        for key in (f"{name} {file}", name):
-            if key in WORK and "dcsp/" in place:
+def _named(frame: str) -> tuple[str, str]:
+    """Name, without its class, and file of a frame such as ``Detector._run (dcsp/detector.py)``."""
+    name, _, place = frame.partition(" (")
+    return name.rpartition(".")[2], place.rstrip(")")
+
+
+def _kind(frames: Sequence[tuple[str, str]]) -> str:
+    for name, place in reversed(frames):
+        for key in (f"{name} {place.rpartition('/')[2]}", name):
+            if key in WORK and ("dcsp/" in place or key in ELSEWHERE):
                 return WORK[key]
     return "the rest"
 

@@ -56,17 +56,19 @@ def test_cost_that_doubles_with_the_quantity_has_the_exponent_one() -> None:
 
 def test_samples_belong_to_the_innermost_work_of_their_stage() -> None:
     stacks = [
-        "main (a.py);infer (dcsp/saliency/table.py);_run (dcsp/saliency/detector.py) 6",
+        "S.load.<locals>.infer (dcsp/saliency/table.py);D._run (dcsp/saliency/detector.py) 6",
         "main (a.py);finish (dcsp/saliency/table.py);_png (dcsp/tables/codecs.py) 3",
         "main (a.py);finish (dcsp/saliency/table.py);sum (numpy/core.py) 1",
         "main (a.py);load (dcsp/saliency/table.py);read (x.py) 50",
         "main (a.py);add (dcsp/evaluation/confusion.py) 4",
         "main (a.py);add (dcsp/cues/table.py);finish (dcsp/cues/dcsp.py) 2",
+        "main (a.py);Trainer.step (dcsp/training/loop.py);T.backward (torch/_tensor.py);run (c.py) 8",
         "main (a.py);elsewhere (b.py) 99",
     ]
     found = flame.shares(stacks)
     assert found["saliency"] == {"detector": 6, "encode PNG": 3, "the rest": 1}
     assert found["evaluation"] == {"confusion matrix": 4}
+    assert found["joint_phase0"] == {"backward": 8}
     assert found["cues_phase0"] == {"the rest": 2}
     assert "saliency (10 samples): detector 60%, encode PNG 30%" in flame.table(found)
 
