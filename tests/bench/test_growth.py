@@ -62,7 +62,7 @@ def test_samples_belong_to_the_innermost_work_of_their_stage() -> None:
         "main (a.py);load (dcsp/saliency/table.py);read (x.py) 50",
         "main (a.py);add (dcsp/evaluation/confusion.py) 4",
         "main (a.py);add (dcsp/cues/table.py);finish (dcsp/cues/dcsp.py) 2",
-        "main (a.py);Trainer.step (dcsp/training/loop.py);T.backward (torch/_tensor.py);run (c.py) 8",
+        "Trainer.step (dcsp/training/loop.py);T.backward (torch/_tensor.py);run (c.py) 8",
         "main (a.py);elsewhere (b.py) 99",
     ]
     found = flame.shares(stacks)
