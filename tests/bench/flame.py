@@ -1,7 +1,7 @@
 """``python -m tests.bench.flame``: a flame graph of the stages, and what takes which share of each.
 
-py-spy, which comes with Ray, watches a probe (:mod:`dcsp.probe`) of 16 photographs in one process:
-once for the picture, once for the shares. What loads a model once is left out of the shares.
+py-spy, which comes with Ray, watches a probe (:mod:`dcsp.probe`) of 16 photographs in one process.
+What loads a model once is left out.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.bench.flame_svg import draw
 from tests.bench.growth import CUES, JOINT, PREDICTIONS, SALIENCY, Variant, base, measure
 from tests.bench.inputs import Inputs
 
@@ -32,7 +33,7 @@ WORK = {
     "decode_rgb": "decode JPEG",
     "resize_rgb": "resize image",
     "_normalise": "normalise for the detector",
-    "_run": "detector",
+    "_run detector.py": "detector",
     "hierarchical_saliency": "erase, combine",
     "quantize": "quantise, pack",
     "pack_array": "quantise, pack",
@@ -72,9 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         flags = ["--quick"] * options.quick + ["--scenes"] * options.scenes
         raw = Path(directory) / "stacks.txt"
-        _record("raw", raw, flags)
-        _record("flamegraph", options.svg, flags)
-        print(table(shares(raw.read_text(encoding="utf-8").splitlines())))
+        _record(raw, flags)
+        stacks = raw.read_text(encoding="utf-8").splitlines()
+    picture = draw(paths(stacks), "the stages of a run, 16 photographs")
+    options.svg.write_text(picture, encoding="utf-8")
+    print(table(shares(stacks)))
+
+
+def paths(stacks: Sequence[str]) -> Counter[tuple[str, ...]]:
+    """Samples of each path through the functions of dcsp, its stage first."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for stage, frames, count in _samples(stacks):
+        own = [(name, place) for name, place in frames if "dcsp/" in place]
+        inside = [f"{name} ({place.partition('dcsp/')[2]})" for name, place in own]
+        found[(stage, *(frame for frame in inside if "(probe.py)" not in frame))] += count
+    return found
 
 
 def shares(stacks: Sequence[str]) -> dict[str, Counter[str]]:
@@ -84,20 +97,26 @@ def shares(stacks: Sequence[str]) -> dict[str, Counter[str]]:
         stacks: Lines such as ``main (a.py);work (b.py) 12``, the innermost function last.
     """
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for stage, frames, count in _samples(stacks):
+        found[stage][_kind(frames)] += count
+    return dict(found)
+
+
+def _samples(stacks: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]], int]]:
+    """Stage, frames and samples of the stacks that belong to a stage."""
     for line in stacks:
         stack, _, count = line.rpartition(" ")
         frames = [_named(frame) for frame in stack.split(";")]
         files = [file for _, file in frames]
         stage = next((s for place, s in STAGES.items() if any(place in f for f in files)), None)
         if stage and not {name for name, _ in frames} & set(ONCE):
-            found[stage][_kind(frames)] += int(count)
-    return dict(found)
+            yield stage, frames, int(count)
 
 
 def _named(frame: str) -> tuple[str, str]:
-    """Name, without its class, and file of a frame such as ``Detector._run (dcsp/detector.py)``."""
+    """Function and file of a frame such as ``Detector._run (dcsp/saliency/detector.py:9)``."""
     name, _, place = frame.partition(" (")
-    return name.rpartition(".")[2], place.rstrip(")")
+    return name.rpartition(".")[2], place.rstrip(")").partition(":")[0]
 
 
 def _kind(frames: Sequence[tuple[str, str]]) -> str:
@@ -118,10 +137,10 @@ def table(found: dict[str, Counter[str]]) -> str:
     return "\n".join(lines)
 
 
-def _record(form: str, out: Path, flags: Sequence[str]) -> None:
+def _record(out: Path, flags: Sequence[str]) -> None:
     watched = [sys.executable, "-m", "tests.bench.flame", "--inside", *flags]
     rate = str(SAMPLES_PER_SECOND)
-    recorder = ["py-spy", "record", "--function", "--rate", rate, "--format", form]
+    recorder = ["py-spy", "record", "--function", "--rate", rate, "--format", "raw"]
     command = [*recorder, "--output", str(out), "--", *watched]
     subprocess.run(command, check=True, cwd=REPOSITORY)
 

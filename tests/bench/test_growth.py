@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dcsp.pace import Pace
 from dcsp.tables.codecs import decode_labels, encode_labels
 from tests.bench import cluster_model, flame, growth
 from tests.bench.cluster_model import Cluster, Stage
+from tests.bench.flame_svg import draw
 from tests.bench.growth import PHOTOGRAPH_PIXELS, ResizedSource
 
 ROW = SourceRow("a", "a.png", "train", ("cat",), "m.png", "")
@@ -56,7 +58,7 @@ def test_cost_that_doubles_with_the_quantity_has_the_exponent_one() -> None:
 
 def test_samples_belong_to_the_innermost_work_of_their_stage() -> None:
     stacks = [
-        "S.load.<locals>.infer (dcsp/saliency/table.py);D._run (dcsp/saliency/detector.py) 6",
+        "S.load.<locals>.infer (dcsp/saliency/table.py);D._run (dcsp/saliency/detector.py:9) 6",
         "main (a.py);finish (dcsp/saliency/table.py);_png (dcsp/tables/codecs.py) 3",
         "main (a.py);finish (dcsp/saliency/table.py);sum (numpy/core.py) 1",
         "main (a.py);load (dcsp/saliency/table.py);read (x.py) 50",
@@ -70,7 +72,18 @@ def test_samples_belong_to_the_innermost_work_of_their_stage() -> None:
     assert found["evaluation"] == {"confusion matrix": 4}
     assert found["joint_phase0"] == {"backward": 8}
     assert found["cues_phase0"] == {"the rest": 2}
+    path = ("saliency", "infer (saliency/table.py)", "_run (saliency/detector.py)")
+    assert flame.paths(stacks)[path] == 6
     assert "saliency (10 samples): detector 60%, encode PNG 30%" in flame.table(found)
+
+
+def test_boxes_are_as_wide_as_their_share() -> None:
+    picture = ElementTree.fromstring(draw({("a", "<b>"): 3, ("c",): 1}, "all"))
+    groups = picture.findall("{*}g")
+    titles = [group.findtext("{*}title") for group in groups]
+    assert titles == ["all: 100.0 %", "a: 75.0 %", "<b>: 75.0 %", "c: 25.0 %"]
+    boxes = [group.find("{*}rect") for group in groups]
+    assert [float(box.attrib["x"]) for box in boxes if box is not None] == [0, 0, 0, 900]
 
 
 def test_a_stage_of_a_cluster_takes_as_long_as_the_slower_of_its_sides(
