@@ -166,8 +166,8 @@ def resize_map(
             size, as the pixels of a resized image do.
 
     Returns:
-        (height, width) or (C, height, width) float32 within the range of ``map_``; a copy even
-        when the size does not change.
+        (height, width) or (C, height, width) float32 within the range of ``map_``, up to rounding;
+        a copy even when the size does not change.
 
     Raises:
         ValueError: ``map_`` is neither HW nor CHW.
@@ -179,7 +179,6 @@ def resize_map(
     if map_.ndim == 3 and map_.shape[0] == 0:
         return np.zeros((0, height, width), np.float32)
     stack = map_ if map_.ndim == 3 else map_[None]
-    # Imported here, so that ingest and the command line need not load torch.
     resized = _resize_corners(stack, height, width) if corners else _resize(stack, height, width)
     return resized.reshape(*map_.shape[:-2], height, width)
 
@@ -216,7 +215,7 @@ def limit_side(height: int, width: int, max_side: int | None) -> tuple[int, int]
 
 
 def _resize_corners(maps: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
-    from dcsp.upsampling import Upsampling
+    from dcsp.upsampling import Upsampling  # here: ingest and the command line need no torch
 
     return Upsampling(maps.astype(np.float32), height, width).rows()
 

@@ -21,6 +21,7 @@ from dcsp.cues.table import (
     tagged_corpus,
 )
 from dcsp.inference.multiscale import Views, prepare, score_views
+from dcsp.inference.scores import to_half
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
@@ -96,7 +97,7 @@ class AdaptStage:
             maps = score_views(
                 network, images, views, max_side=None, precision=precision, device=device.name
             )
-            return [pack_array(scores.astype(np.float16)) for scores in maps]
+            return [pack_array(to_half(scores)) for scores in maps]
 
         def model(rows: pa.Table) -> pa.Table:
             wanted = [bool(tags) for tags in rows["tags"].to_pylist()]

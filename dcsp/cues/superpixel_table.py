@@ -56,7 +56,7 @@ class SuperpixelStage:
                 rows,
                 self.images.decode,
                 lambda images, _: [encode_regions(superpixels(i, settings)) for i in images],
-                device=device,
+                device=Device(threads=device.threads),  # no model, no GPU
             )
             return (
                 rows.select(["image_id", "height", "width"])

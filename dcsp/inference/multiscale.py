@@ -156,9 +156,7 @@ def _to_host(tensor: Tensor) -> Tensor:
 def _wait(device: torch.device) -> None:
     """Until the GPU has done what this thread asked of it, not what others did since."""
     if device.type == "cuda":
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record()
-        done.synchronize()
+        torch.cuda.current_stream(device).record_event().synchronize()
 
 
 def _batches(

@@ -67,7 +67,9 @@ def predict_labels(
         label, certainty = upsampled_winners(scores, *inner, settings.fuse)
         plain, confidences = label, _means(label, certainty)
     if inner != (height, width):
-        label, plain = (resize_labels(part, height, width) for part in (label, plain))
+        unrefined = plain is label
+        label = resize_labels(label, height, width)
+        plain = label if unrefined else resize_labels(plain, height, width)
     pixels = np.bincount(label.ravel(), minlength=len(scores))
     areas: list[Area] = [
         {"class": id_, "pixels": int(pixels[id_]), "confidence": confidence}

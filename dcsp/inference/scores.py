@@ -56,6 +56,12 @@ def probabilities(maps: NDArray[np.float32], fuse: Fuse) -> NDArray[np.float32]:
     return raised
 
 
+def to_half(maps: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Scores as they travel between tasks; those beyond what 16 bits hold become the largest."""
+    most = np.finfo(np.float16).max
+    return maps.clip(-most, most).astype(np.float16)
+
+
 def upsampled_winners(
     maps: NDArray[np.float32], height: int, width: int, fuse: Fuse
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -15,6 +15,7 @@ from dcsp.config import PrecisionSettings, PredictSettings
 from dcsp.images import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.inference.prediction import predict_labels
+from dcsp.inference.scores import to_half
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
@@ -89,7 +90,7 @@ class PredictionStage:
                 precision=self.precision,
                 device=device.name,
             )
-            return [pack_array(scores.astype(np.float16)) for scores in maps]
+            return [pack_array(to_half(scores)) for scores in maps]
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, self._decode, infer, device=device)

@@ -20,7 +20,7 @@ from dcsp.tables.rows import infer_rows
 from dcsp.tables.schemas import SALIENCY
 from dcsp.tables.store import Store
 
-VERSION = 1
+VERSION = 2
 PLACE_ALONE = {"model", "sha256"}
 """Detector settings that say where the file lies; its digest alone decides the table."""
 
@@ -65,6 +65,7 @@ class SaliencyStage:
         card = self.card
         path = resolve_weights(card.model, card.sha256)
         detector = SaliencyDetector(path, card, device=device.name, threads=device.threads)
+        where = device if detector.provider.startswith("CUDA") else Device(threads=device.threads)
 
         def decode(data: bytes) -> np.ndarray:
             image = decode_rgb(data, self.max_pixels, at_least=(card.height, card.width))
@@ -75,7 +76,7 @@ class SaliencyStage:
             return [pack_array(quantize(levels)) for levels in maps]
 
         def model(rows: pa.Table) -> pa.Table:
-            results = infer_rows(rows, decode, infer, device=device)
+            results = infer_rows(rows, decode, infer, device=where)
             return (
                 rows.select(["image_id", "height", "width"])
                 .append_column("raw", pa.array(results.values, pa.large_binary()))

@@ -59,14 +59,14 @@ def encode_map(values: NDArray[np.float32]) -> bytes:
     return _png(quantize(values))
 
 
-def encode_levels(levels: NDArray[np.uint8]) -> bytes:
+def encode_levels(map_: NDArray[np.uint8]) -> bytes:
     """A map that is quantised already (HW uint8, 255 for 1), as :func:`encode_map` would.
 
     Raises:
-        ValueError: ``levels`` is not HW uint8 or is empty.
+        ValueError: ``map_`` is not HW uint8 or is empty.
     """
-    _require(levels, 2, np.uint8, "levels of a map (HW uint8)")
-    return _png(levels)
+    _require(map_, 2, np.uint8, "levels of a map (HW uint8)")
+    return _png(map_)
 
 
 def quantize(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -169,7 +169,9 @@ def pack_array(array: NDArray[Any]) -> bytes:
 
 
 def unpack_array(data: bytes) -> NDArray[Any]:
-    """The array that :func:`pack_array` packed, read-only: it shares the memory of ``data``.
+    """The array that :func:`pack_array` packed, read-only and perhaps not aligned.
+
+    It shares the memory of ``data``.
 
     Raises:
         ValueError: ``data`` is no such array.
@@ -193,8 +195,8 @@ def _require(array: NDArray[Any], ndim: int, dtype: type, what: str) -> None:
         raise ValueError(f"Expected {what}, got {array.dtype} of shape {array.shape}.")
 
 
-def _dequantize(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.multiply(levels, np.float32(1.0 / 255.0), dtype=np.float32)
+def _dequantize(map_: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.multiply(map_, np.float32(1.0 / 255.0), dtype=np.float32)
 
 
 def _png(pixels: NDArray[Any], palette: bytes = b"") -> bytes:

@@ -90,7 +90,10 @@ class Device:
 
     @property
     def in_flight(self) -> int:
-        """Batches the model works on at once: with two, a GPU has work while results are taken."""
+        """Batches the model works on at once: with two, a GPU has work while results are taken.
+
+        Both have their activations in its memory.
+        """
         return 1 if self.name == "cpu" else 2
 
 

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from dcsp.inference.scores import probabilities, softmax, winning_label
+from dcsp.images import resize_map
+from dcsp.inference import scores
+from dcsp.inference.scores import (
+    probabilities,
+    softmax,
+    to_half,
+    upsampled_winners,
+    winning_label,
+)
 
 stacks = arrays(
     np.float32,
@@ -56,3 +64,30 @@ def test_shares_of_some_labels_sum_to_one_at_every_pixel(maps: np.ndarray) -> No
     nothing = np.zeros_like(shares)
     np.testing.assert_allclose(probabilities(nothing, "mean"), 1 / len(shares))
     np.testing.assert_array_equal(probabilities(maps, "max"), softmax(maps))
+
+
+@pytest.mark.parametrize("fuse", ["max", "mean"])
+@pytest.mark.parametrize("block", [1, 50, 2**19])
+@given(
+    shape=st.tuples(*[st.integers(1, 5)] * 3),
+    size=st.tuples(*[st.integers(1, 20)] * 2),
+    seed=st.integers(0, 99),
+)
+def test_winners_a_few_rows_at_a_time_are_those_of_the_whole_maps(
+    fuse: str, block: int, shape: tuple[int, int, int], size: tuple[int, int], seed: int
+) -> None:
+    maps = np.random.default_rng(seed).random(shape, np.float32)
+    full = probabilities(resize_map(maps, *size, corners=True), fuse)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "_BLOCK", block)
+        labels, shares = upsampled_winners(maps, *size, fuse)  # type: ignore[arg-type]
+    assert labels.shape == shares.shape == size
+    np.testing.assert_allclose(shares, full.max(axis=0), atol=1e-5)
+    chosen = np.take_along_axis(full, labels[None].astype(int), axis=0)[0]
+    np.testing.assert_allclose(chosen, full.max(axis=0), atol=1e-5)
+
+
+def test_scores_beyond_sixteen_bits_travel_as_the_largest() -> None:
+    found = to_half(np.array([[[1e9, -1e9, 0.5]]], np.float32))
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, [[[65504, -65504, 0.5]]])
