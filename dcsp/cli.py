@@ -20,8 +20,7 @@ import yaml
 from typer.core import TyperGroup
 
 from dcsp.errors import DcspError, StoreError
-from dcsp.inventory import (
-    REPORT_FILE,
+from dcsp.inspection.inventory import (
     Output,
     Run,
     differences,
@@ -32,9 +31,10 @@ from dcsp.inventory import (
     outputs,
     runs,
 )
-from dcsp.tables.mapping import STAGE_FILE, live_rows, part_file
+from dcsp.stages.parts import live_rows
+from dcsp.store.store import Store
+from dcsp.tables.layout import REPORT_FILE, STAGE_FILE, part_file
 from dcsp.tables.schemas import REJECTED
-from dcsp.tables.store import Store
 
 MISTAKE = 2
 _FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
@@ -152,8 +152,8 @@ def diff(
 @app.command()
 def verify(store: StoreArgument) -> None:
     """Read every part and check it: readable, aligned, counted, and nothing left half written."""
+    from dcsp.inspection.verify import parts_to_read, verify_store
     from dcsp.progress import Progress
-    from dcsp.verify import parts_to_read, verify_store
 
     opened = open_store(store)
     with Progress("verify", parts_to_read(opened), unit="parts") as progress:
@@ -180,8 +180,14 @@ def rejected(
     ] = False,
 ) -> None:
     """List what the latest ingest, or that of a run, refused, by reason, and unknown tags."""
-    from dcsp.rejections import by_reason, forget, on_one_line, read_rejected, read_unknown_tags
-    from dcsp.tables.lease import Lease
+    from dcsp.inspection.rejections import (
+        by_reason,
+        forget,
+        on_one_line,
+        read_rejected,
+        read_unknown_tags,
+    )
+    from dcsp.store.lease import Lease
 
     opened = open_store(store)
     if replay:
@@ -204,8 +210,8 @@ def publish(
     run: Annotated[str, typer.Argument(help="Id of a run that has ended, or the start of it.")],
 ) -> None:
     """Make a run the published one: back to an earlier one, or forward again."""
-    from dcsp import runs
-    from dcsp.tables.lease import Lease
+    from dcsp.run import record as runs
+    from dcsp.store.lease import Lease
 
     opened = open_store(store)
     chosen = find_run(opened, run)
@@ -234,7 +240,7 @@ def report(
     name = f"runs/{chosen.run_id}/{REPORT_FILE}"
     if rebuild or not opened.exists(name):
         from dcsp.report.collect import write_report
-        from dcsp.runs import load_run
+        from dcsp.run.record import load_run
 
         write_report(opened, load_run(opened, chosen.run_id)[1])
     if out is not None:
@@ -250,8 +256,8 @@ def export(
     crf: Annotated[bool, typer.Option(help="Labels after the dense CRF, or before it.")] = True,
 ) -> None:
     """Write the label maps of a run as VOC-palette PNG files named after the images."""
-    from dcsp.export.destination import EXPORT, claim_folder, mark_folder
-    from dcsp.export.masks import export_masks
+    from dcsp.inspection.destination import EXPORT, claim_folder, mark_folder
+    from dcsp.inspection.export import export_masks
 
     opened = open_store(store)
     found = find_run(opened, run)

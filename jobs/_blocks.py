@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dcsp.tables.mapping import Device, Part, PartMap, TableInput, read_part, write_part
+from dcsp.stages.parts import read_part, write_part
+from dcsp.stages.stage import Device, PartMap, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
-from dcsp.tables.store import Store
+from dcsp.tables.snapshot import Part
 from dcsp.training.stream import PartSlice
 
 if TYPE_CHECKING:

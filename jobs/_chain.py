@@ -11,36 +11,32 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from dcsp.capacity import refusals as _preflight
+from dcsp.capacity.resources import Resources
+from dcsp.capacity.workload import largest_part
 from dcsp.config import RunConfig
-from dcsp.corpus.ingestion import Each, Ingested, ingest
+from dcsp.corpus.ingest import Each, Ingested, ingest
 from dcsp.corpus.listing import Listing, list_corpus
-from dcsp.corpus.shards import Shard, ShardedSource, ShardLister
-from dcsp.corpus.source import TRAIN, Source, open_source
-from dcsp.corpus.unknown import tag_notes
+from dcsp.corpus.sources.base import TRAIN, Source
+from dcsp.corpus.sources.open import open_source
+from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
+from dcsp.corpus.unknown_tags import tag_notes
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
-from dcsp.methods.step import Step
-from dcsp.pipeline import Plan
 from dcsp.progress import Progress
 from dcsp.report.collect import write_report
-from dcsp.retraining import new_share, plan_run
-from dcsp.runs import (
-    metrics_file,
-    publish,
-    report_file,
-    save_run,
-    step_record,
-    table_rows,
-)
-from dcsp.tables.lease import Lease
-from dcsp.tables.mapping import complete_stage, pending_parts
+from dcsp.run.plan import Plan
+from dcsp.run.record import publish, save_run, step_record, table_rows
+from dcsp.run.retraining import new_share, plan_run
+from dcsp.stages.parts import complete_stage, pending_parts
+from dcsp.stages.step import Step
+from dcsp.store.lease import Lease
+from dcsp.store.store import Store
+from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
-from dcsp.workload import largest_part
-from jobs import _cluster, _preflight
-from jobs._resources import Resources
+from jobs import _cluster
 from jobs._watch import Patience, Result, within
 
 

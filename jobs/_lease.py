@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dcsp.config import RunConfig
-from dcsp.tables.lease import Lease
-from dcsp.tables.store import Store
+from dcsp.store.lease import Lease
+from dcsp.store.store import Store
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dcsp.config import RunConfig
-from dcsp.config_file import load_config
+from dcsp.config.file import load_config
 from dcsp.errors import DcspError
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130

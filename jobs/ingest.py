@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job

@@ -15,22 +15,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
+from dcsp.capacity import refusals as _preflight
+from dcsp.capacity.forecast import Forecast, Price, check_memory, cluster_line, forecast, table
+from dcsp.capacity.pace import INGEST, Pace, earlier_paces
+from dcsp.capacity.probe import ListedSample, Probe, Probed, Sample, StoredSample, Worker
+from dcsp.capacity.resources import TASK_CPUS, Resources
+from dcsp.capacity.workload import Work, draft_snapshot, largest_part, work_of
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import Listing
 from dcsp.errors import CorpusError
-from dcsp.overview import stages_text
-from dcsp.pace import INGEST, Pace, earlier_paces
-from dcsp.pipeline import Plan
-from dcsp.probe import ListedSample, Probe, Probed, Sample, StoredSample, Worker
-from dcsp.retraining import plan_run
+from dcsp.run.overview import stages_text
+from dcsp.run.plan import Plan
+from dcsp.run.retraining import plan_run
+from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
-from dcsp.workload import Work, draft_snapshot, largest_part, work_of
-from jobs import _cluster, _preflight
+from jobs import _cluster
 from jobs._chain import Chain, say
-from jobs._forecast import Forecast, Price, check_memory, cluster_line, forecast, table
 from jobs._main import config_parser, read_config, run_job
-from jobs._resources import TASK_CPUS, Resources
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -24,18 +24,19 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.config import CorpusSettings, RunConfig
-from dcsp.corpus.folder import FolderSource
+from dcsp.corpus.sources.folder import FolderSource
 from dcsp.errors import CorpusError
-from dcsp.export.destination import PREDICT, claim_folder, mark_folder
-from dcsp.export.masks import export_masks
 from dcsp.inference.table import PredictionStage
-from dcsp.inventory import find_run
-from dcsp.methods.step import Step
-from dcsp.pipeline import PREDICTIONS, Plan
-from dcsp.runs import RunModel, load_model
-from dcsp.tables.mapping import Part, live_rows, part_file
-from dcsp.tables.snapshot import rejected_file
-from dcsp.tables.store import Store
+from dcsp.inspection.destination import PREDICT, claim_folder, mark_folder
+from dcsp.inspection.export import export_masks
+from dcsp.inspection.inventory import find_run
+from dcsp.run.plan import PREDICTIONS, Plan
+from dcsp.run.record import RunModel, load_model
+from dcsp.stages.parts import live_rows
+from dcsp.stages.step import Step
+from dcsp.store.store import Store
+from dcsp.tables.layout import part_file, rejected_file
+from dcsp.tables.snapshot import Part
 from jobs._chain import Chain, say
 from jobs._lease import hold
 from jobs._main import run_job

@@ -14,11 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
-from dcsp.config_file import dump_config
+from dcsp.config.file import dump_config
 from dcsp.errors import ConfigError
-from dcsp.overview import describe
-from dcsp.runs import metrics_file, report_file
-from dcsp.tables.store import Store
+from dcsp.run.overview import describe
+from dcsp.store.store import Store
+from dcsp.tables.layout import metrics_file, report_file
 from jobs._chain import Chain, say
 from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job, summary

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.errors import ConfigError
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 from dcsp.training.stage import TrainStage
 from jobs._chain import Chain
 from jobs._lease import hold

@@ -16,25 +16,26 @@ import torch
 from onnx import TensorProto, helper
 
 from dcsp.config import RunConfig
-from dcsp.config_file import parse_config
-from dcsp.corpus import ingestion
-from dcsp.corpus.ingest import select_rows
+from dcsp.config.file import parse_config
+from dcsp.corpus import ingest as ingestion
+from dcsp.corpus.admission import select_rows
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
-from dcsp.corpus.scenes import ScenesSource
-from dcsp.corpus.source import SourceRow
+from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.scenes import ScenesSource
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.labels import SCENE_CLASSES
+from dcsp.networks.checkpoint import load_checkpoint, model_to_bytes
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.networks.stored import model_to_bytes
-from dcsp.pipeline import Plan, build_plan
 from dcsp.report.collect import write_report
-from dcsp.runs import metrics_file, publish, save_run, step_record, table_rows
-from dcsp.tables.mapping import CORPUS_DIRECTORY, complete_stage, part_file, run_parts_here
+from dcsp.run.plan import Plan, build_plan
+from dcsp.run.record import publish, save_run, step_record, table_rows
+from dcsp.stages.parts import complete_stage, run_parts_here
+from dcsp.store.store import Store
+from dcsp.tables.layout import CARD_FILE, CORPUS_DIRECTORY, MODEL_FILE, metrics_file, part_file
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
-from dcsp.training.stage import CARD_FILE, MODEL_FILE, TrainStage, load_checkpoint, train_here
+from dcsp.training.stage import TrainStage, train_here
 
 CORRUPT, UNTAGGED = "train_000001", "train_000002"
 """Planted rows: an image that no longer decodes, and one without tags."""

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dcsp.stages.parts import begin_stage, complete_stage
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import StageKey, digest
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Part, begin_stage, complete_stage, part_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.schemas import CORPUS, CUES, PREDICTIONS, TRUTH
-from dcsp.tables.snapshot import CorpusPart, Snapshot
-from dcsp.tables.store import Store
+from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
 CLASSES = ("cat", "dog")
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)

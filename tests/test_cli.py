@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from dcsp.cli import app
-from dcsp.inventory import find_output, find_run, flatten, open_store, outputs, runs
-from dcsp.tables.store import Store
+from dcsp.inspection.inventory import find_output, find_run, flatten, open_store, outputs, runs
+from dcsp.store.store import Store
 from tests.store_fixture import CUES_KEY, LABELS, ROUGH, build_store
 
 REPOSITORY = Path(__file__).parents[1]

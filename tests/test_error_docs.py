@@ -22,7 +22,7 @@ CLASSES = {
     if isinstance(kind, type) and issubclass(kind, errors.DcspError)
 } - {"DcspError", "ImageError"}
 """Errors that end a job; an ImageError becomes a row."""
-OF_SETTINGS = ("dcsp.config_file", "dcsp.config.")
+OF_SETTINGS = ("dcsp.config.file", "dcsp.config.")
 """Modules whose every text may be part of a ConfigError: they explain what pydantic refuses."""
 
 

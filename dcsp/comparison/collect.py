@@ -9,13 +9,12 @@ from dcsp.comparison.grid import Combination, GridRun
 from dcsp.comparison.page import build_gallery_page, build_table_page
 from dcsp.comparison.table import Row, TableCost, make_row, measure
 from dcsp.comparison.text import as_csv, as_markdown, as_tree
-from dcsp.methods.step import Step
-from dcsp.pipeline import Plan
-from dcsp.runs import metrics_file, step_record
+from dcsp.run.plan import Plan
+from dcsp.run.record import step_record
+from dcsp.stages.step import Step
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
-from dcsp.tables.store import Store
-
-DIRECTORY = "comparisons"
+from dcsp.tables.layout import COMPARISONS, metrics_file
 
 
 def comparison_name(name: str, plans: Sequence[Plan]) -> str:
@@ -96,7 +95,7 @@ def write_comparison(
         StoreError: Something of a run is not there.
     """
     title = comparison_name(runs[0].comparison, plans)
-    directory = f"{DIRECTORY}/{title}"
+    directory = f"{COMPARISONS}/{title}"
     rows = comparison_rows(store, runs, plans)
     shown = {
         run.combination.label: plan

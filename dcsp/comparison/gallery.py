@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.report.collect import TRAIN_SHARE, decode_image
+from dcsp.run.plan import PREDICTIONS, Plan
+from dcsp.stages.parts import read_part
+from dcsp.stages.stage import TableInput
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
-from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, read_part
+from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import OK
 from dcsp.tables.snapshot import CorpusPart
-from dcsp.tables.store import Store
 
 Labels = NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from dcsp.config import RunConfig
-from dcsp.config_file import override_tree, parse_config, read_tree
+from dcsp.config.file import override_tree, parse_config, read_tree
 from dcsp.errors import ConfigError
 from dcsp.tables.fingerprint import digest
 

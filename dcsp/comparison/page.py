@@ -10,10 +10,10 @@ from dcsp.comparison.text import cell, heading
 from dcsp.report.data import GalleryItem
 from dcsp.report.gallery import agreement, class_name, figure, legend, swatch
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import percent
 from dcsp.report.page import document, section
 from dcsp.report.panels import overlay_labels, shrink
-from dcsp.runs import report_file
+from dcsp.tables.layout import report_file
+from dcsp.text import percent
 
 TABLE_PAGE, GALLERY_PAGE = "index.html", "gallery.html"
 TO_STORE = "../.."

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from dcsp.comparison.grid import GridRun
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.shards import not_now
+from dcsp.corpus.sources.shards import not_now
 from dcsp.errors import ConfigError, CorpusError, DcspError
-from dcsp.methods.step import Step
-from dcsp.pipeline import Plan, build_plan
-from dcsp.report.numbers import quantity
-from dcsp.runs import metrics_file
+from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.step import Step
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
+from dcsp.tables.layout import metrics_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
-from dcsp.tables.store import Store
+from dcsp.text import quantity
 
 UNKNOWN = "after ingest"
 

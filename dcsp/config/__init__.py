@@ -1,6 +1,6 @@
 """Every setting of a run, with its unit, its range and the paper's value (Chaudhry et al. 2017).
 
-It holds settings alone: :mod:`dcsp.config_file` reads and writes them.
+It holds settings alone: :mod:`dcsp.config.file` reads and writes them.
 """
 
 from dcsp.config.base import Settings

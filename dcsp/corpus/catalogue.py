@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dcsp.corpus.source import SourceRow, printable
+from dcsp.corpus.sources.base import SourceRow, printable
 
 _FIELDS: dict[str, pa.DataType] = {
     "image_id": pa.string(),
@@ -45,11 +45,6 @@ class Changes:
     candidates: list[SourceRow]
     known: dict[str, int]
     unchanged: NDArray[np.bool_]
-
-
-def catalogue_file(fingerprint: str) -> str:
-    """File of the catalogue of a snapshot in a store."""
-    return f"corpus/{fingerprint}.catalogue.parquet"
 
 
 def listed_digest(row: SourceRow) -> int:

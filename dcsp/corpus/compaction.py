@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dcsp.corpus.ingest import part_name
+from dcsp.corpus.admission import part_name
 from dcsp.corpus.pack import write_truth
-from dcsp.tables.mapping import CORPUS_DIRECTORY, live_rows, part_file
+from dcsp.stages.parts import live_rows
+from dcsp.store.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.schemas import CORPUS, SKIPPED, TRUTH
 from dcsp.tables.snapshot import CorpusPart
-from dcsp.tables.store import Store
 
 
 def small_groups(parts: Sequence[CorpusPart], part_rows: int) -> Iterator[tuple[int, ...]]:

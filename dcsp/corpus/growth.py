@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dcsp.corpus.catalogue import CATALOGUE, Changes, count_tags, listed_digest
 from dcsp.corpus.pack import Record
-from dcsp.corpus.source import TRAIN, printable
+from dcsp.corpus.sources.base import TRAIN, printable
 from dcsp.tables.snapshot import CorpusPart
 
 

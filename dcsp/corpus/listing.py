@@ -7,21 +7,25 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.catalogue import catalogue_file
+from dcsp.corpus.admission import select_rows
 from dcsp.corpus.growth import Holdings
-from dcsp.corpus.ingest import select_rows
-from dcsp.corpus.pack import TRUTH_DIRECTORY, Packer
-from dcsp.corpus.shards import Spread, list_rows, one_by_one
-from dcsp.corpus.source import Source, SourceRow, open_source
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
+from dcsp.corpus.pack import Packer
+from dcsp.corpus.sources.base import Source, SourceRow
+from dcsp.corpus.sources.open import open_source
+from dcsp.corpus.sources.shards import Spread, list_rows, one_by_one
+from dcsp.store.store import Store
+from dcsp.tables.layout import (
+    CORPUS_DIRECTORY,
+    LINEAGES,
+    LISTINGS,
+    TRUTH_DIRECTORY,
+    catalogue_file,
+    part_file,
+    rejected_file,
+    snapshot_file,
+)
 from dcsp.tables.schemas import REJECTED
-from dcsp.tables.snapshot import Snapshot, rejected_file, snapshot_file
-from dcsp.tables.store import Store
-
-LISTINGS = "corpus/listings"
-"""Directory of the store for what listings became."""
-LINEAGES = "corpus/lineages"
-"""Directory of the store for the last snapshot of each source."""
+from dcsp.tables.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

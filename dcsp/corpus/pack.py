@@ -15,22 +15,18 @@ from typing import Any
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings
+from dcsp.corpus.admission import ingest_rows, lost_rows, part_name
 from dcsp.corpus.catalogue import content_digests
-from dcsp.corpus.ingest import ingest_rows, lost_rows, part_name
-from dcsp.corpus.source import Source, SourceRow, listing_digest
+from dcsp.corpus.sources.base import Source, SourceRow, listing_digest
 from dcsp.errors import CorpusError
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
+from dcsp.tables.layout import BATCHES, CORPUS_DIRECTORY, TRUTH_DIRECTORY, part_file
 from dcsp.tables.schemas import OK, REJECTED
 from dcsp.tables.snapshot import CorpusPart
-from dcsp.tables.store import Store
 
 PACK_VERSION = 4
 """Raised whenever the same rows would leave another record."""
-BATCHES = "corpus/batches"
-"""Directory of the store for the records of packed batches."""
-TRUTH_DIRECTORY = "truth"
-"""Directory of the store for ground-truth masks, apart from the parts they belong to."""
 CHECK_AFTER = 200
 """Rows seen before the share of rejected ones can stop an ingest early."""
 

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from dcsp.corpus.files import is_local
-from dcsp.corpus.source import Source, SourceRow
+from dcsp.corpus.sources.base import Source, SourceRow
+from dcsp.corpus.sources.files import is_local
 from dcsp.errors import ImageError
 
 THREADS = 8

@@ -22,14 +22,14 @@ from dcsp.cues.table import (
     tagged_corpus,
 )
 from dcsp.inference.multiscale import prepare, score_views
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.stages.rows import infer_rows
+from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_map, decode_maps, encode_maps, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import Device, PartModel, TableInput
-from dcsp.tables.rows import infer_rows
 from dcsp.tables.schemas import CUES, ERROR, OK
-from dcsp.tables.store import Store
-from dcsp.training.stage import load_checkpoint
 
 VERSION = 2
 _EVERYWHERE = np.ones((1, 1), np.float32)

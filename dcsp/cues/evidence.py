@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.tables.mapping import PartMap, TableInput
+from dcsp.stages.stage import PartMap, TableInput
 
 
 class EvidenceStage(PartMap, Protocol):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dcsp.config import CRFSettings
 from dcsp.config.base import Fuse
 from dcsp.cues.attention import normalize_attention, select_tags
-from dcsp.images import resize_map
+from dcsp.images.resize import resize_map
 from dcsp.inference.crf import DenseCRF, dense_crf
 from dcsp.inference.scores import probabilities, winning_label
 from dcsp.labels import BACKGROUND, IGNORE

@@ -11,11 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import CRFSettings, PrecisionSettings, RunConfig
-from dcsp.images import decode_rgb, limit_side, probe_size, resize_labels, resize_rgb
+from dcsp.images.decode import decode_rgb, probe_size
+from dcsp.images.resize import limit_side, resize_labels, resize_rgb
 from dcsp.labels import IGNORE
+from dcsp.stages.stage import TableInput
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput
+from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import CUES, ERROR, OK
 
 CORPUS_COLUMNS = ("image_id", "height", "width", "tags", "bytes")

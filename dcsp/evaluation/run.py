@@ -22,13 +22,15 @@ from dcsp.evaluation.quality import (
     evaluate_predictions,
     summarize,
 )
-from dcsp.images import resize_labels
-from dcsp.methods.step import Step
-from dcsp.pipeline import PREDICTIONS, Plan
-from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, live_rows, part_file, read_part
+from dcsp.images.resize import resize_labels
+from dcsp.run.plan import PREDICTIONS, Plan
+from dcsp.stages.parts import live_rows, read_part
+from dcsp.stages.stage import TableInput
+from dcsp.stages.step import Step
+from dcsp.store.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import CorpusPart
-from dcsp.tables.store import Store
 
 Qualities = dict[str, Quality]
 """What was measured → its summable quality: ``cues_phase0``, ``cues_phase0_s1``, ``val``,

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from dcsp.methods.selftags import SELFTAGS
-from dcsp.pipeline import Plan
+from dcsp.run.plan import Plan
 from dcsp.selftags.calibration import Thresholds
 from dcsp.selftags.table import read_thresholds
-from dcsp.tables.columns import read_columns
+from dcsp.stages.columns import read_columns
+from dcsp.store.store import Store
 from dcsp.tables.schemas import OK
-from dcsp.tables.store import Store
 
 
 class ClassSelfTags(TypedDict):

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from dcsp.config import AdaptSettings, PrecisionSettings, PredictSettings
 from dcsp.config.base import Fuse
-from dcsp.images import limit_side, resize_rgb
+from dcsp.images.resize import limit_side, resize_rgb
 from dcsp.networks.folding import fold
 
 Net = TypeVar("Net", bound=torch.nn.Module)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config import PredictSettings
-from dcsp.images import limit_side, resize_labels, resize_map, resize_rgb
+from dcsp.images.resize import limit_side, resize_labels, resize_map, resize_rgb
 from dcsp.inference.crf import crf_labels
 from dcsp.inference.scores import probabilities, upsampled_winners, winning_label
 

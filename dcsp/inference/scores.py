@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config.base import Fuse
-from dcsp.upsampling import Upsampling
+from dcsp.images.upsampling import Upsampling
 
 _BLOCK = 2**19  # values: what is upsampled at once stays in the processor's cache
 _LEAST = np.float32(1e-6)  # of a probability, so that where no label had a share all are equal

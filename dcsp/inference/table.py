@@ -12,18 +12,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import PrecisionSettings, PredictSettings
-from dcsp.images import decode_rgb
+from dcsp.images.decode import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.inference.prediction import predict_labels
 from dcsp.inference.scores import to_half
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.stages.rows import infer_rows
+from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, PartModel, TableInput
-from dcsp.tables.rows import infer_rows
+from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import PREDICTIONS
-from dcsp.tables.store import Store
-from dcsp.training.stage import load_checkpoint
 
 VERSION = 2
 COLUMNS = ("image_id", "height", "width", "tags", "bytes")

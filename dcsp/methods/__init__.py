@@ -1,1 +1,1 @@
-"""Cue methods: which stages make the cues of each phase. One file a method."""
+"""Cue methods: which stages make the cues of each phase. One folder a paper."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from dcsp.config import RunConfig
 from dcsp.cues.dcsp import DCSPStage
-from dcsp.methods.step import TRAIN, Step
-from dcsp.methods.workshop import SaliencySource, Workshop
+from dcsp.methods.shared import SaliencySource, Workshop
+from dcsp.stages.step import TRAIN, Step
 from dcsp.training.stage import TrainStage
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dcsp.methods.base import CueMethod
-from dcsp.methods.step import TRAIN, Step
-from dcsp.methods.workshop import SaliencySource, Workshop
+from dcsp.methods.shared import SaliencySource, Workshop
+from dcsp.stages.step import TRAIN, Step
 
 
 class DCSPMethod(CueMethod):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dcsp.config import CueSettings
-from dcsp.methods.affinity import AffinityMethod, AttentionMethod
+from dcsp.methods.affinity.method import AffinityMethod, AttentionMethod
 from dcsp.methods.base import CueMethod
-from dcsp.methods.builtin import BuiltinMethod
+from dcsp.methods.builtin.method import BuiltinMethod
 from dcsp.methods.dcsp import DCSPMethod
-from dcsp.methods.mcof import MCOFMethod
+from dcsp.methods.mcof.method import MCOFMethod
 
 METHODS: dict[str, CueMethod] = {
     "dcsp": DCSPMethod(),

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dcsp.cues.adapt import AdaptStage
-from dcsp.cues.affinity import AffinityStage
 from dcsp.cues.dcsp import DCSPStage
-from dcsp.cues.mcof import RegionStage
 from dcsp.errors import ConfigError
-from dcsp.methods.step import TRAIN, Step
-from dcsp.methods.workshop import Workshop
+from dcsp.methods.affinity.cues import AffinityStage
+from dcsp.methods.mcof.cues import RegionStage
+from dcsp.methods.shared import Workshop
 from dcsp.selftags.scores import TagScorer
 from dcsp.selftags.table import Calibration
+from dcsp.stages.step import TRAIN, Step
 from dcsp.tables.fingerprint import StageKey
 
 CueStage = TypeVar("CueStage")

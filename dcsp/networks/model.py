@@ -73,7 +73,7 @@ class Model(nn.Module):
         return [*self.own_modules(), *filled_later]
 
     def card(self) -> dict[str, Any]:
-        """What :func:`dcsp.networks.stored.model_from_bytes` builds the model from, JSON-able."""
+        """What a checkpoint's model is built from again (:mod:`dcsp.networks.checkpoint`), as JSON."""
         return {
             "kind": self.kind,
             "backbone": self.backbone_name,

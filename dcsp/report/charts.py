@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import count
+from dcsp.text import count
 
 WIDTH, HEIGHT = 420, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 26

@@ -10,21 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config import CorpusSettings
-from dcsp.config_file import dump_config
+from dcsp.config.file import dump_config
 from dcsp.errors import ImageError
 from dcsp.evaluation.quality import Figures
-from dcsp.images import decode_rgb, limit_side
+from dcsp.images.decode import decode_rgb
+from dcsp.images.resize import limit_side
 from dcsp.methods.selftags import SELFTAGS
-from dcsp.pipeline import PREDICTIONS, Plan
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
-from dcsp.runs import metrics_file, report_file, run_directory
+from dcsp.run.plan import PREDICTIONS, Plan
+from dcsp.stages.parts import live_rows, read_part
+from dcsp.stages.stage import TableInput
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.mapping import CORPUS_DIRECTORY, TableInput, live_rows, read_part
+from dcsp.tables.layout import (
+    CORPUS_DIRECTORY,
+    HISTORY_FILE,
+    metrics_file,
+    rejected_file,
+    report_file,
+    run_directory,
+)
 from dcsp.tables.schemas import TRUTH
-from dcsp.tables.snapshot import CorpusPart, rejected_file
-from dcsp.tables.store import Store
-from dcsp.training.stage import HISTORY_FILE, TrainStage
+from dcsp.tables.snapshot import CorpusPart
+from dcsp.training.stage import TrainStage
 
 MAPS = ("saliency", "foreground")
 """Stages whose tables hold maps of what stands out."""

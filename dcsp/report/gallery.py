@@ -12,7 +12,6 @@ from dcsp.evaluation.confusion import ConfusionMatrix
 from dcsp.labels import IGNORE, voc_palette
 from dcsp.report.data import GalleryItem
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import percent
 from dcsp.report.panels import (
     Picture,
     data_url,
@@ -21,6 +20,7 @@ from dcsp.report.panels import (
     overlay_labels,
     shrink,
 )
+from dcsp.text import percent
 
 
 def gallery(items: Sequence[GalleryItem], classes: Sequence[str]) -> Markup:

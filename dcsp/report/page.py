@@ -5,7 +5,6 @@ from __future__ import annotations
 from dcsp.report.data import ReportData
 from dcsp.report.gallery import gallery
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import count
 from dcsp.report.sections import (
     class_table,
     curves,
@@ -18,6 +17,7 @@ from dcsp.report.sections import (
 from dcsp.report.selftags import selftag_lead, selftag_table
 from dcsp.report.style import STYLE
 from dcsp.report.trust import Verdict, judge
+from dcsp.text import count
 
 
 def build_report(run: ReportData) -> str:

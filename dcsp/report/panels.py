@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dcsp.images import limit_side, resize_labels, resize_map, resize_rgb
+from dcsp.images.resize import limit_side, resize_labels, resize_map, resize_rgb
 from dcsp.labels import BACKGROUND, IGNORE, voc_palette
 
 SIDE = 320

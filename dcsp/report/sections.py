@@ -10,8 +10,8 @@ from dcsp.report.charts import line_chart
 from dcsp.report.data import ReportData
 from dcsp.report.gallery import swatch
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import count, duration, percent, points, quantity, title
 from dcsp.report.trust import Statement
+from dcsp.text import count, duration, percent, points, quantity, title
 
 _ASIDE = "cue aside"
 """Style of cues that were mined for comparison alone: no step of the chain."""

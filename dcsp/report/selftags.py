@@ -5,7 +5,7 @@ from __future__ import annotations
 from dcsp.evaluation.selftags import ClassSelfTags, SelfTagFigures
 from dcsp.report.data import ReportData
 from dcsp.report.markup import Markup, element
-from dcsp.report.numbers import count, percent, quantity
+from dcsp.text import count, percent, quantity
 
 _COLUMNS = (
     "Threshold",

@@ -14,7 +14,7 @@ import numpy as np
 
 from dcsp.evaluation.quality import Figures
 from dcsp.report.data import Curve, ReportData
-from dcsp.report.numbers import count, percent, points, quantity, title
+from dcsp.text import count, percent, points, quantity, title
 
 Level = Literal["good", "caution", "bad"]
 

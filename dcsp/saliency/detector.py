@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dcsp.config import DetectorSettings
 from dcsp.errors import ConfigError, WeightsError
-from dcsp.images import resize_map
+from dcsp.images.resize import resize_map
 
 ort: Any = onnxruntime  # it has no types
 _LOG = logging.getLogger(__name__)

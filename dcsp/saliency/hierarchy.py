@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.images import resize_rgb
+from dcsp.images.resize import resize_rgb
 
 MEAN_COLOUR = (123, 117, 104)
 """RGB of erased pixels: the data set's mean colour 122.68, 116.67, 104.01, as uint8."""

@@ -9,16 +9,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import DetectorSettings
-from dcsp.images import decode_rgb, resize_rgb
+from dcsp.images.decode import decode_rgb
+from dcsp.images.resize import resize_rgb
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
+from dcsp.stages.rows import infer_rows
+from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_levels, pack_array, quantize, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, PartModel, TableInput
-from dcsp.tables.rows import infer_rows
+from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import SALIENCY
-from dcsp.tables.store import Store
 
 VERSION = 2
 PLACE_ALONE = {"model", "sha256"}

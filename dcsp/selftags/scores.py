@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from dcsp.config import RunConfig
 from dcsp.cues.table import CORPUS_INPUT, CueImages
 from dcsp.inference.multiscale import Views, prepare, score_views
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.stages.rows import RowResults, infer_rows
+from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import Device, PartModel, TableInput
-from dcsp.tables.rows import RowResults, infer_rows
 from dcsp.tables.schemas import TAG_SCORES
-from dcsp.tables.store import Store
-from dcsp.training.stage import load_checkpoint
 
 VERSION = 2
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from dcsp.cues.table import CORPUS_INPUT
 from dcsp.selftags.calibration import ScoreCounts, Thresholds
 from dcsp.selftags.scores import TagScorer, TagScoreStage, with_results
-from dcsp.tables.columns import read_columns
+from dcsp.stages.columns import read_columns
+from dcsp.stages.parts import scope
+from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import Device, PartModel, TableInput, scope
+from dcsp.tables.layout import THRESHOLDS_FILE
 from dcsp.tables.schemas import OK, SELFTAGS
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
 
 VERSION = 1
-THRESHOLDS_FILE = "thresholds.json"
-"""Beside the table: what its self-tags rest on."""
 
 
 def thresholds_file(key: StageKey) -> str:

@@ -1,1 +1,1 @@
-"""What a store holds: schemas, codecs, fingerprints, atomic reads and writes of aligned parts."""
+"""What a store holds: where it lies, its schemas, codecs, fingerprints and snapshots."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from dcsp.images import levels
+from dcsp.images.decode import levels
 from dcsp.labels import voc_palette
 
 _LAST_REGION = 65_535  # what 16 bits hold; superpixels of 150 pixels or more need 9.8 megapixels

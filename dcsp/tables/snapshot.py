@@ -8,11 +8,31 @@ from functools import cached_property
 from typing import Any
 
 from dcsp.errors import StoreError
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest, digest_lines
-from dcsp.tables.mapping import Part
-from dcsp.tables.store import Store
+from dcsp.tables.layout import snapshot_file
 
 SNAPSHOT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a corpus.
+
+    Attributes:
+        name: Digest of its rows.
+        rows: Number of its rows, which every table has.
+        dead: Positions of rows that are no longer part of the corpus, ascending.
+    """
+
+    name: str
+    rows: int
+    dead: tuple[int, ...] = ()
+
+    @property
+    def live(self) -> int:
+        """Number of rows that are part of the corpus."""
+        return self.rows - len(self.dead)
 
 
 @dataclass(frozen=True)
@@ -148,17 +168,3 @@ class Snapshot:
 
 def _tombstones(parts: Iterable[CorpusPart]) -> Iterator[str]:
     return (f"{part.name}/{row}" for part in parts for row in part.dead)
-
-
-def snapshot_file(fingerprint: str) -> str:
-    """File of a snapshot in a store."""
-    return f"corpus/{fingerprint}.json"
-
-
-LATEST = "latest"
-"""In the place of a fingerprint: the latest ingest, which need not have become a snapshot."""
-
-
-def rejected_file(fingerprint: str) -> str:
-    """File of the rows that a snapshot, or the latest ingest, left out, with reasons."""
-    return f"corpus/{fingerprint}.rejected.parquet"

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dcsp.config import TrainSettings
 from dcsp.errors import ImageError
-from dcsp.images import decode_rgb
+from dcsp.images.decode import decode_rgb
 from dcsp.labels import IGNORE
 from dcsp.tables.codecs import decode_labels, decode_map, decode_regions
 from dcsp.training.stream import stable_seed

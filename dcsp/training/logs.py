@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 
 
 class TrainLog:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dcsp.config import TrainSettings
 from dcsp.labels import IGNORE
-from dcsp.training.prior_loss import PriorTerms, foreground_mask, prior_terms
+from dcsp.methods.builtin.loss import PriorTerms, foreground_mask, prior_terms
 from dcsp.training.terms import Term, around_cells, at_cells, inside_boxes
 
 

@@ -17,35 +17,25 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
-from dcsp.errors import WeightsError
-from dcsp.networks.affinity import build_affinity_network
+from dcsp.methods.affinity.loss import AffinityObjective
+from dcsp.methods.affinity.network import build_affinity_network
+from dcsp.methods.mcof.loss import RegionObjective
+from dcsp.methods.mcof.network import build_region_network
+from dcsp.networks.checkpoint import load_checkpoint, model_to_bytes
 from dcsp.networks.deeplab import build_network
 from dcsp.networks.model import Model
-from dcsp.networks.region import build_region_network
-from dcsp.networks.stored import model_from_bytes, model_to_bytes
 from dcsp.networks.weights import backbone_weights
+from dcsp.stages.parts import begin_stage, live_rows, read_part
+from dcsp.stages.stage import TableInput
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import (
-    CORPUS_DIRECTORY,
-    Part,
-    TableInput,
-    begin_stage,
-    live_rows,
-    read_part,
-)
-from dcsp.tables.store import Store
-from dcsp.training.affinity_loss import AffinityObjective
+from dcsp.tables.layout import CARD_FILE, COMPLETE_FILE, CORPUS_DIRECTORY, HISTORY_FILE, MODEL_FILE
+from dcsp.tables.snapshot import Part
 from dcsp.training.augment import make_samples
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer
 from dcsp.training.objective import Objective, ScoreObjective
-from dcsp.training.region_loss import RegionObjective
 from dcsp.training.stream import PartSlice, rank_batch, rank_stream, rebatch, row_order
-
-MODEL_FILE = "model.safetensors"
-CARD_FILE = "model.json"
-HISTORY_FILE = "history.json"
-COMPLETE_FILE = "complete.json"
 
 Net = TypeVar("Net", bound=Model)
 
@@ -187,11 +177,6 @@ class TrainStage:
         )
 
 
-def checkpoint_is_complete(store: Store, directory: str) -> bool:
-    """Whether a training stage has ended and left its model."""
-    return store.exists(f"{directory}/{COMPLETE_FILE}")
-
-
 def save_checkpoint(store: Store, stage: TrainStage, network: Model, log: TrainLog) -> None:
     """Write the trained network and its log and, last, the mark that the stage is complete."""
     weights, card = model_to_bytes(network)
@@ -212,28 +197,6 @@ def save_checkpoint(store: Store, stage: TrainStage, network: Model, log: TrainL
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     )
-
-
-def load_checkpoint(store: Store, directory: str, kind: type[Net]) -> Net:
-    """The network of a finished training stage, on the CPU.
-
-    Args:
-        store: The store.
-        directory: Of the checkpoint.
-        kind: Class that the network must be of.
-
-    Raises:
-        StoreError: The checkpoint is not there.
-        WeightsError: It does not fit the network its card describes, or is of another kind.
-    """
-    card = store.read_json(f"{directory}/{CARD_FILE}")
-    model = model_from_bytes(store.read_bytes(f"{directory}/{MODEL_FILE}"), card)
-    if not isinstance(model, kind):
-        raise WeightsError(
-            f"{store.path(directory)} holds a {type(model).__name__}, not a {kind.__name__}: "
-            "name the checkpoint of another training."
-        )
-    return model
 
 
 def train_here(

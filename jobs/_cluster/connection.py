@@ -11,9 +11,9 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
+from dcsp.capacity.resources import SPARE_CPUS, Node, Resources
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError
-from jobs._resources import SPARE_CPUS, Node, Resources
 
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """Threads of a model that wait must not spin: beside reads and writes that costs several times the

@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 import ray
 import ray.data
 
+from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, StoreError
 from dcsp.progress import Progress
-from dcsp.tables.mapping import Device, Part, PartMap, PartSummary, begin_stage, remember_parts
-from dcsp.tables.store import Store
+from dcsp.stages.parts import PartSummary, begin_stage, remember_parts
+from dcsp.stages.stage import Device, PartMap
+from dcsp.store.store import Store
+from dcsp.tables.snapshot import Part
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
-from jobs._resources import Resources
 from jobs._watch import Patience, bare, watched
 
 Result = TypeVar("Result")

@@ -27,27 +27,27 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from dcsp.capacity.resources import SAMPLE_TASKS, Resources
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, DcspError
+from dcsp.networks.checkpoint import checkpoint_is_complete
 from dcsp.progress import Progress
-from dcsp.tables.mapping import STAGE_FILE, Part
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
+from dcsp.tables.layout import RESUMABLE, STAGE_FILE
+from dcsp.tables.snapshot import Part
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
-from dcsp.training.stage import TrainStage, checkpoint_is_complete, save_checkpoint
+from dcsp.training.stage import TrainStage, save_checkpoint
 from dcsp.training.stream import PartSlice, rank_batch, rebatch
 from jobs._blocks import ReadSamples, windows
 from jobs._cluster.connection import data_context
 from jobs._cluster.mapping import outcome
-from jobs._resources import SAMPLE_TASKS, Resources
 from jobs._watch import Board, Patience
 
 ABORT_SECONDS = 20.0
 """What a trainer gets to give its workers' places back."""
 POLL_SECONDS = 0.25
 """How often a trainer asks its workers; Ray's 2 s are waited for at every checkpoint and end."""
-RESUMABLE = "checkpoints/resumable"
-"""Directory of the store for trainings that have not ended."""
 WINDOW_SAMPLES = 256
 """Samples a training worker has read at a time; as many again are being read ahead."""
 

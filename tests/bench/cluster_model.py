@@ -23,8 +23,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcsp.config import DetectorSettings, NetworkSettings
-from dcsp.corpus.source import TRAIN
-from dcsp.images import decode_rgb, resize_rgb
+from dcsp.corpus.sources.base import TRAIN
+from dcsp.images.decode import decode_rgb
+from dcsp.images.resize import resize_rgb
 from dcsp.labels import VOC_CLASSES
 from dcsp.networks.deeplab import build_network
 from dcsp.networks.weights import resolve_weights

@@ -22,20 +22,14 @@ from typing import Any
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings, NetworkSettings, RunConfig
-from dcsp.methods.step import Step
-from dcsp.pipeline import Plan, build_plan
+from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.parts import PartSummary, begin_stage, complete_stage
+from dcsp.stages.stage import PartMap
+from dcsp.stages.step import Step
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
-from dcsp.tables.mapping import (
-    CORPUS_DIRECTORY,
-    PartMap,
-    PartSummary,
-    begin_stage,
-    complete_stage,
-    part_file,
-)
+from dcsp.tables.layout import CORPUS_DIRECTORY, STATUSES_FILE, part_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
-from dcsp.tables.statuses import STATUSES_FILE
-from dcsp.tables.store import Store
 from tests.bench.harness import machine
 
 LIMIT_SECONDS, LIMIT_BYTES = 60.0, 1.5 * 2**30

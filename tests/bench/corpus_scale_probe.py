@@ -19,23 +19,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dcsp.capacity.forecast import forecast, table
+from dcsp.capacity.pace import earlier_paces
+from dcsp.capacity.resources import Resources
+from dcsp.capacity.workload import largest_part, work_of
 from dcsp.config import ClusterSettings
-from dcsp.corpus.ingest import plan_batches
+from dcsp.corpus.admission import plan_batches
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.source import SourceRow
+from dcsp.corpus.sources.base import SourceRow
 from dcsp.evaluation.quality import evaluate_labels
 from dcsp.evaluation.run import Qualities, add_qualities
-from dcsp.overview import stages_text
-from dcsp.pace import earlier_paces
-from dcsp.pipeline import build_plan
+from dcsp.run.overview import stages_text
+from dcsp.run.plan import build_plan
+from dcsp.stages.parts import complete_stage, pending_parts
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
-from dcsp.tables.mapping import complete_stage, pending_parts
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
-from dcsp.workload import largest_part, work_of
 from jobs import _cluster
-from jobs._forecast import forecast, table
-from jobs._resources import Resources
 from tests.bench.corpus_scale import (
     LISTING,
     MEASURED,

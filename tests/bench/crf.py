@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dcsp.config import CRFSettings
 from dcsp.cues.attention import select_tags
 from dcsp.cues.fusion import refine_cue, to_image
-from dcsp.images import resize_map
+from dcsp.images.resize import resize_map
 from dcsp.inference.crf import crf_labels
 from dcsp.inference.scores import softmax, winning_label
 from tests.bench.harness import Row, compare

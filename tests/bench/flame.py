@@ -1,7 +1,7 @@
 """``python -m tests.bench.flame``: a flame graph of the stages, and what takes which share of each.
 
-py-spy, which comes with Ray, watches a probe (:mod:`dcsp.probe`) of 16 photographs in one process.
-What loads a model once is left out.
+py-spy, which comes with Ray, watches a probe (:mod:`dcsp.capacity.probe`) of 16 photographs in one
+process. What loads a model once is left out.
 """
 
 from __future__ import annotations

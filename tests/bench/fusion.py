@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from dcsp.config import RunConfig
 from dcsp.cues.attention import normalize_attention, select_tags
 from dcsp.cues.dcsp import DCSPStage
-from dcsp.images import resize_map, resize_rgb
+from dcsp.images.resize import resize_map, resize_rgb
 from dcsp.saliency.hierarchy import hierarchical_saliency
 from dcsp.saliency.table import SaliencyStage
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, pack_array, quantize
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import OK
-from dcsp.tables.store import Store
 from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs, Photograph
 from tests.bench.peers import reference
 
-BATCH = 16  # as :func:`dcsp.tables.rows.infer_rows` hands them on
+BATCH = 16  # as :func:`dcsp.stages.rows.infer_rows` hands them on
 LEFT_OUT = "detector and network"
 
 

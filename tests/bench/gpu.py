@@ -24,11 +24,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
-from dcsp.images import decode_rgb
+from dcsp.images.decode import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.deeplab import SegmentationNetwork, build_network
-from dcsp.tables.mapping import Device
-from dcsp.tables.rows import infer_rows
+from dcsp.stages.rows import infer_rows
+from dcsp.stages.stage import Device
 from dcsp.training.loop import Trainer
 from dcsp.training.objective import ScoreObjective
 from tests.bench.harness import machine

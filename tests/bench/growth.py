@@ -1,7 +1,7 @@
 """``python -m tests.bench.growth``: how what a stage costs grows, one quantity at a time.
 
-Every figure is the probe's (:mod:`dcsp.probe`): the stages of a run over the same 16 photographs in
-one process, with one thread for mining and predicting and all of them for training. Prints a table
+Every figure is the probe's (:mod:`dcsp.capacity.probe`): the stages of a run over the same 16
+photographs in one process, with one thread for mining and predicting and all of them for training. Prints a table
 for each quantity and writes JSON.
 """
 
@@ -21,17 +21,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dcsp.capacity.pace import EVALUATION, INGEST, Pace
+from dcsp.capacity.probe import IMAGES, Probe, Worker
 from dcsp.config import DCSPSettings, PredictSettings, RunConfig, TrainSettings
-from dcsp.corpus.ingest import ingest_rows, part_name
-from dcsp.corpus.source import TRAIN, Source, SourceRow
-from dcsp.images import decode_rgb, resize_labels
+from dcsp.corpus.admission import ingest_rows, part_name
+from dcsp.corpus.sources.base import TRAIN, Source, SourceRow
+from dcsp.images.decode import decode_rgb
+from dcsp.images.resize import resize_labels
 from dcsp.labels import TagMapper
-from dcsp.pace import EVALUATION, INGEST, Pace
-from dcsp.probe import IMAGES, Probe, Worker
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.snapshot import CorpusPart
-from dcsp.tables.store import Store
 from tests.bench.harness import machine
 from tests.bench.inputs import NETWORK, Inputs
 from tests.bench.stages import CORES
@@ -97,14 +98,14 @@ class ResizedSource:
 
 @dataclass(frozen=True)
 class Sample:
-    """Photographs of the training split as a part of a corpus; see :class:`dcsp.probe.Sample`."""
+    """Photographs of the training split as a part of a corpus; see :mod:`dcsp.capacity.probe`."""
 
     source: ResizedSource
     rows: tuple[SourceRow, ...]
     config: RunConfig
 
     def __call__(self, scratch: Store) -> tuple[CorpusPart, Pace]:
-        """See :class:`dcsp.probe.Sample`."""
+        """See :class:`dcsp.capacity.probe.Sample`."""
         corpus, source = self.config.corpus, Held.of(self.source, self.rows)
         start = time.perf_counter()
         table, truth, rejected = ingest_rows(source, self.rows, TagMapper(corpus.classes), corpus)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dcsp.corpus.ingest import ingest_rows
+from dcsp.corpus.admission import ingest_rows
 from dcsp.labels import TagMapper
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs
 from tests.bench.peers import pillow_ingest

@@ -25,11 +25,12 @@ from dcsp.config import (
     SaliencySettings,
     SceneSettings,
 )
-from dcsp.corpus.ingest import check_mask, select_rows
-from dcsp.corpus.scenes import ScenesSource
-from dcsp.corpus.source import SourceRow
-from dcsp.corpus.voc import VOCSource
-from dcsp.images import decode_rgb, resize_labels
+from dcsp.corpus.admission import check_mask, select_rows
+from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.scenes import ScenesSource
+from dcsp.corpus.sources.voc import VOCSource
+from dcsp.images.decode import decode_rgb
+from dcsp.images.resize import resize_labels
 from dcsp.inference.multiscale import Views, score_views
 from dcsp.labels import IGNORE, SCENE_CLASSES, VOC_CLASSES, TagMapper
 from dcsp.networks.deeplab import SegmentationNetwork, build_network
@@ -37,8 +38,8 @@ from dcsp.networks.weights import backbone_weights, resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
 from dcsp.tables.codecs import decode_labels
+from tests.photographs import PHOTOGRAPHS
 
-PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/voc676/VOCdevkit/VOC2012"
 FP32 = PrecisionSettings(autocast="fp32")
 NETWORK = NetworkSettings(
     backbone="efficientnet_lite0", output_stride=16, atrous_rates=(1,), fcan_start="identity"
@@ -74,7 +75,7 @@ class Inputs:
     @property
     def images(self) -> str:
         """What the images are, for ``detail``."""
-        return "generated scenes" if self._generated else "voc676 photographs"
+        return "generated scenes" if self._generated else "photographs"
 
     def pick(self, quick: int, full: int) -> int:
         """The number to use."""

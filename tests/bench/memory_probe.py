@@ -16,8 +16,8 @@ from PIL import Image
 
 from dcsp.config import ClusterSettings, DetectorSettings
 from dcsp.saliency.table import SaliencyStage
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from jobs import _cluster
 from tests.bench.stages import Marks
 from tests.bench.stubs import WeighedStage, image_ids, part_names, peak_memory

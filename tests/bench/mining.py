@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
-from dcsp.training.stage import load_checkpoint
 from tests.bench.harness import Row, against
 from tests.bench.inputs import Inputs
 from tests.bench.peers.authors_mining import SCALES, AuthorsMining

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.training.stage import load_checkpoint
 from tests.bench.harness import Row, against
 from tests.bench.inputs import Inputs
 from tests.bench.peers.plain_prediction import PlainPrediction

@@ -11,15 +11,11 @@ from collections.abc import Callable
 from ray.cluster_utils import Cluster
 
 from dcsp.config import ClusterSettings
-from dcsp.methods.step import TRAIN, Step
-from dcsp.tables.mapping import (
-    CORPUS_DIRECTORY,
-    PartSummary,
-    complete_stage,
-    part_file,
-)
+from dcsp.stages.parts import PartSummary, complete_stage
+from dcsp.stages.step import TRAIN, Step
+from dcsp.store.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
-from dcsp.tables.store import Store
 from jobs import _cluster
 from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs

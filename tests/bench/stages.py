@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 from dcsp.config import DetectorSettings, FCANSettings, PredictSettings, RunConfig, TrainSettings
-from dcsp.pipeline import Plan
 from dcsp.progress import Progress
-from dcsp.tables.mapping import Part
-from dcsp.tables.store import Store
+from dcsp.run.plan import Plan
+from dcsp.store.store import Store
+from dcsp.tables.snapshot import Part
 from dcsp.training.stage import TrainStage, train_here
 from jobs import _cluster
 from jobs._chain import Chain

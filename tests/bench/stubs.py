@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from dcsp.stages.stage import Device, PartMap, PartModel, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, Part, PartMap, PartModel, TableInput
+from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import OK
-from dcsp.tables.store import Store
+from dcsp.tables.snapshot import Part
 
 SCHEMA = pa.schema(
     [

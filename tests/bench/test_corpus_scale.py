@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from dcsp.overview import stages_text
-from dcsp.pace import earlier_paces
-from dcsp.pipeline import Plan, build_plan
-from dcsp.tables.mapping import complete_stage, pending_parts
+from dcsp.capacity.pace import earlier_paces
+from dcsp.capacity.workload import largest_part, work_of
+from dcsp.run.overview import stages_text
+from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.parts import complete_stage, pending_parts
+from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
-from dcsp.workload import largest_part, work_of
 from tests.bench import corpus_scale
 from tests.bench.corpus_scale import Size, finish_cues, stage_of, write_store
 

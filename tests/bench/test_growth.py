@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcsp.corpus.source import SourceRow
-from dcsp.images import decode_rgb
-from dcsp.pace import Pace
+from dcsp.capacity.pace import Pace
+from dcsp.corpus.sources.base import SourceRow
+from dcsp.images.decode import decode_rgb
 from dcsp.tables.codecs import decode_labels, encode_labels
 from tests.bench import cluster_model, flame, growth
 from tests.bench.cluster_model import Cluster, Stage

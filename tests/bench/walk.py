@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dcsp.cues.walk import pair_affinities, pair_offsets, random_walk
+from dcsp.methods.affinity.walk import pair_affinities, pair_offsets, random_walk
 from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs
 from tests.bench.peers import dense_walk

@@ -15,14 +15,15 @@ from dcsp.comparison.gallery import ComparedImage, choose_rows, compared_images
 from dcsp.comparison.grid import Axis, GridRun, expand
 from dcsp.comparison.page import build_gallery_page
 from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans
-from dcsp.config_file import parse_config
+from dcsp.config.file import parse_config
 from dcsp.corpus.listing import list_corpus
 from dcsp.errors import ConfigError
-from dcsp.pipeline import Plan
-from dcsp.runs import metrics_file, report_file, step_record
+from dcsp.run.plan import Plan
+from dcsp.run.record import step_record
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
+from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import CorpusPart
-from dcsp.tables.store import Store
 from tests import chain
 from tests.chain import table
 from tests.report.test_page import Reader

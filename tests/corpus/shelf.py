@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus import ingestion
-from dcsp.corpus.ingest import select_rows
+from dcsp.corpus import ingest as ingestion
+from dcsp.corpus.admission import select_rows
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
-from dcsp.corpus.source import SourceRow
+from dcsp.corpus.sources.base import SourceRow
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
 
 SETTINGS = CorpusSettings(kind="folder", root="r", classes=("cat", "dog"), part_rows=4)
 

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsp.corpus import ingestion
+from dcsp.corpus import ingest as ingestion
 from dcsp.errors import CorpusError
-from dcsp.tables.mapping import CORPUS_DIRECTORY, STAGE_FILE, live_rows, part_file
-from dcsp.tables.snapshot import Snapshot, rejected_file
-from dcsp.tables.store import Store
+from dcsp.stages.parts import live_rows
+from dcsp.store.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY, STAGE_FILE, part_file, rejected_file
+from dcsp.tables.snapshot import Snapshot
 from tests.corpus.shelf import SETTINGS, Shelf, ingest, listing_of, picture, shelf
 
 ANY = SETTINGS.model_copy(update={"max_removed_share": 1.0, "max_rejected_share": 1.0})

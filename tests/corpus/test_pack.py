@@ -12,16 +12,16 @@ import pyarrow as pa
 import pytest
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus import ingestion
-from dcsp.corpus.ingest import plan_batches
+from dcsp.corpus import ingest as ingestion
+from dcsp.corpus.admission import plan_batches
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.pack import Batch, Packer, Tally
-from dcsp.corpus.unknown import read_unknown
+from dcsp.corpus.unknown_tags import read_unknown
 from dcsp.errors import CorpusError
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
+from dcsp.tables.layout import LATEST, rejected_file
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
-from dcsp.tables.snapshot import LATEST, rejected_file
-from dcsp.tables.store import Store
 from tests.corpus.shelf import SETTINGS, Shelf, ingest, listing_of, picture, shelf
 
 NONE_REJECTED = REJECTED.empty_table()

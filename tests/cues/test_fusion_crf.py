@@ -14,7 +14,7 @@ from dcsp.cues.fusion import (
     refine_cue,
     to_image,
 )
-from dcsp.images import resize_map
+from dcsp.images.resize import resize_map
 from dcsp.inference.crf import dense_crf
 from dcsp.inference.scores import softmax
 from dcsp.labels import IGNORE

@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dcsp.config import CorpusSettings, HttpSettings
-from dcsp.config_file import load_config
-from dcsp.corpus.fetch import fetch
-from dcsp.corpus.ingest import MASK_STAGE, TAG_STAGE, check_mask, ingest_rows, select_rows
-from dcsp.corpus.parquet import ParquetSource
-from dcsp.corpus.tag_tables import read_tags
-from dcsp.corpus.webdataset import WebDatasetSource
+from dcsp.config.file import load_config
+from dcsp.corpus.admission import MASK_STAGE, TAG_STAGE, check_mask, ingest_rows, select_rows
+from dcsp.corpus.sources.fetch import fetch
+from dcsp.corpus.sources.parquet import ParquetSource
+from dcsp.corpus.sources.tag_tables import read_tags
+from dcsp.corpus.sources.webdataset import WebDatasetSource
 from dcsp.errors import DcspError, ImageError
-from dcsp.export.masks import mask_path
-from dcsp.images import check_image, decode_rgb
+from dcsp.images.decode import check_image, decode_rgb
+from dcsp.inspection.export import mask_path
 from tests.corpus.tars import tar_bytes
 from tests.dirty.planted import CLASSES, MAPPER, OK, PHOTO, encode
 from tests.http_server import response, serve

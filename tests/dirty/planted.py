@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.ingest import ingest_rows, select_rows
-from dcsp.corpus.source import Source, open_source
+from dcsp.corpus.admission import ingest_rows, select_rows
+from dcsp.corpus.sources.base import Source
+from dcsp.corpus.sources.open import open_source
 from dcsp.labels import TagMapper
 
 OK = "ok"

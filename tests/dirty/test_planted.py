@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dcsp.corpus.ingest import ingest_rows, select_rows
+from dcsp.corpus.admission import ingest_rows, select_rows
 from tests.dirty.planted import MAPPER, outcomes, plant, source_of
 
 

@@ -10,7 +10,8 @@ import pytest
 from dcsp.config import PrecisionSettings, PredictSettings
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.inference.prediction import predict_labels
-from tests.bench.inputs import PHOTOGRAPHS, Inputs, Photograph
+from tests.bench.inputs import Inputs, Photograph
+from tests.photographs import needs_photographs
 
 PAPER = Views("scores", (1.0, 0.75, 0.5))
 
@@ -21,7 +22,7 @@ def labelled(photograph: Photograph, scores: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.network
-@pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="needs the photographs of ../shared/data")
+@needs_photographs
 def test_one_label_in_fifty_at_most_is_another_in_bfloat16(tmp_path: Path) -> None:
     inputs = Inputs(tmp_path, quick=True)
     photographs = inputs.photographs(8)

@@ -7,7 +7,7 @@ import pydensecrf.densecrf as reference
 import pytest
 
 from dcsp.config import CRFSettings
-from dcsp.images import resize_map
+from dcsp.images.resize import resize_map
 from dcsp.inference.crf import DenseCRF, crf_labels, dense_crf
 
 SETTINGS = CRFSettings()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dcsp.config import PrecisionSettings
-from dcsp.images import resize_map
+from dcsp.images.resize import resize_map
 from dcsp.inference.multiscale import Views, prepare, score_views
 
 EXACT = PrecisionSettings(autocast="fp32", channels_last=False)

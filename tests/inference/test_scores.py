@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from dcsp.images import resize_map
+from dcsp.images.resize import resize_map
 from dcsp.inference import scores
 from dcsp.inference.scores import (
     probabilities,

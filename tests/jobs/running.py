@@ -19,10 +19,10 @@ from typing import Any
 import psutil
 
 from dcsp.config import RunConfig
-from dcsp.config_file import load_config
+from dcsp.config.file import load_config
 from dcsp.corpus.listing import list_corpus
-from dcsp.pipeline import Plan, build_plan
-from dcsp.tables.store import Store
+from dcsp.run.plan import Plan, build_plan
+from dcsp.store.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 600.0

@@ -14,9 +14,11 @@ import pyarrow as pa
 import ray
 
 from dcsp.errors import StoreError, TrainingError
+from dcsp.stages.stage import Device, TableInput
+from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Device, Part, TableInput, part_file
-from dcsp.tables.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
+from dcsp.tables.snapshot import Part
 from dcsp.training.loop import Trainer
 from dcsp.training.stage import TrainStage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dcsp.config import ClusterSettings
 from dcsp.progress import Progress
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 from jobs import _cluster
 from jobs._main import run_job
 from tests.jobs.stages import LengthStage, write_ids

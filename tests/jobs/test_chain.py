@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dcsp.config_file import parse_config
-from dcsp.corpus.folder import FolderSource
+from dcsp.capacity.resources import Resources
+from dcsp.config.file import parse_config
+from dcsp.corpus.sources.folder import FolderSource
 from dcsp.errors import ClusterError, CorpusError
-from dcsp.pipeline import build_plan
-from dcsp.runs import metrics_file
+from dcsp.run.plan import build_plan
+from dcsp.tables.layout import metrics_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from jobs import _chain
 from jobs._chain import Chain
-from jobs._resources import Resources
 from tests.corpus.tars import sample, write_tar
 
 

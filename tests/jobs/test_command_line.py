@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsp.config_file import load_config
+from dcsp.config.file import load_config
 from tests.jobs.running import REPOSITORY, call
 
 CONFIGS = sorted((REPOSITORY / "jobs" / "configs").glob("*.yaml"))

@@ -16,12 +16,13 @@ from ray.util.placement_group import placement_group
 
 from dcsp.config import ClusterSettings, CorpusSettings, RunConfig
 from dcsp.errors import ClusterError, CorpusError, StoreError, TrainingError
+from dcsp.inspection.rejections import read_rejected
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.progress import Progress
-from dcsp.rejections import read_rejected
-from dcsp.tables.mapping import Part
-from dcsp.tables.store import Store
-from dcsp.training.stage import TrainStage, load_checkpoint
+from dcsp.store.store import Store
+from dcsp.tables.snapshot import Part
+from dcsp.training.stage import TrainStage
 from jobs import _cluster
 from jobs._chain import Chain
 from jobs._cluster.training import free_places

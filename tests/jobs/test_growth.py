@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dcsp.corpus.scenes import render_scene
+from dcsp.corpus.sources.scenes import render_scene
 from dcsp.labels import SCENE_CLASSES
-from dcsp.retraining import plan_run
+from dcsp.run.retraining import plan_run
+from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
 from jobs import _cluster, relabel
 from tests.jobs.running import Run
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from dcsp.cli import app
 from dcsp.errors import StoreError
-from dcsp.export.destination import PREDICT, mark_folder
-from dcsp.tables.lease import LEASE, Holder, Lease
-from dcsp.tables.store import Store
+from dcsp.inspection.destination import PREDICT, mark_folder
+from dcsp.store.lease import LEASE, Holder, Lease
+from dcsp.store.store import Store
 from jobs import compare, evaluate, ingest, mine_cues, predict, relabel, train
 from tests.jobs.running import PATIENCE, REPOSITORY, Run, Submitted, call, parts
 from tests.store_fixture import build_store

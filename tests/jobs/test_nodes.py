@@ -13,11 +13,12 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from dcsp.config import ClusterSettings
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.progress import Progress
-from dcsp.tables.mapping import PartMap
-from dcsp.tables.store import Store
-from dcsp.training.stage import TrainStage, load_checkpoint
+from dcsp.stages.stage import PartMap
+from dcsp.store.store import Store
+from dcsp.training.stage import TrainStage
 from jobs import _cluster
 from tests.jobs.running import Run, parts
 from tests.jobs.stages import faulty

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from dcsp.capacity.forecast import Forecast
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError
-from dcsp.runs import step_record
-from dcsp.tables.mapping import CORPUS_DIRECTORY
-from dcsp.tables.store import Store
+from dcsp.run.record import step_record
+from dcsp.store.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.training.stage import TrainStage
 from jobs import _cluster, plan, relabel
-from jobs._forecast import Forecast
 from jobs.plan import Planning
 from tests.jobs.running import Run, states
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 from tests.jobs.running import (
     PATIENCE,
     Run,

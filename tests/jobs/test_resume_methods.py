@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsp.methods.step import Step
+from dcsp.stages.step import Step
 from dcsp.training.stage import TrainStage
 from jobs import _cluster, relabel
 from tests.jobs.running import Run, Submitted, call, parts, resumable_checkpoints

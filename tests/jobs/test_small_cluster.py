@@ -8,8 +8,9 @@ import pytest
 import ray
 
 from dcsp.config import ClusterSettings
-from dcsp.tables.store import Store
-from dcsp.training.stage import TrainStage, checkpoint_is_complete
+from dcsp.networks.checkpoint import checkpoint_is_complete
+from dcsp.store.store import Store
+from dcsp.training.stage import TrainStage
 from jobs import _cluster
 from tests.jobs.running import Run
 from tests.jobs.stages import LengthStage, faulty, write_ids

@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.model import Model
-from dcsp.tables.store import Store
-from dcsp.training.stage import HISTORY_FILE, load_checkpoint
+from dcsp.store.store import Store
+from dcsp.tables.layout import HISTORY_FILE
 from tests.jobs.running import REPOSITORY, Run, end, free_ports, parts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]

@@ -16,9 +16,9 @@ from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import ConfigError
 from dcsp.methods.registry import METHODS
 from dcsp.methods.selftags import selfcue_steps
-from dcsp.pipeline import Plan, build_plan
+from dcsp.run.plan import Plan, build_plan
+from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED, table

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from dcsp.config import NetworkSettings, TrainSettings
 from dcsp.errors import WeightsError
+from dcsp.networks.checkpoint import model_from_bytes, model_to_bytes
 from dcsp.networks.deeplab import SegmentationNetwork, build_network
 from dcsp.networks.model import parameter_groups
-from dcsp.networks.stored import model_from_bytes, model_to_bytes
 
 CLASSES = ("cat", "dog", "boat")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.numbers import count, duration, percent, points, quantity, title
+from dcsp.text import count, duration, percent, points, quantity, title
 
 
 def test_strings_are_escaped_and_markup_is_kept() -> None:

@@ -14,9 +14,9 @@ from dcsp.errors import ConfigError, DcspError, WeightsError
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
+from tests.photographs import JPEGS, needs_photographs
 
 PLAIN = DetectorSettings(height=8, width=10, scale="255", mean=(0, 0, 0), std=(1, 1, 1))
-PHOTOS = Path(__file__).parents[2] / "../shared/data/voc676/VOCdevkit/VOC2012/JPEGImages"
 
 
 def write_model(
@@ -154,13 +154,11 @@ def test_u2netp_finds_the_one_object(u2netp: SaliencyDetector) -> None:
 
 
 @pytest.mark.network
+@needs_photographs
 def test_u2netp_sees_more_of_a_photograph_with_every_pass(u2netp: SaliencyDetector) -> None:
     from PIL import Image
 
-    photo = PHOTOS / "2007_000032.jpg"
-    if not photo.exists():
-        pytest.skip("the VOC photographs are not beside this checkout (../shared/data/voc676)")
-    with Image.open(photo) as opened:
+    with Image.open(JPEGS / "2007_000032.jpg") as opened:
         image = np.asarray(opened.convert("RGB"))
     (levels,) = hierarchical_saliency([image], u2netp, (0.7, 0.8))
     area = (levels > 0.5).mean(axis=(1, 2))

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.schemas import CUES
-from dcsp.tables.store import Store
 
 LABELS = np.array([[0, 1, 2, 20], [255, 2, 0, 0], [3, 3, 3, 3]], dtype=np.uint8)
 

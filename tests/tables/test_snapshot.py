@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dcsp.errors import StoreError
-from dcsp.tables.mapping import Part
-from dcsp.tables.snapshot import CorpusPart, Snapshot, snapshot_file
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
+from dcsp.tables.layout import snapshot_file
+from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
 PARTS = (
     CorpusPart("aa", "train", 3, "truth/aa-1.parquet", dead=(1,)),

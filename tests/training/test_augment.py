@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from dcsp.config import TrainSettings
-from dcsp.images import decode_rgb
+from dcsp.images.decode import decode_rgb
 from dcsp.tables.codecs import encode_labels, encode_map
 from dcsp.training.augment import PADDING, Window, augment, cut, make_samples, sample_rng
+from tests.photographs import JPEGS, needs_photographs
 
-JPEGS = Path(__file__).parents[2] / "../shared/data/voc676/VOCdevkit/VOC2012/JPEGImages"
 PLAIN = TrainSettings(crop=32, scale=(1.0, 1.0), flip=False)
 COLOR = (1.0, 1.0, 1.0)
 
@@ -229,10 +228,9 @@ def test_a_tag_without_a_class_is_refused(tag: int) -> None:
         make_samples(rows, PLAIN, 5, 0, "fcan", 0)
 
 
+@needs_photographs
 def test_photographs_become_samples() -> None:
     photos = sorted(JPEGS.glob("*.jpg"))[:8]
-    if not photos:
-        pytest.skip("no photographs in ../shared/data/voc676: generated images are tested above")
     images = [np.asarray(Image.open(photo)) for photo in photos]
     rows = table(*images).set_column(3, "bytes", [[photo.read_bytes() for photo in photos]])
     batch = make_samples(rows, TrainSettings(crop=224), 5, 0, "fcan", 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 from dcsp.training.logs import TrainLog
 
 

@@ -14,20 +14,16 @@ from PIL import Image
 
 from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
 from dcsp.errors import StoreError, WeightsError
+from dcsp.networks.checkpoint import checkpoint_is_complete, load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels, encode_map
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.mapping import CORPUS_DIRECTORY, Part, part_file
-from dcsp.tables.store import Store
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
+from dcsp.tables.snapshot import Part
 from dcsp.training import stage as stage_module
 from dcsp.training.logs import TrainLog
-from dcsp.training.stage import (
-    TrainStage,
-    checkpoint_is_complete,
-    load_checkpoint,
-    save_checkpoint,
-    train_here,
-)
+from dcsp.training.stage import TrainStage, save_checkpoint, train_here
 from dcsp.training.stream import row_order
 from tests.training.tiny import CLASSES, tiny_network
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dcsp.config import RunConfig
-from dcsp.pipeline import Plan
-from dcsp.tables.store import Store
+from dcsp.run.plan import Plan
+from dcsp.store.store import Store
 from tests import chain
 from tests.threads import torch_threads
 

@@ -18,12 +18,14 @@ import torch
 from PIL import Image
 
 from dcsp.config import RunConfig
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.pipeline import Plan, build_plan
+from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.parts import run_parts_here
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file, run_parts_here
-from dcsp.tables.store import Store
-from dcsp.training.stage import TrainStage, load_checkpoint
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
+from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.bench.peers import reference
 

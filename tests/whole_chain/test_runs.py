@@ -14,14 +14,14 @@ import pytest
 from dcsp.config import RunConfig
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, add_qualities
-from dcsp.pipeline import Plan, build_plan
+from dcsp.inspection.verify import verify_store
 from dcsp.report.collect import gallery_items
-from dcsp.runs import current_run, load_run, publish, report_file, run_directory
-from dcsp.tables.mapping import part_file, run_parts_here
-from dcsp.tables.snapshot import rejected_file
-from dcsp.tables.store import Store
+from dcsp.run.plan import Plan, build_plan
+from dcsp.run.record import current_run, load_run, publish
+from dcsp.stages.parts import run_parts_here
+from dcsp.store.store import Store
+from dcsp.tables.layout import part_file, rejected_file, report_file, run_directory
 from dcsp.training.stage import TrainStage
-from dcsp.verify import verify_store
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED
 from tests.whole_chain.conftest import Done

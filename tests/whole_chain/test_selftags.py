@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 
 from dcsp.config import RunConfig
-from dcsp.pipeline import Plan, build_plan
-from dcsp.runs import report_file
+from dcsp.inspection.verify import verify_store
+from dcsp.run.plan import Plan, build_plan
 from dcsp.selftags.calibration import ScoreCounts, Thresholds
 from dcsp.selftags.table import read_thresholds
+from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file, report_file
 from dcsp.tables.snapshot import Snapshot
-from dcsp.tables.store import Store
 from dcsp.training.stage import TrainStage
-from dcsp.verify import verify_store
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED, table
 from tests.whole_chain.conftest import Done

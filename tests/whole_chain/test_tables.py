@@ -12,12 +12,14 @@ from PIL import Image
 
 from dcsp.cues.adapt import AdaptStage
 from dcsp.cues.fusion import adapt_labels
-from dcsp.images import decode_rgb
+from dcsp.images.decode import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
+from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.stages.parts import run_parts_here
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.mapping import CORPUS_DIRECTORY, part_file, run_parts_here
-from dcsp.training.stage import TrainStage, load_checkpoint
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
+from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED, table
 from tests.whole_chain.conftest import Done

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.config import DetectorSettings, PrecisionSettings
-from dcsp.images import resize_rgb
+from dcsp.images.resize import resize_rgb
 from dcsp.inference.multiscale import autocast, prepare
 from dcsp.networks.deeplab import SegmentationNetwork
 

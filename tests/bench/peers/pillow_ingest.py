@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dcsp.corpus.source import SourceRow
+from dcsp.corpus.sources.base import SourceRow
 
 
 def ingest(rows: Sequence[SourceRow], classes: Sequence[str], path: Path) -> int:

@@ -1,0 +1,255 @@
+"""From listed rows to corpus, truth and rejected tables: bad input is met here, once.
+
+Every image is decoded to see that it can be; what is kept are the source's own bytes. Each row
+ends in the corpus table or in the rejected table with a reason; faults of machines are raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from dcsp.config import CorpusSettings
+from dcsp.corpus.reading import read_ahead
+from dcsp.corpus.sources.base import Source, SourceRow, is_split, is_valid_id, printable
+from dcsp.errors import ImageError
+from dcsp.images.decode import check_image, levels
+from dcsp.labels import IGNORE, TagMapper
+from dcsp.tables.codecs import encode_labels
+from dcsp.tables.fingerprint import digest_lines
+from dcsp.tables.schemas import CORPUS, ERROR, OK, REJECTED, SKIPPED, TRUTH
+
+TAG_STAGE = "tag"
+"""Stage of a rejected-table row that tells of a dropped tag; its image is in the corpus."""
+MASK_STAGE = "mask"
+"""Stage of a rejected-table row that tells of a bad mask; its image is in the corpus."""
+BAD_MASK = "bad_mask"
+"""Reason of every row of that stage."""
+
+DUPLICATE = "duplicate_id"
+"""Reason of a row whose id another one has."""
+
+Row = dict[str, Any]
+
+
+def select_rows(
+    rows: Iterable[SourceRow], limit: int | None = None
+) -> tuple[list[SourceRow], pa.Table]:
+    """Drop rows whose id is taken and take the wanted number per split.
+
+    Of the rows of one id the first by split and uri stays, a row without a known split last. A
+    limit takes the first ids of each split in hash order: a larger limit keeps what a smaller one
+    took.
+
+    Returns:
+        Rows by split, in hash order of their ids; and the rejected table of the duplicates.
+    """
+    ordered = sorted(rows, key=_place)
+    kept: defaultdict[str, list[SourceRow]] = defaultdict(list)
+    rejected: list[Row] = []
+    first: SourceRow | None = None
+    for row in ordered:
+        if first is not None and first.image_id == row.image_id:
+            message = f"the id {row.image_id!r} is taken by {first.uri} ({first.split})"
+            rejected.append(_rejection(row, "list", DUPLICATE, message))
+            continue
+        first = row
+        kept[row.split].append(row)
+    selected = [row for split in sorted(kept) for row in kept[split][:limit]]
+    return selected, pa.Table.from_pylist(rejected, REJECTED)
+
+
+def plan_batches(rows: Iterable[SourceRow], part_rows: int) -> list[list[SourceRow]]:
+    """Put rows into the batches that become parts: one split each, at most ``part_rows`` rows.
+
+    Rows are in hash order of their ids, so that a part is a random sample of its split; rows of a
+    sharded source stay with the rows of their shard.
+    """
+    groups: defaultdict[tuple[str, str], list[SourceRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.split, row.shard].append(row)
+    batches: list[list[SourceRow]] = []
+    for key in sorted(groups, key=lambda key: (key[0], _hash(key[1]) if key[1] else "")):
+        group = sorted(groups[key], key=lambda row: (_hash(row.image_id), row.image_id))
+        batches += [group[i : i + part_rows] for i in range(0, len(group), part_rows)]
+    return batches
+
+
+def ingest_rows(
+    source: Source, rows: Sequence[SourceRow], mapper: TagMapper, settings: CorpusSettings
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Read and check the rows of one batch.
+
+    An image whose tags are partly unknown keeps the known ones, and the rejected table gets a row
+    of stage ``tag``; an image with tags of which none is known is rejected; an image without any
+    tag is kept without tags. A bad mask is an error row of the truth table and a row of stage
+    ``mask`` of the rejected table: its image stays.
+
+    Returns:
+        The corpus part, in the order of ``rows``; the truth part, row by row the same images,
+        ``skipped`` where there is no mask; and the rejected rows, with reason ``invalid_id``,
+        ``unknown_split``, ``unreadable_tags``, ``linked_folder``, ``unknown_tag``, ``missing``,
+        ``empty``, ``truncated``, ``oversized``, ``unreadable`` or ``bad_mask``; of shards also
+        ``duplicate_member``, ``not_a_file``, ``several_images`` and those of
+        :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs those of
+        :mod:`dcsp.corpus.sources.fetch`.
+    """
+    corpus: list[Row] = []
+    truth: list[Row] = []
+    rejected: list[Row] = []
+    judged = [(row, *_judge(row, mapper)) for row in rows]
+    contents = read_ahead(source, [row for row, reason, *_ in judged if not reason])
+    for row, reason, message, tags, unknown in judged:
+        if reason:
+            rejected.append(_rejection(row, "list", reason, message))
+            continue
+        stage, data = "read", next(contents)
+        try:
+            if isinstance(data, ImageError):
+                raise data
+            stage = "decode"
+            size = check_image(data, settings.max_pixels)
+        except ImageError as error:
+            rejected.append(_rejection(row, stage, error.reason, str(error)))
+            continue
+        if unknown:
+            rejected.append(_rejection(row, TAG_STAGE, "unknown_tag", _unknown(unknown)))
+        corpus.append(_corpus_row(row, data, size, tags))
+        truth.append(_truth_row(source, row, size, len(mapper.classes)))
+        if truth[-1]["status"] == ERROR:
+            rejected.append(_rejection(row, MASK_STAGE, BAD_MASK, truth[-1]["error"]))
+    return (
+        pa.Table.from_pylist(corpus, CORPUS),
+        pa.Table.from_pylist(truth, TRUTH),
+        pa.Table.from_pylist(rejected, REJECTED),
+    )
+
+
+def part_name(table: pa.Table) -> str:
+    """Name of a corpus part: a digest of its ids, splits, contents and tags, in row order."""
+    columns = (table[name].to_pylist() for name in ("image_id", "split", "sha256", "tags"))
+    return digest_lines(json.dumps(values) for values in zip(*columns, strict=True))
+
+
+def lost_rows(rejected: Iterable[Row]) -> list[Row]:
+    """The rows of a rejected table whose images are not in the corpus."""
+    return [row for row in rejected if row["stage"] not in (TAG_STAGE, MASK_STAGE)]
+
+
+def check_mask(data: bytes, size: tuple[int, int], classes: int) -> bytes:
+    """Check a ground-truth mask.
+
+    Args:
+        data: A palette or 8-bit grey image file whose pixel values are class ids.
+        size: (height, width) of the image it belongs to.
+        classes: Number of classes C.
+
+    Returns:
+        A palette or 8-bit grey PNG of ids 0 … C and 255: ``data`` itself where it is one.
+
+    Raises:
+        ImageError: With reason ``bad_mask``.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "GIF", "TIFF")) as image:
+            if image.size != size[::-1]:
+                raise ImageError(BAD_MASK, f"it is {image.size}, its image {size[::-1]} pixels")
+            if image.mode not in ("P", "L"):
+                raise ImageError(BAD_MASK, f"it is {image.mode}, not palette or 8-bit grey")
+            image.load()
+            ids = levels(image)
+            strange = np.unique(ids[_is_strange(ids, classes)])
+            kept = data if image.format == "PNG" else encode_labels(ids)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # a broken file can make a decoder raise nearly anything
+        raise ImageError(BAD_MASK, f"it cannot be decoded ({error})") from error
+    if strange.size:
+        raise ImageError(
+            BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {classes} or {IGNORE}"
+        )
+    return kept
+
+
+def _is_strange(ids: NDArray[np.uint8], classes: int) -> NDArray[np.bool_]:
+    """Where ids lie between the last class and 255: in one comparison, since bytes wrap around."""
+    first = min(classes + 1, IGNORE)
+    return (ids - np.uint8(first)) < np.uint8(IGNORE - first)
+
+
+def _judge(row: SourceRow, mapper: TagMapper) -> tuple[str, str, list[int], list[str]]:
+    """Why a row is refused before its image is read, if it is; its class ids and unknown tags."""
+    reason, message = _listing_fault(row)
+    tags, unknown = mapper.map_tags(row.tags)
+    if not reason and unknown and not tags:
+        reason, message = "unknown_tag", _unknown(unknown)
+    return reason, message, tags, unknown
+
+
+def _listing_fault(row: SourceRow) -> tuple[str, str]:
+    if row.problem:
+        return row.reason, row.problem
+    if not is_valid_id(row.image_id):
+        return "invalid_id", f"the id {row.image_id!r} is not a relative file name"
+    if not is_split(row.split):
+        return "unknown_split", f"its split {row.split!r} is none of train, val and test"
+    return "", ""
+
+
+def _corpus_row(row: SourceRow, data: bytes, size: tuple[int, int], tags: list[int]) -> Row:
+    return {
+        "image_id": row.image_id,
+        "height": size[0],
+        "width": size[1],
+        "tags": tags,
+        "split": row.split,
+        "uri": row.uri,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": data,
+        "status": OK,
+    }
+
+
+def _truth_row(source: Source, row: SourceRow, size: tuple[int, int], classes: int) -> Row:
+    label, status, message = None, SKIPPED, None
+    try:
+        data = source.read_mask(row)
+        if data is not None:
+            label, status = check_mask(data, size, classes), OK
+    except ImageError as error:
+        status, message = ERROR, f"{error.reason}: {error}"
+    head = {"image_id": row.image_id, "height": size[0], "width": size[1]}
+    return {**head, "label": label, "status": status, "error": message}
+
+
+def _rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
+    return {
+        "image_id": printable(row.image_id),
+        "uri": printable(row.uri),
+        "split": printable(row.split),
+        "stage": stage,
+        "reason": reason,
+        "message": printable(message),
+    }
+
+
+def _unknown(tags: Sequence[str]) -> str:
+    listed = ", ".join(repr(tag) for tag in tags[:10]) + (" …" if len(tags) > 10 else "")
+    return f"not in corpus.classes, corpus.aliases or corpus.synonyms: {listed}"
+
+
+def _place(row: SourceRow) -> tuple[str, str, bool, str, str]:
+    return _hash(row.image_id), row.image_id, not is_split(row.split), row.split, row.uri
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

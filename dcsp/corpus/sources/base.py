@@ -1,0 +1,125 @@
+"""What every corpus source offers: a cheap listing of rows, and the bytes of one row.
+
+Sources hold settings alone and are picklable: a listing is made once on the driver, bytes are read
+by whichever worker has the row. Reading never decodes; :mod:`dcsp.corpus.admission` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dcsp.tables.fingerprint import digest_lines
+
+TRAIN = "train"
+VAL = "val"
+_SPLITS = {name: name for name in (TRAIN, VAL, "test")} | {"training": TRAIN, "validation": VAL}
+
+
+@dataclass(frozen=True, slots=True)  # there can be millions
+class SourceRow:
+    """One image as the source lists it.
+
+    Attributes:
+        image_id: Unique in the corpus; slashes make folders, no extension.
+        uri: Where the bytes are.
+        split: ``"train"`` or ``"val"``; what the source says where that names no split.
+        tags: Tags as they are written in the source.
+        mask_uri: Where the ground-truth mask is; ``None`` where there is none.
+        etag: Changes when the bytes of image or mask do.
+        shard: File that holds the row, where many rows share one; such rows stay in one part.
+        problem: Why the row cannot be used although it is listed; empty for a good row.
+        reason: What the rejected table calls that.
+    """
+
+    image_id: str
+    uri: str
+    split: str
+    tags: tuple[str, ...]
+    mask_uri: str | None
+    etag: str
+    shard: str = ""
+    problem: str = ""
+    reason: str = "unreadable_tags"
+
+
+class Source(Protocol):
+    """A corpus source; implementations are picklable, and their ``repr`` tells their settings."""
+
+    def list_rows(self) -> list[SourceRow]:
+        """Every image of the wanted splits, without reading any image.
+
+        Raises:
+            CorpusError: The source is not there or not laid out as its kind demands.
+        """
+        ...
+
+    def read(self, row: SourceRow) -> bytes:
+        """The image file of a row.
+
+        Raises:
+            ImageError: With reason ``missing`` when it is no longer there, ``unreadable`` when a
+                local file may not be read.
+        """
+        ...
+
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        """The mask file (PNG of class ids) of a row, ``None`` for a row without one.
+
+        Raises:
+            ImageError: As for :meth:`read`.
+        """
+        ...
+
+
+def split_of(cell: object) -> str:
+    """The split that a table's cell names; without one, it is the training split.
+
+    Returns:
+        ``train``, ``val`` or ``test``; else the cell itself, which ingest rejects.
+
+    >>> [split_of(cell) for cell in (None, " Validation", "training", "test", "Dev")]
+    ['train', 'val', 'train', 'test', 'dev']
+    """
+    text = str(cell or "").strip().lower() or TRAIN
+    return _SPLITS.get(text, text)
+
+
+def is_split(split: str) -> bool:
+    """Whether :func:`split_of` knows what the cell of a table names."""
+    return split in _SPLITS
+
+
+def is_listed(split: str, wanted: Collection[str]) -> bool:
+    """Whether a source lists rows of a split: a wanted one, or one that ingest has to reject."""
+    return split in wanted or not is_split(split)
+
+
+def listing_digest(rows: Iterable[SourceRow]) -> str:
+    """Digest of a listing, whatever its order: equal as long as nothing in the source changed."""
+    return digest_lines(sorted(repr(row) for row in rows))
+
+
+def is_valid_id(image_id: str) -> bool:
+    """Whether an id may name a file: relative, without ``..``, control characters or backslashes.
+
+    >>> [is_valid_id(name) for name in ("cats/1", "/etc/passwd", "a/../b", "a//b", "")]
+    [True, False, False, False, False]
+    """
+    if not image_id or len(image_id) > 1024 or re.search(r"[\x00-\x1f\x7f\\:]", image_id):
+        return False
+    try:
+        image_id.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8
+        return False
+    return all(
+        step not in ("", ".", "..") and step == step.strip() and len(step.encode()) <= 240
+        for step in image_id.split("/")
+    )
+
+
+def printable(text: str) -> str:
+    """The text with what is not UTF-8 escaped, as file names of strangers need not be."""
+    return text.encode(errors="backslashreplace").decode()

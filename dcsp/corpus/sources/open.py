@@ -1,0 +1,43 @@
+"""The one place that knows every kind of source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dcsp.config import CorpusSettings
+from dcsp.corpus.sources.base import Source
+from dcsp.corpus.sources.folder import FolderSource
+from dcsp.corpus.sources.parquet import ParquetSource
+from dcsp.corpus.sources.scenes import ScenesSource
+from dcsp.corpus.sources.voc import VOCSource
+from dcsp.corpus.sources.webdataset import WebDatasetSource
+
+
+def open_source(settings: CorpusSettings, seed: int) -> Source:
+    """The source that the settings name.
+
+    Args:
+        settings: ``corpus`` of the run.
+        seed: Seed of the run, which decides what generated scenes show.
+
+    Raises:
+        ConfigError: ``corpus.classes`` lacks a class of the generated scenes.
+        CorpusError: The root or the tag table is not there.
+    """
+    root = _absolute(settings.root or "")
+    if settings.kind == "voc":
+        return VOCSource(root, settings.splits, dict(settings.split_files.items()))
+    if settings.kind == "folder":
+        tags = tuple(map(_absolute, settings.tags))
+        masks = _absolute(settings.masks) if settings.masks else None
+        return FolderSource(root, settings.splits, tags, masks, http=settings.http)
+    if settings.kind == "parquet":
+        return ParquetSource(root, settings.splits, settings.part_rows)
+    if settings.kind == "webdataset":
+        return WebDatasetSource(root, settings.splits, settings.part_rows)
+    return ScenesSource(settings.scenes, settings.classes, seed, settings.splits)
+
+
+def _absolute(path: str) -> str:
+    """A local path made absolute, since workers may run elsewhere; a URL as it is."""
+    return path if "://" in path else str(Path(path).expanduser().absolute())

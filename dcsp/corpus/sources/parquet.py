@@ -1,0 +1,131 @@
+"""Parquet shards with the images inside, as data sets are often handed about.
+
+Columns: the image as ``bytes`` or ``image`` (binary, or a struct with ``bytes`` as Hugging Face
+writes it); ``tags`` (list or text); optional ``image_id``, ``split`` (see
+:func:`dcsp.corpus.sources.base.split_of`) and ``mask`` (bytes of a PNG of class ids, for evaluation
+alone). Without ``image_id`` an image is named after its shard and row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcsp.corpus.sources.base import SourceRow, is_listed, split_of
+from dcsp.corpus.sources.files import ask, locate, told_of_one_file, told_of_parquet
+from dcsp.corpus.sources.shards import Shard, ShardedSource, find_shards
+from dcsp.corpus.sources.tag_tables import split_tags
+from dcsp.errors import CorpusError, ImageError, PlaceError
+from dcsp.store.remote import retried
+
+_IMAGE_COLUMNS = ("bytes", "image")
+
+
+@dataclass(frozen=True)
+class ParquetSource(ShardedSource):
+    """A Parquet file, or every ``.parquet`` file below a folder.
+
+    Attributes:
+        root: Local path or URL of the file or folder.
+        splits: Splits to list.
+        part_rows: Row groups are taken together until they hold as many rows; such a group of
+            rows becomes whole parts, so that each row group is read about once.
+    """
+
+    root: str
+    splits: tuple[str, ...]
+    part_rows: int
+
+    def shards(self) -> list[Shard]:
+        """The files; see :meth:`dcsp.corpus.sources.shards.ShardedSource.shards`."""
+        return find_shards(self.root, r"\.parquet", "parquet")
+
+    def list_shard(self, shard: Shard) -> list[SourceRow]:
+        """The rows of one file; see :meth:`dcsp.corpus.sources.shards.ShardedSource.list_shard`."""
+        return list(self._rows(shard.uri, shard.name, shard.etag))
+
+    def read(self, row: SourceRow) -> bytes:
+        """The image bytes of a row."""
+        shard, group, position = _locate(row.uri)
+        table = _read_group(shard, group, row.etag)
+        column = next(name for name in _IMAGE_COLUMNS if name in table.column_names)
+        return _bytes(table, column, position)
+
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        """The mask bytes of a row, ``None`` where there are none."""
+        if row.mask_uri is None:
+            return None
+        shard, group, position = _locate(row.uri)
+        return _bytes(_read_group(shard, group, row.etag), "mask", position) or None
+
+    def _rows(self, uri: str, name: str, etag: str) -> Iterator[SourceRow]:
+        with told_of_parquet(uri), _open(uri) as file:
+            columns = set(file.schema_arrow.names)
+            if "tags" not in columns or not columns & set(_IMAGE_COLUMNS):
+                raise CorpusError(
+                    f"{uri} has the columns {sorted(columns)}: it needs tags, and bytes or image."
+                )
+            wanted = [c for c in ("image_id", "tags", "split") if c in columns]
+            number, chunk, filled = 0, 0, 0
+            for group in range(file.num_row_groups):
+                records = file.read_row_group(group, columns=wanted).to_pylist()
+                if filled >= self.part_rows:
+                    chunk, filled = chunk + 1, 0
+                filled += len(records)
+                for position, record in enumerate(records):
+                    split = split_of(record.get("split"))
+                    number += 1
+                    if not is_listed(split, self.splits):
+                        continue
+                    row_uri = f"{uri}#{group:06d}/{position:08d}"
+                    yield SourceRow(
+                        image_id=str(record.get("image_id") or f"{name}/{number - 1:08d}"),
+                        uri=row_uri,
+                        split=split,
+                        tags=tuple(sorted(set(split_tags(record["tags"])))),
+                        mask_uri=row_uri if "mask" in columns else None,
+                        etag=etag,
+                        shard=f"{uri}#{chunk:06d}",
+                    )
+
+
+@lru_cache(maxsize=4)
+def _read_group(uri: str, group: int, etag: str) -> pa.Table:
+    """The last few row groups; ``etag`` makes a rewritten file another one."""
+    try:
+        with told_of_parquet(uri):
+            return retried(lambda: _group_of(uri, group))
+    except PlaceError:
+        raise
+    except CorpusError as error:  # what was listed is damaged: its rows are lost, others are not
+        raise ImageError("unreadable", str(error).rstrip(".")) from error
+
+
+def _group_of(uri: str, group: int) -> pa.Table:
+    with _open(uri) as file:
+        names = [n for n in (*_IMAGE_COLUMNS, "mask") if n in file.schema_arrow.names]
+        return file.read_row_group(group, columns=names)
+
+
+def _open(uri: str) -> pq.ParquetFile:
+    fs, path = locate(uri)
+    with told_of_one_file(type(fs), uri):
+        return pq.ParquetFile(ask(fs, uri, lambda: fs.open(path, "rb")))
+
+
+def _locate(uri: str) -> tuple[str, int, int]:
+    shard, _, place = uri.rpartition("#")
+    group, _, position = place.partition("/")
+    return shard, int(group), int(position)
+
+
+def _bytes(table: pa.Table, column: str, position: int) -> bytes:
+    value: Any = table[column][position].as_py()
+    if isinstance(value, dict):
+        value = value.get("bytes")
+    return bytes(value or b"")

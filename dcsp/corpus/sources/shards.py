@@ -1,0 +1,290 @@
+"""Sources whose rows lie in shards: listed shard by shard, and a shard that stays is listed once.
+
+One directory listing names the shards. What a shard lists is kept in the store, under a digest of
+its address, its etag and the source's settings: only new and changed shards are opened, by whatever
+the caller spreads them over, such as the tasks of a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from dcsp.corpus.sources.base import Source, SourceRow, printable
+from dcsp.corpus.sources.files import etag_of, require_folder, require_same, stem
+from dcsp.errors import CorpusError, DcspError, PlaceError
+from dcsp.store.store import Store
+from dcsp.tables.fingerprint import digest_lines
+from dcsp.tables.layout import SHARDS, part_file
+
+LISTING_VERSION = "1"
+"""Raised whenever the same shard would be listed another way."""
+UNREADABLE, TRUNCATED, DAMAGED = "unreadable_shard", "truncated_shard", "damaged_shard"
+SHARD_FAULTS = (UNREADABLE, TRUNCATED, DAMAGED)
+"""Reasons of the row that tells of a shard which could not be listed to its end."""
+_READERS = 16
+"""Threads that read what shards listed before."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file that holds many rows.
+
+    Attributes:
+        uri: Where it is.
+        name: Its path below the root without extension, which ids of its rows begin with.
+        etag: Changes when its bytes do.
+    """
+
+    uri: str
+    name: str
+    etag: str
+
+
+class ShardedSource(ABC):
+    """A source of shards; a frozen dataclass of settings, whose ``repr`` decides what is listed."""
+
+    splits: tuple[str, ...]
+
+    @abstractmethod
+    def shards(self) -> list[Shard]:
+        """Every shard, from one directory listing; none is opened.
+
+        Raises:
+            CorpusError: There is none.
+        """
+
+    @abstractmethod
+    def list_shard(self, shard: Shard) -> list[SourceRow]:
+        """The rows of one shard, in its order; images are not read.
+
+        A shard that ends too early, or is damaged further on, gives the rows before that and
+        one that tells of it (:meth:`fault`).
+
+        Raises:
+            CorpusError: Nothing in it can be listed.
+            ImageError: It went away, or may not be read.
+        """
+
+    @abstractmethod
+    def read(self, row: SourceRow) -> bytes:
+        """As :meth:`dcsp.corpus.sources.base.Source.read`."""
+
+    @abstractmethod
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        """As :meth:`dcsp.corpus.sources.base.Source.read_mask`."""
+
+    def list_rows(self) -> list[SourceRow]:
+        """The rows of all shards, each opened here; see :class:`Source`."""
+        return [row for shard in self.shards() for row in self.list_shard(shard)]
+
+    def fault(self, shard: Shard, reason: str, message: str) -> SourceRow:
+        """A row that tells of a shard; its id is that of no image."""
+        return SourceRow(
+            image_id=f"{shard.name}/",
+            uri=shard.uri,
+            split=self.splits[0],
+            tags=(),
+            mask_uri=None,
+            etag=shard.etag,
+            shard=shard.uri,
+            problem=message,
+            reason=reason,
+        )
+
+
+@dataclass(frozen=True)
+class ShardLister:
+    """Lists shards of one source and keeps what they list; picklable, for any worker."""
+
+    store: Store
+    source: ShardedSource
+
+    def __call__(self, shard: Shard) -> int:
+        """List one shard and keep its rows; returns their number.
+
+        What is wrong with its bytes is kept as well. What lies outside of it, such as permissions,
+        is not: the next listing looks again.
+
+        Raises:
+            PlaceError: The place of the shards fails: that says nothing of this one.
+        """
+        try:
+            rows = self._list(shard)
+        except PlaceError:
+            raise
+        except CorpusError as error:
+            rows = [self._unreadable(shard, error)]
+        except DcspError:
+            return 0
+        self.store.write_table(self._file(shard), _to_table(rows))
+        return len(rows)
+
+    def pending(self, shards: Sequence[Shard]) -> list[Shard]:
+        """The shards whose rows are not kept, from one directory listing."""
+        kept = self.store.parts(SHARDS)
+        return [shard for shard in shards if self._name(shard) not in kept]
+
+    def kept(self, shard: Shard) -> list[SourceRow]:
+        """The rows of a shard that was listed before.
+
+        Raises:
+            StoreError: They are not there or damaged.
+        """
+        return _from_table(self.store.read_table(self._file(shard)))
+
+    def told(self, shard: Shard) -> list[SourceRow]:
+        """The rows of a shard that cannot be opened; of one that can be by now, its own.
+
+        Raises:
+            PlaceError: The place of the shards fails.
+        """
+        try:
+            return _from_table(_to_table(self._list(shard)))
+        except PlaceError:
+            raise
+        except DcspError as error:
+            return [self._unreadable(shard, error)]
+
+    def _list(self, shard: Shard) -> list[SourceRow]:
+        """The rows of a shard that stayed as it was meanwhile: they are kept under its etag."""
+        rows = self.source.list_shard(shard)
+        require_same(shard.uri, shard.etag)
+        return rows
+
+    def _unreadable(self, shard: Shard, error: DcspError) -> SourceRow:
+        return self.source.fault(shard, UNREADABLE, str(error).rstrip("."))
+
+    def _file(self, shard: Shard) -> str:
+        return part_file(SHARDS, self._name(shard))
+
+    def _name(self, shard: Shard) -> str:
+        return digest_lines([LISTING_VERSION, repr(self.source), repr(shard)])
+
+
+Spread = Callable[[ShardLister, Sequence[Shard]], object]
+"""Applies a lister to shards, wherever and in whatever order."""
+
+
+def one_by_one(lister: ShardLister, shards: Sequence[Shard]) -> None:
+    """List shards in this process."""
+    for shard in shards:
+        lister(shard)
+
+
+def not_now(_: ShardLister, shards: Sequence[Shard]) -> None:
+    """List none: for those who only look.
+
+    Raises:
+        CorpusError: Always.
+    """
+    raise CorpusError(
+        f"The corpus has {len(shards)} new or changed shard(s): ingest lists them first."
+    )
+
+
+def list_rows(
+    store: Store, source: Source, limit: float, spread: Spread = one_by_one
+) -> list[SourceRow]:
+    """Every row of a source; of one with shards, only those that changed are opened.
+
+    Args:
+        store: Where listings of shards are kept.
+        source: What to list.
+        limit: Largest share of the shards that may be unreadable or damaged.
+        spread: What opens new shards.
+
+    Raises:
+        CorpusError: The source is not there or not laid out as its kind demands, or more shards
+            than that cannot be listed to their end.
+    """
+    if not isinstance(source, ShardedSource):
+        return source.list_rows()
+    lister = ShardLister(store, source)
+    shards = source.shards()
+    if left := lister.pending(shards):
+        spread(lister, left)
+        left = lister.pending(left)  # what cannot be opened
+    rows = [row for shard in left for row in lister.told(shard)]
+    closed = set(left)
+    kept = [shard for shard in shards if shard not in closed]
+    with ThreadPoolExecutor(_READERS) as pool:
+        rows += [row for listed in pool.map(lister.kept, kept) for row in listed]
+    faults = [row for row in rows if row.reason in SHARD_FAULTS]
+    if len(faults) > limit * len(shards):
+        raise CorpusError(
+            f"{len(faults)} of {len(shards)} shards cannot be listed to their end, more than "
+            f"corpus.max_rejected_share={limit:g} (first: {faults[0].uri}: {faults[0].problem}): "
+            "mend them or raise the limit."
+        )
+    return rows
+
+
+def find_shards(root: str, ending: str, kind: str) -> list[Shard]:
+    """The files of a kind below a folder, or the one file that the root is.
+
+    Args:
+        root: Local path or URL.
+        ending: Regular expression of how their names end.
+        kind: Extension that they should have, for the message.
+
+    Raises:
+        CorpusError: There is none.
+    """
+    folder = require_folder(root, "corpus.root")
+    wanted = re.compile(rf".*{ending}", re.IGNORECASE | re.DOTALL)
+    shards = [
+        Shard(folder.uri(name), stem(name), etag)
+        for name, etag in folder.find().items()
+        if wanted.fullmatch(name)
+    ]
+    if not shards and wanted.fullmatch(root):
+        shards = [Shard(root, stem(root.rpartition("/")[2]), etag_of(root))]
+    if not shards:
+        raise CorpusError(f"corpus.root={root} holds no .{kind} files: check the path.")
+    return shards
+
+
+_COLUMNS = {
+    field.name: pa.list_(pa.string()) if field.name == "tags" else pa.string()
+    for field in fields(SourceRow)
+}
+_SCHEMA = pa.schema(list(_COLUMNS.items()))
+_REPEATED = ("split", "etag", "shard", "problem", "reason")
+
+
+def _to_table(rows: Sequence[SourceRow]) -> pa.Table:
+    """Rows as a table; what is no UTF-8 in a name or a tag becomes printable."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [printable(text) for text in value]
+        return None if value is None else printable(value)
+
+    return pa.table(
+        {name: [clean(getattr(row, name)) for row in rows] for name in _COLUMNS}, schema=_SCHEMA
+    )
+
+
+def _from_table(table: pa.Table) -> list[SourceRow]:
+    """Rows of a table; what is the same for many rows is converted and held once."""
+    columns: list[list[Any]] = []
+    for name in _COLUMNS:
+        column = table[name].combine_chunks()
+        if name == "tags":
+            held: dict[tuple[str, ...], tuple[str, ...]] = {}
+            tags = (tuple(of_row or ()) for of_row in column.to_pylist())
+            columns.append([held.setdefault(of_row, of_row) for of_row in tags])
+        elif name in _REPEATED:
+            encoded: Any = column.dictionary_encode()
+            values = encoded.dictionary.to_pylist()
+            columns.append([values[index] for index in encoded.indices.to_pylist()])
+        else:
+            columns.append(column.to_pylist())
+    return [SourceRow(*values) for values in zip(*columns, strict=True)]

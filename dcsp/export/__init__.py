@@ -1,1 +1,0 @@
-"""Labels in formats that other tools read."""

@@ -1,0 +1,1 @@
+"""Images: decoding files from anywhere, and the resizing that every stage shares."""

@@ -1,0 +1,1 @@
+"""Looking into a store, checking it, and taking results out of it."""

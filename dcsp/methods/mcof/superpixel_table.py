@@ -1,0 +1,72 @@
+"""The table of superpixels: cut once, used by every round of MCOF (method 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from dcsp.config import RunConfig
+from dcsp.cues.table import CORPUS_INPUT, CueImages
+from dcsp.methods.mcof.superpixels import superpixels
+from dcsp.stages.rows import infer_rows
+from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.store.store import Store
+from dcsp.tables.codecs import encode_regions
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.schemas import SUPERPIXELS
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class SuperpixelStage:
+    """Felzenszwalb's superpixels of every image, at the size the network sees it at."""
+
+    config: RunConfig
+
+    @cached_property
+    def images(self) -> CueImages:
+        """How images are seen."""
+        return CueImages.of(self.config)
+
+    @cached_property
+    def key(self) -> StageKey:
+        """Their settings and the size of the images decide the superpixels."""
+        settings = self.config.cues.mcof.superpixels.model_dump(mode="json")
+        return StageKey("superpixels", VERSION, settings | {"max_side": self.images.max_side})
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See :data:`dcsp.tables.schemas.SUPERPIXELS`."""
+        return SUPERPIXELS
+
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """The corpus alone."""
+        return (CORPUS_INPUT,)
+
+    def load(self, store: Store, device: Device) -> PartModel:
+        """No model is needed; superpixels are cut where models would run."""
+        settings = self.config.cues.mcof.superpixels
+
+        def model(rows: pa.Table) -> pa.Table:
+            results = infer_rows(
+                rows,
+                self.images.decode,
+                lambda images, _: [encode_regions(superpixels(i, settings)) for i in images],
+                device=Device(threads=device.threads),  # no model, no GPU
+            )
+            return (
+                rows.select(["image_id", "height", "width"])
+                .append_column("regions", pa.array(results.values, pa.binary()))
+                .append_column("status", pa.array(results.statuses()))
+                .append_column("error", pa.array(results.errors, pa.string()))
+            )
+
+        return model
+
+    def finish(self, rows: pa.Table) -> pa.Table:
+        """Nothing is left to do."""
+        return rows

@@ -1,0 +1,197 @@
+"""What a run leaves: ``runs/<run_id>/run.json``, ``metrics.json``, the report, and ``CURRENT``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dcsp.config import RunConfig
+from dcsp.config.file import parse_config
+from dcsp.errors import StoreError
+from dcsp.networks.checkpoint import checkpoint_is_complete
+from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.step import Step
+from dcsp.store.store import Store
+from dcsp.tables.layout import COMPLETE_FILE, CURRENT, manifest_file, metrics_file, run_directory
+from dcsp.tables.snapshot import Snapshot
+from dcsp.training.stage import TrainStage
+
+PACKAGES = ("dcsp", "ray", "torch", "onnxruntime", "pyarrow", "numpy", "pillow", "pydensecrf2")
+
+
+def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
+    """Write down what a run was: its config, corpus, stages and versions.
+
+    Args:
+        store: The store.
+        plan: The run.
+        computed: Step → whether this submission computed it.
+    """
+    store.write_json(
+        f"{run_directory(plan.run_id)}/run.json",
+        {
+            "run_id": plan.run_id,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "config": plan.config.model_dump(mode="json"),
+            "snapshot": plan.snapshot.fingerprint,
+            "learned": plan.learned.fingerprint,
+            "steps": [
+                {
+                    "title": step.title,
+                    "fingerprint": step.stage.key.fingerprint,
+                    "directory": step.stage.key.directory,
+                    "computed": computed.get(step.title, False),
+                }
+                for step in plan.steps
+            ],
+            "model": plan.model.key.directory if plan.model else None,
+            "versions": versions(),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """The network of a run and what one must know to use it.
+
+    Attributes:
+        run_id: Id of the run.
+        config: Its settings; files that they name may be gone.
+        classes: Class names in id order, background left out.
+        checkpoint: Directory of the network in the store.
+    """
+
+    run_id: str
+    config: RunConfig
+    classes: tuple[str, ...]
+    checkpoint: str
+
+
+def load_model(store: Store, run_id: str | None = None) -> RunModel:
+    """The network of a run, by what was written down then: stages are not laid out again.
+
+    So it outlives the files and the versions of stages that it was made with.
+
+    Args:
+        store: The store.
+        run_id: Left out: the published run.
+
+    Raises:
+        StoreError: There is no such run, or it has no network.
+    """
+    run = _read_run(store, run_id)
+    name, checkpoint = run["run_id"], run["model"]
+    if checkpoint is None:
+        raise StoreError(
+            f"The run {name} ended with its cues and has no network: name another with --run, or "
+            "run jobs/relabel.py."
+        )
+    if not checkpoint_is_complete(store, checkpoint):
+        raise StoreError(
+            f"The network of the run {name} is not in {store.path(checkpoint)}: submit the run's "
+            "job again."
+        )
+    classes = Snapshot.load(store, run["snapshot"]).classes
+    return RunModel(name, _config_of(run), classes, checkpoint)
+
+
+def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], Plan]:
+    """What :func:`save_run` wrote, and the plan it describes.
+
+    Args:
+        store: The store.
+        run_id: Left out: the published run.
+
+    Raises:
+        StoreError: There is no such run, or its stages have other fingerprints now: another
+            version of dcsp made it, or a weights file that it names has changed.
+    """
+    run = _read_run(store, run_id)
+    learned = run.get("learned", run["snapshot"])
+    plan = build_plan(
+        _config_of(run),
+        Snapshot.load(store, run["snapshot"]),
+        Snapshot.load(store, learned) if learned != run["snapshot"] else None,
+    )
+    known = {step["title"]: step["fingerprint"] for step in run["steps"]}
+    plan = replace(plan, steps=plan.steps[: len(known)])  # it may have ended with a cue table
+    changed = [step.title for step in plan if known.get(step.title) != step.stage.key.fingerprint]
+    if changed:
+        raise StoreError(
+            f"The stage {changed[0]} of the run {run['run_id']} has another fingerprint now: use "
+            "the version of dcsp and the weights files that it was made with, or run "
+            "jobs/relabel.py again."
+        )
+    return run, plan
+
+
+def learned_of(store: Store) -> Snapshot:
+    """The corpus that the networks of the published run were trained on.
+
+    Raises:
+        StoreError: There is none.
+    """
+    run = _read_run(store, None)
+    return Snapshot.load(store, run.get("learned", run["snapshot"]))
+
+
+def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:
+    name = run_id or current_run(store)
+    if not name:
+        raise StoreError(f"The store {store.url} has no published run: run jobs/relabel.py first.")
+    run: dict[str, Any] = store.read_json(f"{run_directory(name)}/run.json")
+    return run
+
+
+def _config_of(run: Mapping[str, Any]) -> RunConfig:
+    return parse_config(run["config"], source=f"the config of the run {run['run_id']}")
+
+
+def current_run(store: Store) -> str | None:
+    """Id of the published run; None before the first."""
+    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
+
+
+def publish(store: Store, run_id: str) -> None:
+    """Make a run the published one, in one write.
+
+    Raises:
+        StoreError: The run has not ended.
+    """
+    if not store.exists(metrics_file(run_id)):
+        raise StoreError(f"The run {run_id} in {store.url} has not ended: run it to its end first.")
+    store.write_bytes(CURRENT, f"{run_id}\n".encode())
+
+
+def step_record(store: Store, plan: Plan, step: Step) -> dict[str, Any]:
+    """What a finished step wrote about itself: ``seconds``, ``bytes`` and a table's ``rows``."""
+    if isinstance(step.stage, TrainStage):
+        file = f"{step.stage.key.directory}/{COMPLETE_FILE}"
+    else:
+        file = manifest_file(step.stage.key, step.scope(plan.snapshot))
+    record: dict[str, Any] = store.read_json(file)
+    return record
+
+
+def table_rows(store: Store, plan: Plan) -> dict[str, dict[str, int]]:
+    """Table → status → rows; ``cues`` are the last phase's, each phase has its own entry too."""
+    rows = {"corpus": {"ok": plan.snapshot.rows(["train", "val"]), "skipped": 0, "error": 0}}
+    for step in plan.steps:
+        if not isinstance(step.stage, TrainStage):
+            rows[step.title] = step_record(store, plan, step)["rows"]
+    return rows | {"cues": rows[plan.cue_steps[-1].title]}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results can depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,206 @@
+"""Tables made image by image: one part of the corpus in, one aligned part of a derived table out.
+
+A :class:`PartMap` says what a stage reads and how it turns rows into rows; it knows nothing of
+where it runs. ``jobs`` spreads parts over a Ray cluster; :func:`run_part` does one part here.
+Every corpus row has exactly one row in the derived table, with a status: nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dcsp.errors import StoreError
+from dcsp.stages.stage import Device, PartMap, PartModel, TableInput
+from dcsp.stages.statuses import Counted, count_parts, count_statuses, remember
+from dcsp.store.store import Store
+from dcsp.tables.fingerprint import StageKey, digest
+from dcsp.tables.layout import STAGE_FILE, manifest_file, part_file
+from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.snapshot import Part
+
+
+@dataclass
+class PartSummary:
+    """What became of one part; summaries of a stage merge by addition."""
+
+    part: str
+    rows: int
+    bytes: int
+    statuses: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain values."""
+        return asdict(self)
+
+
+def pending_parts(store: Store, stage: PartMap, parts: Sequence[Part]) -> list[Part]:
+    """The parts whose rows are not there yet, in order; costs one listing."""
+    done = store.parts(stage.key.directory)
+    return [part for part in parts if part.name not in done]
+
+
+def read_part(store: Store, inputs: Sequence[TableInput], part: str) -> pa.Table:
+    """Zip one part of several aligned tables by row position.
+
+    Raises:
+        StoreError: A part is not there, or its rows are not those of the corpus part.
+    """
+    columns: dict[str, pa.ChunkedArray[Any]] = {}
+    ids: pa.ChunkedArray[Any] | None = None
+    for source in inputs:
+        name = part_file(source.directory, part)
+        wanted = dict.fromkeys(("image_id", *source.columns))
+        table = store.read_table(name, list(wanted))
+        if ids is None:
+            ids = table["image_id"]
+        elif not ids.equals(table["image_id"]):
+            raise StoreError(
+                f"{store.path(name)} does not hold the rows of its corpus part: remove it and "
+                "submit the job again."
+            )
+        for column in source.columns:
+            columns[source.column(column)] = table[column]
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+def live_rows(table: pa.Table, dead: Sequence[int]) -> pa.Table:
+    """The rows of a part of any table without those that are no longer part of the corpus."""
+    if not dead:
+        return table
+    is_live = np.ones(table.num_rows, bool)
+    is_live[list(dead)] = False
+    return table.filter(pa.array(is_live))
+
+
+def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> PartSummary:
+    """Check the rows of one finished part against its schema and write them whole.
+
+    Raises:
+        RuntimeError: The number of rows is not that of the corpus part.
+    """
+    if rows.num_rows != part.rows:
+        raise RuntimeError(
+            f"The stage {stage.key.stage} made {rows.num_rows} rows of the {part.rows} rows of "
+            f"part {part.name}: this is a fault of the stage; nothing was written."
+        )
+    table = rows.select(stage.schema.names).cast(stage.schema)
+    size = store.write_table(part_file(stage.key.directory, part.name), table)
+    return PartSummary(part.name, table.num_rows, size, count_statuses(table))
+
+
+def run_part(store: Store, stage: PartMap, model: PartModel, part: Part) -> PartSummary:
+    """Do one part in this process: read, model, finish, write."""
+    rows = model(read_part(store, stage.inputs, part.name))
+    return write_part(store, stage, part, stage.finish(rows))
+
+
+def run_parts_here(
+    store: Store, stage: PartMap, parts: Sequence[Part], device: Device | None = None
+) -> list[PartSummary]:
+    """Do the pending parts one after the other in this process, without Ray."""
+    pending = pending_parts(store, stage, parts)
+    if not pending:
+        return []
+    begin_stage(store, stage.key)
+    model = stage.load(store, device or Device())
+    return [run_part(store, stage, model, part) for part in pending]
+
+
+def begin_stage(store: Store, key: StageKey) -> None:
+    """Write down what decides a table before its first part is written."""
+    name = f"{key.directory}/{STAGE_FILE}"
+    if not store.exists(name):
+        store.write_json(name, key.as_dict())
+
+
+def scope(parts: Sequence[Part]) -> str:
+    """Names the rows that a table must have to be complete for a snapshot of the corpus."""
+    return digest([[part.name, *part.dead] if part.dead else part.name for part in parts])
+
+
+def remember_parts(store: Store, key: StageKey, summaries: Iterable[PartSummary]) -> None:
+    """Note beside a table what became of parts, so that nobody has to count their rows again."""
+    remember(store, key.directory, _counted(summaries))
+
+
+def complete_stage(
+    store: Store,
+    stage: PartMap,
+    snapshot: str,
+    parts: Sequence[Part],
+    summaries: Sequence[PartSummary],
+    seconds: float,
+    actors: int | None = None,
+) -> dict[str, Any]:
+    """Write the manifest of a table for a snapshot: the last act of a stage.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        snapshot: Names what the table is complete for: :func:`scope` of the parts.
+        parts: Every part of the snapshot that the table must have.
+        summaries: Of the parts that this submission did; other parts are counted by what is
+            remembered of them, or from their rows.
+        seconds: Wall time that this submission spent on the stage.
+        actors: Model actors that it had.
+
+    Raises:
+        StoreError: A part is missing, or does not have the rows of its corpus part.
+    """
+    directory = stage.key.directory
+    sizes = store.sizes(directory)
+    missing = [part.name for part in parts if f"{part.name}.parquet" not in sizes]
+    if missing:
+        raise StoreError(
+            f"The table {directory} lacks {len(missing)} of {len(parts)} parts: "
+            "submit the job again."
+        )
+    statuses: Counter[str] = Counter({OK: 0, SKIPPED: 0, ERROR: 0})
+    wanted = {part.name: sizes[f"{part.name}.parquet"] for part in parts}
+    counted = count_parts(store, directory, wanted, _counted(summaries))
+    for part in parts:
+        found = counted[part.name].statuses
+        if sum(found.values()) != part.rows:
+            file = part_file(directory, part.name)
+            raise StoreError(
+                f"{store.path(file)} has {sum(found.values())} rows, its corpus part {part.rows}: "
+                "remove it and submit the job again."
+            )
+        statuses.update(_live_statuses(store, directory, part, found))
+    manifest = {
+        "stage": stage.key.stage,
+        "fingerprint": stage.key.fingerprint,
+        "snapshot": snapshot,
+        "parts": len(parts),
+        "rows": dict(statuses),
+        "bytes": sum(wanted.values()),
+        "seconds": round(seconds, 3),
+        "computed": sum(summary.rows for summary in summaries),
+        "actors": actors,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    store.write_json(manifest_file(stage.key, snapshot), manifest)
+    return manifest
+
+
+def _live_statuses(
+    store: Store, directory: str, part: Part, statuses: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Images of each status: rows that are no longer part of the corpus are left out."""
+    if not part.dead:
+        return statuses
+    if statuses[OK] == part.rows:
+        return {OK: part.live}
+    table = store.read_table(part_file(directory, part.name), ["status"])
+    return count_statuses(live_rows(table, part.dead))
+
+
+def _counted(summaries: Iterable[PartSummary]) -> dict[str, Counted]:
+    return {s.part: Counted.of(s.bytes, s.statuses) for s in summaries}

@@ -1,0 +1,253 @@
+"""Rows become aligned tables; whatever cannot be used is rejected with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dcsp.config import CorpusSettings
+from dcsp.corpus.admission import (
+    check_mask,
+    ingest_rows,
+    lost_rows,
+    part_name,
+    plan_batches,
+    select_rows,
+)
+from dcsp.corpus.sources.base import SourceRow, is_valid_id
+from dcsp.errors import ImageError
+from dcsp.labels import TagMapper
+from dcsp.tables.codecs import decode_labels
+from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
+
+MAPPER = TagMapper(("cat", "dog"), {"kitten": "cat"})
+SETTINGS = CorpusSettings(kind="folder", root="unused", max_pixels=10_000)
+
+
+def png(pixels: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+GOOD = png(np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3))
+
+
+@dataclass
+class Memory:
+    """A source that holds its files."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    masks: dict[str, bytes] = field(default_factory=dict)
+
+    def list_rows(self) -> list[SourceRow]:
+        return [row(name) for name in self.files]
+
+    def read(self, row: SourceRow) -> bytes:
+        if row.image_id not in self.files:
+            raise ImageError("missing", "there is no such file")
+        return self.files[row.image_id]
+
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        return self.masks.get(row.image_id)
+
+
+def row(name: str, *tags: str, split: str = "train", uri: str = "") -> SourceRow:
+    return SourceRow(name, uri or f"mem/{name}", split, tags, None, "")
+
+
+def ingest(source: Memory, rows: Sequence[SourceRow]) -> tuple[pa.Table, pa.Table, pa.Table]:
+    return ingest_rows(source, rows, MAPPER, SETTINGS)
+
+
+def test_good_rows_keep_their_bytes_and_order() -> None:
+    source = Memory({"b/1": GOOD, "a": GOOD}, {"a": png(np.full((4, 5), 2, np.uint8))})
+    corpus, truth, rejected = ingest(source, [row("b/1", "dog", "Kitten", "DOG"), row("a")])
+    assert (corpus.schema, truth.schema, rejected.schema) == (CORPUS, TRUTH, REJECTED)
+    assert corpus["image_id"].to_pylist() == truth["image_id"].to_pylist() == ["b/1", "a"]
+    assert corpus["tags"].to_pylist() == [[1, 2], []]
+    assert corpus["bytes"].to_pylist() == [GOOD, GOOD]
+    assert corpus["sha256"].to_pylist() == [hashlib.sha256(GOOD).hexdigest()] * 2
+    assert (corpus["height"].to_pylist(), corpus["width"].to_pylist()) == ([4, 4], [5, 5])
+    assert truth["status"].to_pylist() == ["skipped", "ok"]
+    assert (decode_labels(truth["label"][1].as_py()) == 2).all()
+    assert rejected.num_rows == 0
+
+
+def test_every_bad_row_is_rejected_with_its_reason() -> None:
+    files = {
+        "empty": b"",
+        "text": b"hello",
+        "cut": png(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8))[:3000],
+        "large": png(np.zeros((200, 100), np.uint8)),
+        "../up": GOOD,
+        "unknown": GOOD,
+        "mixed": GOOD,
+    }
+    rows = [row(name, "cat") for name in files if name not in ("unknown", "mixed")]
+    rows += [row("unknown", "axe"), row("mixed", "axe", "cat"), row("gone", "cat")]
+    rows += [replace(row("xml", "cat"), problem="its XML is broken"), row("bad\ud800id", "cat")]
+    rows += [row("held", "cat", split="holdout")]
+    corpus, truth, rejected = ingest(Memory(files), rows)
+    assert corpus["image_id"].to_pylist() == truth["image_id"].to_pylist() == ["mixed"]
+    assert corpus["tags"].to_pylist() == [[1]]
+    found = {r["image_id"]: (r["stage"], r["reason"]) for r in rejected.to_pylist()}
+    assert found == {
+        "empty": ("decode", "empty"),
+        "text": ("decode", "unreadable"),
+        "cut": ("decode", "truncated"),
+        "large": ("decode", "oversized"),
+        "../up": ("list", "invalid_id"),
+        "unknown": ("list", "unknown_tag"),
+        "mixed": ("tag", "unknown_tag"),
+        "gone": ("read", "missing"),
+        "xml": ("list", "unreadable_tags"),
+        "held": ("list", "unknown_split"),
+        "bad\\ud800id": ("list", "invalid_id"),
+    }
+    assert len(lost_rows(rejected.to_pylist())) == len(rows) - corpus.num_rows
+    assert "'axe'" in next(r["message"] for r in rejected.to_pylist() if r["image_id"] == "mixed")
+
+
+def test_faults_of_the_machine_are_raised() -> None:
+    class Broken(Memory):
+        def read(self, row: SourceRow) -> bytes:
+            raise PermissionError("no credentials")
+
+    with pytest.raises(PermissionError):
+        ingest(Broken(), [row("a", "cat")])
+
+
+def test_size_is_that_of_the_upright_image() -> None:
+    image = Image.fromarray(np.zeros((4, 5, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    corpus, truth, _ = ingest(Memory({"a": png(np.asarray(image), exif=exif)}), [row("a", "cat")])
+    assert (corpus["height"][0].as_py(), corpus["width"][0].as_py()) == (5, 4)
+    assert (truth["height"][0].as_py(), truth["width"][0].as_py()) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (png(np.zeros((5, 4), np.uint8)), "pixels"),
+        (png(np.full((4, 5), 3, np.uint8)), r"holds \[3\]"),
+        (png(np.zeros((4, 5, 3), np.uint8)), "is RGB"),
+        (b"no mask", "cannot be decoded"),
+        (png(np.zeros((4, 5), np.uint8))[:45], "cannot be decoded"),
+    ],
+)
+def test_a_bad_mask_is_told_of_and_its_image_stays(mask: bytes, message: str) -> None:
+    corpus, truth, rejected = ingest(Memory({"a": GOOD}, {"a": mask}), [row("a", "cat")])
+    assert corpus.num_rows == 1
+    assert truth["status"].to_pylist() == ["error"]
+    assert truth["label"].to_pylist() == [None]
+    with pytest.raises(ImageError, match=message):
+        check_mask(mask, (4, 5), 2)
+    assert truth["error"][0].as_py().startswith("bad_mask: ")
+    (told,) = rejected.to_pylist()
+    assert (told["image_id"], told["stage"], told["reason"]) == ("a", "mask", "bad_mask")
+    assert told["message"] == truth["error"][0].as_py()
+    assert lost_rows([told]) == []
+
+
+def test_ignored_pixels_and_palettes_are_kept_in_masks() -> None:
+    ids = np.array([[0, 1, 2, 255]], np.uint8)
+    palette = Image.fromarray(ids).convert("P")
+    palette.putpalette(list(range(256)) * 3)
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG")
+    assert check_mask(buffer.getvalue(), (1, 4), 2) == buffer.getvalue()
+
+
+@pytest.mark.parametrize("format_", ["BMP", "TIFF"])
+def test_masks_of_other_formats_become_png(format_: str) -> None:
+    ids = np.array([[0, 1, 2, 255]], np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(ids).save(buffer, format_)
+    np.testing.assert_array_equal(decode_labels(check_mask(buffer.getvalue(), (1, 4), 2)), ids)
+
+
+def test_duplicates_are_rejected_and_train_comes_first() -> None:
+    rows = [row("a", split="val", uri="1"), row("a", uri="9"), row("a", uri="2"), row("b")]
+    selected, rejected = select_rows(rows)
+    assert {(r.image_id, r.uri) for r in selected} == {("a", "2"), ("b", "mem/b")}
+    assert {(r["uri"], r["reason"]) for r in rejected.to_pylist()} == {
+        ("9", "duplicate_id"),
+        ("1", "duplicate_id"),
+    }
+    assert rejected.schema == REJECTED
+
+
+def test_a_row_of_no_known_split_takes_no_id() -> None:
+    selected, rejected = select_rows([row("a", split="holdout", uri="1"), row("a", uri="2")])
+    assert [(r.split, r.uri) for r in selected] == [("train", "2")]
+    assert rejected["split"].to_pylist() == ["holdout"]
+
+
+@given(st.sets(st.integers(0, 99), max_size=30), st.integers(1, 8), st.randoms())
+def test_batches_are_whole_and_do_not_depend_on_the_listing_order(
+    numbers: set[int], part_rows: int, random: Any
+) -> None:
+    rows = [row(str(n), split="val" if n % 3 else "train") for n in numbers]
+    batches = plan_batches(rows, part_rows)
+    random.shuffle(rows)
+    assert plan_batches(select_rows(rows)[0], part_rows) == batches
+    assert sorted(r.image_id for batch in batches for r in batch) == sorted(map(str, numbers))
+    assert all(1 <= len(batch) <= part_rows for batch in batches)
+    assert all(len({r.split for r in batch}) == 1 for batch in batches)
+
+
+def test_a_larger_limit_keeps_what_a_smaller_one_took() -> None:
+    rows = [row(str(n), split=("train", "val")[n % 2]) for n in range(40)]
+    small, large = ({r.image_id for r in select_rows(rows, limit)[0]} for limit in (5, 9))
+    assert (len(small), len(large)) == (10, 18)
+    assert small < large
+    assert len(select_rows(rows)[0]) == 40
+
+
+def test_rows_of_a_shard_stay_together() -> None:
+    rows = [replace(row(str(n)), shard=f"s{n % 3}") for n in range(12)]
+    batches = plan_batches(rows, 4)
+    assert len(batches) == 3
+    assert all(len({r.shard for r in batch}) == 1 for batch in batches)
+
+
+def test_a_part_is_named_by_what_it_holds() -> None:
+    source = Memory({"a": GOOD, "b": GOOD})
+    names = {
+        part_name(ingest(source, rows)[0])
+        for rows in (
+            [row("a", "cat"), row("b", "dog")],
+            [row("b", "dog"), row("a", "cat")],
+            [row("a", "cat"), row("b", "cat")],
+            [row("a", "cat", split="val"), row("b", "dog", split="val")],
+            [row("a", "cat")],
+        )
+    }
+    assert len(names) == 5
+    moved = [row("a", "kitten", uri="elsewhere"), row("b", "dog")]
+    assert part_name(ingest(source, moved)[0]) in names
+
+
+@pytest.mark.parametrize(
+    ("name", "valid"),
+    [
+        *(("2007_000032", True), ("cats/räv 1.x", True), ("a" * 240, True)),
+        *(("", False), ("/a", False), ("a/", False), ("a//b", False), ("..", False)),
+        *(("a/../b", False), ("./a", False), ("a\\b", False), ("C:a", False), ("a\x00", False)),
+        *(("a\n", False), (" a", False), ("a" * 241, False), ("a/" * 600 + "a", False)),
+    ],
+)
+def test_ids_are_confined_file_names(name: str, valid: bool) -> None:
+    assert is_valid_id(name) is valid

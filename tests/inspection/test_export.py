@@ -1,0 +1,96 @@
+"""Masks as files."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dcsp.errors import StoreError
+from dcsp.inspection.export import Exported, export_masks, mask_path
+from dcsp.labels import voc_palette
+from dcsp.tables.codecs import encode_labels
+from dcsp.tables.schemas import PREDICTIONS
+
+LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+def part(rows: dict[str, str]) -> pa.Table:
+    """A predictions part of image id → status."""
+    made = [
+        {
+            "image_id": image_id,
+            "status": status,
+            "label": encode_labels(LABELS) if status == "ok" else None,
+            "label_without_crf": encode_labels(LABELS[::-1]) if status == "ok" else None,
+        }
+        for image_id, status in rows.items()
+    ]
+    return pa.Table.from_pylist(made, schema=PREDICTIONS)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_masks_are_named_after_their_images(tmp_path: Path) -> None:
+    parts = [part({"a": "ok", "deep/er/b.c": "ok"}), part({"bad": "error", "none": "skipped"})]
+    assert export_masks(parts, tmp_path / "out") == Exported(written=2, left_out=2)
+    assert files(tmp_path) == ["out/a.png", "out/deep/er/b.c.png"]
+
+
+def test_masks_hold_the_labels_and_the_voc_palette(tmp_path: Path) -> None:
+    export_masks([part({"a": "ok"})], tmp_path)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+        assert np.array_equal(np.asarray(image), LABELS)
+        assert np.array_equal(np.asarray(image.convert("RGB")), voc_palette()[LABELS])
+
+
+def test_labels_before_the_crf_can_be_exported(tmp_path: Path) -> None:
+    export_masks([part({"a": "ok"})], tmp_path, "label_without_crf")
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), LABELS[::-1])
+
+
+def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"old")
+    export_masks([part({"a": "ok"})], tmp_path)
+    export_masks([part({"a": "ok"})], tmp_path)
+    assert files(tmp_path) == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == encode_labels(LABELS)
+
+
+@pytest.mark.parametrize("image_id", ["", ".", "/etc/a", "../a", "a/../../b", "a\\..\\b", "a\0b"])
+def test_ids_that_lead_outside_are_refused(tmp_path: Path, image_id: str) -> None:
+    with pytest.raises(StoreError, match="rename the image"):
+        export_masks([part({image_id: "ok"})], tmp_path / "out")
+    assert files(tmp_path) == []
+
+
+@given(st.text(alphabet="ab./\\ ~\0", max_size=12))
+def test_a_mask_lies_inside_or_is_refused(image_id: str) -> None:
+    out = Path("/nowhere/out")
+    try:
+        path = mask_path(out, image_id)
+    except StoreError:
+        return
+    assert path.resolve().is_relative_to(out) and path != out and path.suffix == ".png"
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="outside"):
+        export_masks([part({"link/a": "ok"})], tmp_path / "out")
+    assert files(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(StoreError, match="Cannot write the mask"):
+        export_masks([part({"a": "ok"})], tmp_path / "out")

@@ -1,0 +1,123 @@
+"""A store that is whole passes; every way to break it is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from dcsp.inspection.verify import parts_to_read, verify_store
+from dcsp.store.store import Store
+from dcsp.tables.fingerprint import digest
+from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
+from tests.store_fixture import CUES_KEY, PARTS, build_store
+
+CUES_PART = part_file(CUES_KEY.directory, PARTS["train"])
+CORPUS_PART = part_file(CORPUS_DIRECTORY, PARTS["train"])
+TRUTH_PART = f"truth/{PARTS['val']}.parquet"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return build_store(tmp_path)
+
+
+def problems(store: Store) -> str:
+    return "\n".join(verify_store(store).problems)
+
+
+def test_a_whole_store_has_no_problem(store: Store) -> None:
+    seen: list[None] = []
+    found = verify_store(store, on_part=lambda: seen.append(None))
+    assert found.problems == []
+    assert (found.parts, found.rows, found.checkpoints) == (9, 23, 1)
+    assert len(seen) == found.parts == parts_to_read(store)
+
+
+def rename(store: Store, name: str, column: str, values: list[str | None]) -> None:
+    table = store.read_table(name)
+    index = table.column_names.index(column)
+    field = table.schema.field(column)
+    store.write_table(name, table.set_column(index, field, pa.array(values, field.type)))
+
+
+def change_manifest(store: Store) -> None:
+    scope = digest([PARTS["train"]])
+    name = f"{CUES_KEY.directory}/complete-{scope}.json"
+    store.write_json(name, store.read_json(name) | {"rows": {"ok": 3, "error": 0}})
+
+
+def add_manifest(store: Store) -> None:
+    store.write_json(
+        f"{CUES_KEY.directory}/complete-zz.json", {"snapshot": "zz", "rows": {"ok": 1}}
+    )
+
+
+def tear(name: str) -> Callable[[Store], None]:
+    return lambda store: store.write_bytes(name, store.read_bytes(name)[:-20])
+
+
+BREAKS: dict[str, tuple[Callable[[Store], None], str]] = {
+    "torn derived part": (tear(CUES_PART), "torn or no Parquet"),
+    "torn corpus part": (tear(CORPUS_PART), "torn or no Parquet"),
+    "torn truth": (tear(TRUTH_PART), "torn or no Parquet"),
+    "missing corpus part": (lambda s: s.remove(CORPUS_PART), f"no {CORPUS_PART}"),
+    "missing truth": (lambda s: s.remove(TRUTH_PART), f"no {TRUTH_PART}"),
+    "missing derived part": (lambda s: s.remove(CUES_PART), "lacks the part aa11"),
+    "other rows": (
+        lambda s: rename(s, CUES_PART, "image_id", ["one", "three", "sub/two"]),
+        "does not have the rows of its corpus part",
+    ),
+    "unknown status": (
+        lambda s: rename(s, CUES_PART, "status", ["ok", "fine", "error"]),
+        "unknown status 'fine'",
+    ),
+    "changed status": (
+        lambda s: rename(s, CUES_PART, "status", ["ok", "skipped", "error"]),
+        "1 error, 1 ok, 1 skipped, but its manifest says 1 error, 2 ok",
+    ),
+    "other digest": (
+        lambda s: rename(s, CORPUS_PART, "sha256", ["0" * 64] * 3),
+        f"The bytes of one in {CORPUS_PART} have another digest",
+    ),
+    "manifest of other counts": (change_manifest, "manifest says 0 error, 3 ok"),
+    "manifest of another corpus": (add_manifest, "complete for a corpus that is not there"),
+    "stray part": (
+        lambda s: s.write_bytes(
+            f"{CUES_KEY.directory}/cc33.parquet", s.read_bytes(CUES_PART)
+        ),
+        "cc33.parquet belongs to no part",
+    ),
+    "temporary file": (
+        lambda s: s.write_bytes(f"{CUES_KEY.directory}/.tmp-1f", b"half"),
+        "/.tmp-1f is a temporary file",
+    ),
+    "unknown current run": (
+        lambda s: s.write_bytes("CURRENT", b"gone\n"), "CURRENT names a run that is not there"
+    ),
+    "unfinished current run": (
+        lambda s: s.remove("runs/demo-2222/metrics.json"), "or has not ended"
+    ),
+    "lost table of a run": (
+        lambda s: s.remove(CUES_KEY.directory), "refers to cues/"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_every_fault_is_named(store: Store, name: str) -> None:
+    damage, message = BREAKS[name]
+    damage(store)
+    assert message in problems(store)
+
+
+def test_a_checkpoint_of_another_size_is_named(store: Store) -> None:
+    directory = f"checkpoints/{store.list('checkpoints')[0]}"
+    store.write_bytes(f"{directory}/model.safetensors", b"half")
+    assert "has 4 bytes, its mark says 7" in problems(store)
+
+
+def test_a_table_that_is_still_being_made_is_no_fault(store: Store) -> None:
+    scope = digest([PARTS["train"]])
+    store.remove(f"{CUES_KEY.directory}/complete-{scope}.json")
+    assert problems(store) == ""
