@@ -33,7 +33,7 @@ from dcsp.inspection.inventory import (
 )
 from dcsp.stages.parts import live_rows
 from dcsp.store.store import Store
-from dcsp.tables.layout import REPORT_FILE, STAGE_FILE, part_file
+from dcsp.tables.layout import STAGE_FILE, part_file, report_file
 from dcsp.tables.schemas import REJECTED
 
 MISTAKE = 2
@@ -237,7 +237,7 @@ def report(
     chosen = find_run(opened, run)
     if chosen.metrics is None:
         raise StoreError(f"The run {chosen.run_id} has not ended: submit its job again.")
-    name = f"runs/{chosen.run_id}/{REPORT_FILE}"
+    name = report_file(chosen.run_id)
     if rebuild or not opened.exists(name):
         from dcsp.report.collect import write_report
         from dcsp.run.record import load_run
@@ -276,12 +276,16 @@ def export(
 def _predictions(store: Store, run: Run, column: str) -> Iterator[Any]:
     from dcsp.tables.snapshot import Snapshot
 
-    directory = _directories(run).get("predictions")
-    if directory is None:
+    directories = [
+        step["directory"]
+        for step in run.record.get("steps", ())
+        if step.get("role", step["title"]) == "predictions"  # runs of old tell titles alone
+    ]
+    if not directories:
         raise StoreError(f"The run {run.run_id} has no predictions: submit its job again.")
     snapshot = Snapshot.load(store, run.record["snapshot"])
     for part in snapshot.of(run.record["config"]["predict"]["splits"]):
-        file = part_file(directory, part.name)
+        file = part_file(directories[0], part.name)
         yield live_rows(store.read_table(file, ["image_id", "status", column]), part.dead)
 
 

@@ -6,11 +6,12 @@ from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.sources.shards import not_now
 from dcsp.errors import CorpusError
-from dcsp.run.plan import Plan, build_plan
+from dcsp.run.plan import Plan, draft_plan
 from dcsp.run.retraining import plan_run
+from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.tables.snapshot import Snapshot
 
 UNKNOWN = "after ingest"
 
@@ -39,8 +40,7 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
     lines = [f"{'stage':<16} {'fingerprint':<21} {'images':>9}  what will happen"]
     if snapshot is None:
         lines.append(_line("ingest", UNKNOWN, "", "will list the source and read what is new"))
-        placeholder = Snapshot(config.corpus.classes, (CorpusPart("unknown", "train", 0),))
-        for step in build_plan(config, placeholder):
+        for step in draft_plan(config):
             print_ = UNKNOWN if step.needs_snapshot else step.stage.key.fingerprint
             lines.append(_line(step.title, print_, "", "will run, unless done before"))
         return "\n".join(lines)
@@ -52,9 +52,9 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
     return "\n".join(lines)
 
 
-def _planned(store: Store, plan: Plan, step: Step) -> str:
-    left = step.rows_left(store, plan.snapshot)
-    done = not left and step.is_done(store, plan.snapshot)
+def _planned(store: Store, plan: Plan, step: Step[Stage]) -> str:
+    left = step.left(store, plan.snapshot)
+    done = not left and plan.is_done(store, step)
     what = "done" if done else f"will run, {left} images to go"
     rows = sum(part.live for part in plan.parts(step))
     return _line(step.title, step.stage.key.fingerprint, str(rows), what)
