@@ -1,4 +1,4 @@
-"""Cue methods: one block a method (paper 4; method 2–5)."""
+"""Cue methods: one block a method (paper 4; method 1–5)."""
 
 from __future__ import annotations
 

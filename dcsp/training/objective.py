@@ -1,4 +1,4 @@
-"""The losses: ℓ_c (eq. 1), ℓ_s, their sum (eq. 2) and the joint saliency loss (method 1.2, 5, 6).
+"""The losses: ℓ_c (eq. 1), ℓ_s, their sum (eq. 2) and the joint saliency loss (method 1.2, 4, 5).
 
 Every loss is a sum over a rank's share of the global batch and a count. Counts are added up over
 all ranks before dividing, so that any number of ranks gives the loss and gradients of one.
