@@ -175,9 +175,11 @@ def test_stages_that_the_same_change_touches_are_told_together(shop: Shop) -> No
     ]
 
 
-def test_a_version_may_stand_for_other_modules(shop: Shop) -> None:
+@pytest.mark.parametrize("name", ["PLAN_VERSION", "shop.plan.PLAN_VERSION"])
+def test_a_version_may_stand_for_other_modules(shop: Shop, name: str) -> None:
     shop.write("plan", "import shop.stage\n\nPLAN_VERSION = 1\n")
-    rules = Rules({"PLAN_VERSION": ("shop.a*", "shop.s*")}, settings=("shop.settings",))
+    rules = Rules({name: ("shop.a*", "shop.s*")}, settings=("shop.settings",))
+    assert not shop.tree(rules).idle_rules()
     modules = shop.tree(rules).lock().stages["shop.plan.PLAN_VERSION"].modules
     assert modules == ("shop.aside", "shop.settings")  # the stage has a version of its own
 

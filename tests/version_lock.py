@@ -39,9 +39,9 @@ class Rules:
     """What is locked. Modules are named by patterns, in which ``*`` also stands for dots.
 
     Attributes:
-        stands_for: Version constant → the modules that decide the output, where it is not the one
-            that holds the constant, or not that one alone. A pattern leaves out modules with a
-            version of their own: they are locked by that.
+        stands_for: Version constant, by its name or its full name → the modules that decide the
+            output, where it is not the one that holds the constant, or not that one alone. A
+            pattern leaves out modules with a version of their own: they are locked by that.
         formats: Version constants that are in no fingerprint.
         deciding_nothing: Modules that cannot decide an output → why. Neither they nor what they
             import belong to a stage that imports them.
@@ -189,7 +189,7 @@ class Tree:
 
     def idle_rules(self) -> list[str]:
         """Patterns that no module matches, and version constants that no module holds."""
-        held = {name for found in self._all_versions.values() for name in found}
+        held = {name for found in self._all_versions.values() for name in found} | {*self.versions}
         patterns = {p for p in self.rules.patterns() if not any(_means(p, m) for m in self.files)}
         return sorted(patterns | ({*self.rules.stands_for, *self.rules.formats} - held))
 
@@ -237,9 +237,10 @@ class Tree:
     def _roots(self, name: str) -> set[str]:
         """The modules that a version stands for, before what they import."""
         home, constant = name.rsplit(".", 1)
-        if constant not in self.rules.stands_for:
+        stands_for = self.rules.stands_for
+        patterns = stands_for.get(name) or stands_for.get(constant)
+        if patterns is None:
             return {home}
-        patterns = self.rules.stands_for[constant]
         others = {other.rsplit(".", 1)[0] for other in self.versions} - {home}
         found = {module for module in self.files if _mean(patterns, module)}
         return found - (others - {*patterns})  # one that is named in full stays
