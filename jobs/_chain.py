@@ -84,7 +84,7 @@ class Chain:
         resources = _cluster.connect(settings)
         say(f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
         trainings = draft_plan(self.config) if self._does["trains"] else None
-        refusals.check(resources, self.config, mines=self._does["mines"], trainings=trainings)
+        refusals.check(resources, settings, mines=self._does["mines"], trainings=trainings)
         return resources
 
     @cached_property

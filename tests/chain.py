@@ -1,4 +1,4 @@
-"""The whole chain in this process, on generated scenes and without Ray: what jobs do, in short."""
+"""The whole chain on generated scenes, by the executor of this process."""
 
 from __future__ import annotations
 
@@ -23,19 +23,16 @@ from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.scenes import ScenesSource
-from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
-from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.labels import SCENE_CLASSES
-from dcsp.networks.checkpoint import load_checkpoint, model_to_bytes
+from dcsp.networks.checkpoint import load_checkpoint, save_network
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.report.collect import write_report
 from dcsp.run.plan import Plan, build_plan
-from dcsp.run.record import publish, save_run, step_record, table_rows
-from dcsp.stages.parts import complete_stage, run_parts_here
+from dcsp.run.record import step_record
 from dcsp.store.store import Store
-from dcsp.tables.layout import CARD_FILE, CORPUS_DIRECTORY, MODEL_FILE, metrics_file, part_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, part_file
 from dcsp.tables.snapshot import Snapshot
-from dcsp.training.stage import TrainStage, train_here
+from dcsp.training.stage import TrainStage
+from jobs._chain import Chain
 
 CORRUPT, UNTAGGED = "train_000001", "train_000002"
 """Planted rows: an image that no longer decodes, and one without tags."""
@@ -99,6 +96,7 @@ def chain_config(store: Path | str, detector: str, **blocks: Any) -> RunConfig:
         "predict": {"scales": [1]},
         "precision": {"autocast": "fp32"},
         "report": {"gallery": 6},
+        "cluster": {"executor": "here", "use_gpu": False},
     }
     return parse_config(tree | blocks)
 
@@ -154,34 +152,19 @@ def _damage(store: Store, file: str) -> None:
 
 def compute(config: RunConfig, snapshot: Snapshot) -> Plan:
     """Do every stage up to the predictions."""
-    store, plan = Store(config.store), build_plan(config, snapshot)
+    made, plan = Chain(config), build_plan(config, snapshot)
     for step in plan:
-        parts = step.parts(snapshot)
-        if step.is_done(store, snapshot):
-            continue
-        if isinstance(step.stage, TrainStage):
-            train_here(store, step.stage, parts)
-        else:
-            if step.prepare:
-                step.prepare(store)
-            summaries = run_parts_here(store, step.stage, parts)
-            complete_stage(store, step.stage, step.scope(snapshot), parts, summaries, 1.0)
+        made.run(plan, step)
     return plan
 
 
 def evaluate(plan: Plan) -> dict[str, Any]:
     """Compare with the ground truth, write metrics and report, and publish the run."""
-    store = Store(plan.config.store)
-    save_run(store, plan, {step.title: True for step in plan})
-    qualities: Qualities = {}
-    for part in plan.snapshot.parts:
-        qualities = add_qualities(qualities, Evaluator(store, plan)(part))
-    seconds = {step.title: step_record(store, plan, step)["seconds"] for step in plan}
-    metrics = build_metrics(plan, qualities, seconds, table_rows(store, plan))
-    metrics |= selftag_metrics(store, plan)
-    store.write_json(metrics_file(plan.run_id), metrics)
-    write_report(store, plan)
-    publish(store, plan.run_id)
+    made = Chain(plan.config)
+    made.computed = {step.title: True for step in plan}
+    made.seconds = {step.title: step_record(made.store, plan, step)["seconds"] for step in plan}
+    made.finish(plan)
+    metrics: dict[str, Any] = made.store.read_json(metrics_file(plan.run_id))
     return metrics
 
 
@@ -207,9 +190,7 @@ def _save_with_opinions(
     for number, branch in enumerate(network.aspp):
         generator = torch.manual_seed(seed + number)
         torch.nn.init.normal_(branch.weight, std=0.1, generator=generator)
-    weights, card = model_to_bytes(network)
-    store.write_bytes(f"{checkpoint}/{MODEL_FILE}", weights)
-    store.write_json(f"{checkpoint}/{CARD_FILE}", card)
+    save_network(store, checkpoint, network)
 
 
 def table(plan: Plan, title: str, splits: Sequence[str] = ("train",)) -> dict[str, dict[str, Any]]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dcsp.stages.parts import begin_stage, complete_stage
+from dcsp.stages.parts import Made, begin_stage, complete_table
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
-from dcsp.tables.fingerprint import StageKey, digest
+from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.schemas import CORPUS, CUES, PREDICTIONS, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
@@ -108,8 +108,7 @@ def _row(image_id: str) -> dict[str, Any]:
 
 
 def _complete(store: Store, table: Table, parts: list[Part]) -> None:
-    scope = digest([part.name for part in parts])
-    complete_stage(store, table, scope, parts, [], seconds=1.5)  # type: ignore[arg-type]
+    complete_table(store, table.key, parts, Made(), seconds=1.5)
 
 
 def _checkpoint(store: Store) -> StageKey:

@@ -7,17 +7,19 @@ one line that names the setting to change.
 from __future__ import annotations
 
 from dcsp.capacity.resources import TASK_CPUS, Resources, worker_size
-from dcsp.config import ClusterSettings, RunConfig
+from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, ConfigError
 from dcsp.run.plan import Plan
 
 
-def check(resources: Resources, config: RunConfig, *, mines: bool, trainings: Plan | None) -> None:
+def check(
+    resources: Resources, settings: ClusterSettings, *, mines: bool, trainings: Plan | None
+) -> None:
     """Refuse a job that is known to wait for ever.
 
     Args:
         resources: Of the cluster.
-        config: Of the run.
+        settings: Of the run.
         mines: Whether the job makes tables image by image.
         trainings: The plan whose networks the job trains; None: it trains none.
 
@@ -25,12 +27,12 @@ def check(resources: Resources, config: RunConfig, *, mines: bool, trainings: Pl
         ClusterError: It would wait for ever for what the cluster has not.
         ConfigError: A training has fewer images a step than workers.
     """
-    check_tasks(resources, config.cluster)
+    check_tasks(resources, settings)
     if mines:
-        check_actors(resources, config.cluster)
+        check_actors(resources, settings)
     if trainings is not None:
-        resources.check_training_fits(config.cluster)
-        check_batches(resources, config.cluster, trainings)
+        resources.check_training_fits(settings)
+        check_batches(resources, settings, trainings)
 
 
 def check_batches(resources: Resources, settings: ClusterSettings, plan: Plan) -> None:

@@ -52,9 +52,17 @@ class Plan:
         """The steps of some roles, in order."""
         return [step for step in self.steps if step.role in roles]
 
-    def named(self, title: str) -> Step[Stage] | None:
-        """The step that a person names by its title."""
-        return next((step for step in self.steps if step.title == title), None)
+    def step(self, title: str) -> Step[Stage]:
+        """The step that a person names by its title.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        for step in self.steps:
+            if step.title == title:
+                return step
+        titles = ", ".join(step.title for step in self.steps)
+        raise ConfigError(f"There is no step {title!r} in this plan, only {titles}.")
 
     @property
     def learned(self) -> Snapshot:
@@ -107,11 +115,10 @@ class Plan:
         Raises:
             ConfigError: No cue table that is trained on has the title.
         """
-        last = self.named(title)
-        if last is None or last.role is not Role.CUES:
-            titles = ", ".join(step.title for step in self.cue_steps)
-            raise ConfigError(f"--until {title!r} is none of {titles}.")
-        return replace(self, steps=self.steps[: self.steps.index(last) + 1])
+        titles = [step.title for step in self.cue_steps]
+        if title not in titles:
+            raise ConfigError(f"--until {title!r} is none of {', '.join(titles)}.")
+        return replace(self, steps=self.steps[: self.steps.index(self.step(title)) + 1])
 
     @property
     def run_id(self) -> str:

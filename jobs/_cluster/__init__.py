@@ -13,5 +13,6 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a cluster is started he
 from jobs._cluster.connection import connect, disconnect
 from jobs._cluster.executor import OnRay
 from jobs._cluster.mapping import map_items, map_parts
+from jobs._cluster.training import train
 
-__all__ = ["OnRay", "connect", "disconnect", "map_items", "map_parts"]
+__all__ = ["OnRay", "connect", "disconnect", "map_items", "map_parts", "train"]

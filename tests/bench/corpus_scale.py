@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from dcsp.config import CorpusSettings, NetworkSettings, RunConfig
 from dcsp.run.plan import Plan, build_plan
-from dcsp.stages.parts import PartSummary, begin_stage, complete_stage
-from dcsp.stages.stage import PartMap
+from dcsp.stages.parts import Made, PartSummary, begin_stage, complete_table
+from dcsp.stages.stage import Stage, TableStage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
@@ -131,15 +131,13 @@ def write_store(folder: Path, size: Size) -> Plan:
         bytes_ = _link(store, stage.key.directory, [part.name for part in made], rows)
         summaries = [PartSummary(p.name, p.rows, bytes_, {"ok": p.rows}) for p in made]
         if share == 1.0:
-            complete_stage(store, stage, step.scope(snapshot), parts, summaries, 3600.0, 8)
+            complete_table(store, stage.key, parts, Made(summaries, 8), 3600.0)
     return plan
 
 
-def stage_of(step: Step) -> PartMap:
+def stage_of(step: Step[Stage]) -> TableStage:
     """The stage of a step that makes a table image by image."""
-    from dcsp.training.stage import TrainStage
-
-    assert not isinstance(step.stage, TrainStage)
+    assert isinstance(step.stage, TableStage)
     return step.stage
 
 

@@ -31,7 +31,7 @@ from dcsp.evaluation.quality import evaluate_labels
 from dcsp.evaluation.run import Qualities, add_qualities
 from dcsp.run.overview import stages_text
 from dcsp.run.plan import build_plan
-from dcsp.stages.parts import complete_stage, pending_parts
+from dcsp.stages.parts import Made, complete_table
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.snapshot import Snapshot
@@ -102,7 +102,7 @@ class Probe:
         def work() -> None:
             snapshot = self.load()
             step = build_plan(self.config, snapshot).step(title)
-            left = pending_parts(self.store, stage_of(step), step.parts(snapshot))
+            left = stage_of(step).pending(self.store, step.parts(snapshot))
             half = 0 if title == "saliency" else len(step.parts(snapshot)) // 2
             assert len(left) == half, (len(left), half)
             assert step.is_done(self.store, snapshot) == (half == 0)
@@ -112,8 +112,8 @@ class Probe:
     def complete(self) -> None:
         snapshot = self.load()
         step = build_plan(self.config, snapshot).step("cues_phase0")
-        parts, scope = step.parts(snapshot), step.scope(snapshot)
-        manifest = complete_stage(self.store, stage_of(step), scope, parts, [], 1.0)
+        parts = step.parts(snapshot)
+        manifest = complete_table(self.store, step.stage.key, parts, Made(), 1.0)
         assert manifest["rows"]["ok"] == sum(part.rows for part in parts)
 
     def forecast(self) -> None:
@@ -157,7 +157,7 @@ class Probe:
         with _Weighed("stub", self.size.rows) as marks:
             summaries = _cluster.map_parts(
                 self.store, SleepingStage(0.0), parts, resources, settings, marks
-            )
+            ).summaries
         assert sum(summary.rows for summary in summaries) == self.size.rows
         _cluster.disconnect()
         return {"before": before, "resident": marks.resident}

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from ray.cluster_utils import Cluster
 
 from dcsp.config import ClusterSettings
-from dcsp.stages.parts import PartSummary, complete_stage
-from dcsp.stages.step import TRAIN, Step
+from dcsp.stages.parts import Made, PartSummary, complete_table
+from dcsp.stages.step import TRAIN, Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
@@ -69,8 +69,8 @@ def resume_listing(inputs: Inputs) -> Row:
         done = as_done(ids)
         size = store.write_table(part_file(stage.key.directory, part.name), done)
         summaries.append(PartSummary(part.name, rows, size, {"ok": rows}))
-    step = Step("sleeping", stage, TRAIN)
-    complete_stage(store, stage, step.scope(snapshot), parts, summaries, 1.0)
+    step = Step(Role.TABLE, "sleeping", stage)
+    complete_table(store, stage.key, parts, Made(summaries), 1.0)
     fingerprint = snapshot.fingerprint
 
     def ours() -> int:

@@ -12,9 +12,11 @@ from functools import cache, cached_property
 from dcsp.config import DetectorSettings, FCANSettings, PredictSettings, RunConfig, TrainSettings
 from dcsp.progress import Progress
 from dcsp.run.plan import Plan
+from dcsp.stages.stage import TableStage
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Part
-from dcsp.training.stage import TrainStage, train_here
+from dcsp.training.stage import TrainStage
+from dcsp.training.stream import Rank, rebatch
 from jobs import _cluster
 from jobs._chain import Chain
 from tests.bench.inputs import NETWORK, Inputs
@@ -107,9 +109,13 @@ class Stages:
         for title in ("fcan", "joint_phase1"):
             stage = plan.step(title).stage
             assert isinstance(stage, TrainStage)
-            quick = FCANSettings(steps=2, batch=2, crop=97)
-            free = replace(stage, settings=quick, initial=None, cues=None)
-            train_here(self.store, free, [self.parts(plan)[0]])
+            settings = FCANSettings(steps=2, batch=2, crop=97)
+            quick = replace(stage.recipe, settings=settings, learns_cues=False)
+            free = replace(stage, recipe=quick, initial=None, tables=())
+            part, trainer = self.parts(plan)[0], free.trainer(self.store, "cpu")
+            for piece in free.pieces([part], Rank(), 0)[:1]:
+                trainer.step(next(rebatch([free.read(self.store, piece)], settings.batch)))
+            stage.save(self.store, trainer.trained_network(), free.log())
         return plan
 
     def parts(self, plan: Plan | None = None) -> list[Part]:
@@ -148,22 +154,22 @@ class Stages:
         _ = self.cues
         stage = self.plan.step("joint_phase0").stage
         assert isinstance(stage, TrainStage)
-        known = self.store.parts(stage.cues or "")
+        known = self.store.parts(stage.tables[0].key.directory)
         parts = [part for part in self.parts() if part.name in known]
         marks = Marks(stage.title, stage.settings.steps * stage.settings.batch)
         with chain(self.config) as ready, marks:
-            _cluster.train(self.store, stage, parts, ready.resources, self.config.cluster, marks)
+            ready.executor.training(self.store, stage, parts, marks)
         each = marks.seconds_each(_RIM) * stage.settings.batch
         return Measured(each, marks.start_up, stage.settings.steps)
 
     def _map(self, title: str) -> Measured:
         """Do a stage as a job does."""
         stage = self.plan.step(title).stage
-        assert not isinstance(stage, TrainStage)
-        parts, settings = self.parts(), self.config.cluster
+        assert isinstance(stage, TableStage)
+        parts = self.parts()
         images = sum(part.rows for part in parts)
         with chain(self.config) as ready, Marks(title, images) as marks:
-            _cluster.map_parts(self.store, stage, parts, ready.resources, settings, marks)
+            ready.executor.parts(self.store, stage, parts, marks)
         return Measured(marks.seconds_each(_RIM), marks.start_up, images)
 
 

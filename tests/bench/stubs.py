@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dcsp.stages.parts import TableInput
-from dcsp.stages.stage import Device, PartMap, PartModel
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY
@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class SleepingStage:
+class SleepingStage(TableStage):
     """A model that takes its time and no processor.
 
     Attributes:
@@ -64,7 +64,7 @@ class SleepingStage:
 
 
 @dataclass(frozen=True)
-class WeighedStage:
+class WeighedStage(TableStage):
     """Another stage whose processes write down the most memory they ever had.
 
     Attributes:
@@ -72,7 +72,7 @@ class WeighedStage:
         notes: Folder for a file a process.
     """
 
-    stage: PartMap
+    stage: TableStage
     notes: str
 
     @property

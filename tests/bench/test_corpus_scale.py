@@ -15,7 +15,7 @@ from dcsp.capacity.pace import earlier_paces
 from dcsp.capacity.workload import largest_part, work_of
 from dcsp.run.overview import stages_text
 from dcsp.run.plan import Plan, build_plan
-from dcsp.stages.parts import complete_stage, pending_parts
+from dcsp.stages.parts import Made, complete_table
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
 from tests.bench import corpus_scale
@@ -55,8 +55,8 @@ def start_up(plan: Plan) -> None:
     assert largest_part(store, snapshot) > 0
     step = own.step("cues_phase0")
     parts = step.parts(snapshot)
-    assert not pending_parts(store, stage_of(step), parts)
-    complete_stage(store, stage_of(step), step.scope(snapshot), parts, [], 1.0)
+    assert not stage_of(step).pending(store, parts)
+    complete_table(store, step.stage.key, parts, Made(), 1.0)
 
 
 @pytest.mark.parametrize("remembered", [True, False])

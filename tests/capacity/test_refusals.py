@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcsp.capacity import refusals as _preflight
+from dcsp.capacity import refusals
 from dcsp.capacity.resources import Node, Resources
-from dcsp.config import ClusterSettings, RunConfig
+from dcsp.config import ClusterSettings
 from dcsp.config.file import parse_config
 from dcsp.errors import ClusterError, DcspError
+from dcsp.run.plan import draft_plan
 
 NODES = st.lists(
     st.builds(
@@ -31,12 +33,22 @@ def cluster(*nodes: Node) -> Resources:
     return Resources(cpus, gpus, len(nodes), tuple(nodes))
 
 
-def config(**settings: object) -> RunConfig:
-    return parse_config({"store": "s", "corpus": {"kind": "scenes"}, "cluster": settings})
+PLAN = draft_plan(
+    parse_config(
+        {
+            "store": "s",
+            "corpus": {"kind": "scenes"},
+            "network": {"weights": "random"},
+            "cues": {"method": "affinity", "affinity": {"train": {"batch": 8}}},
+        }
+    )
+)
+"""Batches of 10, and one of 8."""
 
 
-def check(resources: Resources, *, trains: bool = True, **settings: object) -> None:
-    _preflight.check(resources, config(**settings), mines=True, trains=trains)
+def check(resources: Resources, *, trains: bool = True, **settings: Any) -> None:
+    plan = PLAN if trains else None
+    refusals.check(resources, ClusterSettings(**settings), mines=True, trainings=plan)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +101,7 @@ def test_what_is_not_refused_has_a_place(
 ) -> None:
     resources, settings = cluster(*nodes), ClusterSettings(actors=actors, train_workers=workers)
     try:
-        _preflight.check(
-            resources, config(actors=actors, train_workers=workers), mines=True, trains=True
-        )
+        refusals.check(resources, settings, mines=True, trainings=PLAN)
     except DcspError as error:
         assert re.search(r"cluster\.\w+|add nodes|join nodes", str(error))
         return
@@ -118,28 +128,33 @@ def test_a_job_that_does_not_train_is_not_refused_for_its_training() -> None:
     check(cluster(Node(4)), trains=False, train_workers=9)
 
 
-def test_a_batch_that_workers_cannot_share_is_refused() -> None:
-    with pytest.raises(DcspError, match=r"batch of 10 cannot be shared by 12 .*train_workers"):
+def test_every_training_of_the_plan_has_an_image_for_each_worker() -> None:
+    """With 10 GPUs the FCAN's batch of 10 is shared; the affinity network's of 8 cannot be."""
+    check(cluster(Node(64, 8)))
+    message = r"cues\.affinity\.train\.batch=8 images .* by 10 workers of the training affinity: "
+    with pytest.raises(DcspError, match=message):
+        check(cluster(Node(64, 10)))
+    with pytest.raises(DcspError, match=r"fcan\.batch=10 images .* 12 workers.*train_workers"):
         check(cluster(Node(64)), train_workers=12)
 
 
 def test_a_part_larger_than_an_object_store_is_refused() -> None:
     small = cluster(Node(4, object_store=2**30), Node(4, object_store=2**28))
-    _preflight.check_parts(small, 2**28)
+    refusals.check_parts(small, 2**28)
     with pytest.raises(ClusterError, match=r"has 300 MiB, .* 256 MiB: .*lower corpus\.part_rows"):
-        _preflight.check_parts(small, 300 * 2**20)
-    _preflight.check_parts(cluster(Node(4)), 2**60)  # nobody knows
+        refusals.check_parts(small, 300 * 2**20)
+    refusals.check_parts(cluster(Node(4)), 2**60)  # nobody knows
 
 
 def test_models_that_do_not_fit_the_memory_are_refused() -> None:
     nodes = cluster(Node(8, memory=8 * 2**30), Node(8, memory=4 * 2**30))
 
     def ask(workers: int, gib: float) -> None:
-        _preflight.check_memory(nodes, "saliency", workers, gib * 2**30, "cluster.actors")
+        refusals.check_memory(nodes, "saliency", workers, gib * 2**30, "cluster.actors")
 
     ask(6, 2)
     with pytest.raises(ClusterError, match=r"saliency: 7 .* 2\.0 GiB .*set cluster\.actors to 6"):
         ask(7, 2)
     with pytest.raises(ClusterError, match=r"1 process.* 9\.0 GiB .*add nodes with more"):
         ask(1, 9)
-    _preflight.check_memory(cluster(Node(8)), "saliency", 99, 2**40, "cluster.actors")
+    refusals.check_memory(cluster(Node(8)), "saliency", 99, 2**40, "cluster.actors")

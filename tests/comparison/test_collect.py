@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dcsp.comparison.collect import comparison_rows, measure_run, steps_behind, write_comparison
+from dcsp.comparison.collect import comparison_rows, measure_run, write_comparison
 from dcsp.comparison.gallery import ComparedImage, choose_rows, compared_images
 from dcsp.comparison.grid import Axis, GridRun, expand
 from dcsp.comparison.page import build_gallery_page
@@ -20,6 +20,7 @@ from dcsp.corpus.listing import list_corpus
 from dcsp.errors import ConfigError
 from dcsp.run.plan import Plan
 from dcsp.run.record import step_record
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import metrics_file, report_file
@@ -68,7 +69,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 
 
 def test_mining_is_all_that_the_final_network_was_learnt_from(compared: Compared) -> None:
-    without, adapted = ([step.title for step in steps_behind(p)] for p in compared.plans)
+    without, adapted = (
+        [step.title for step in p.behind(p.of(Role.JOINT)[-1])] for p in compared.plans
+    )
     assert without == ["saliency", "fcan", "cues_phase0", "joint_phase0"]
     assert adapted == [*without, "cues_phase1", "joint_phase1"]
 
@@ -192,7 +195,11 @@ def test_a_dry_run_tells_what_runs_share_and_what_is_done(
 
 def test_runs_may_end_with_their_cues(compared: Compared) -> None:
     plans = [plan.until("cues_phase0") for plan in compared.plans]
-    assert [step.title for step in steps_behind(plans[0])] == ["saliency", "fcan", "cues_phase0"]
+    assert [step.title for step in plans[0].behind(plans[0].steps[-1])] == [
+        "saliency",
+        "fcan",
+        "cues_phase0",
+    ]
     for plan in plans:
         chain.evaluate(plan)
         metrics = compared.store.read_json(metrics_file(plan.run_id))

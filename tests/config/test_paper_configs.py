@@ -10,7 +10,6 @@ from dcsp.config.file import load_config
 from dcsp.run.overview import describe
 from dcsp.store.store import Store
 from dcsp.tables.layout import HISTORY_FILE
-from dcsp.training.stage import TrainStage
 from tests.chain import compute, evaluate, ingest, table, write_detector
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
@@ -80,7 +79,7 @@ def test_two_steps_of_every_stage_run_on_a_cpu(name: str, tmp_path: Path) -> Non
     plan = compute(config, ingest(config))
     metrics = evaluate(plan)
     store = Store(config.store)
-    trainings = [step.stage for step in plan if isinstance(step.stage, TrainStage)]
+    trainings = [step.stage for step in plan if step.stage.learns]
     assert [stage.title for stage in trainings] == ["fcan", "joint_phase0", "joint_phase1"]
     for stage in trainings:
         history = store.read_json(f"{stage.key.directory}/{HISTORY_FILE}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings
 from jobs import _cluster, relabel
 from tests.jobs.running import Run
@@ -54,7 +55,7 @@ def quiet_ray() -> Iterator[None]:
 
 
 @pytest.fixture
-def cluster() -> _cluster.Resources:
+def cluster() -> Resources:
     """The shared local cluster; started at the first use, and again when a test ended it."""
     return _cluster.connect(ClusterSettings())
 

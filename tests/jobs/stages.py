@@ -15,13 +15,14 @@ import ray
 
 from dcsp.errors import StoreError, TrainingError
 from dcsp.stages.parts import TableInput
-from dcsp.stages.stage import Device
+from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.snapshot import Part
 from dcsp.training.loop import Trainer
 from dcsp.training.stage import TrainStage
+from dcsp.training.stream import Rank
 
 ROWS = pa.schema(
     [
@@ -49,7 +50,7 @@ def die_once(scratch: str) -> None:
 
 
 @dataclass(frozen=True)
-class LengthStage:
+class LengthStage(TableStage):
     """Length of every image's id; ``dies`` names where a process is lost once.
 
     Each part leaves a mark with the name of the node that its model ran on.
@@ -117,13 +118,13 @@ class FaultyTraining(TrainStage):
     scratch: str = ""
     fault: str = ""
 
-    def trainer(self, store: Store, device: str, rank: int = 0, world: int = 1) -> Trainer:
-        trainer = super().trainer(store, device, rank, world)
-        Path(self.scratch, f"start-{time.time_ns()}-{rank}").touch()
+    def trainer(self, store: Store, device: str, rank: Rank = Rank()) -> Trainer:  # noqa: B008
+        trainer = super().trainer(store, device, rank)
+        Path(self.scratch, f"start-{time.time_ns()}-{rank.number}").touch()
         step = trainer.step
 
         def faulty(batch: dict[str, Any]) -> dict[str, float]:
-            if trainer.step_number == 2 and rank == world - 1:
+            if trainer.step_number == 2 and rank.number == rank.world - 1:
                 self._go_wrong()
             return step(batch)
 

@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group
 
+from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings, CorpusSettings, RunConfig
 from dcsp.errors import ClusterError, CorpusError, StoreError, TrainingError
 from dcsp.inspection.rejections import read_rejected
@@ -36,13 +37,13 @@ def mine(
     store: Store,
     stage: LengthStage,
     todo: list[Part],
-    resources: _cluster.Resources,
+    resources: Resources,
     **settings: float | None,
 ) -> list[str]:
     """Mine parts; the names of the parts that summaries came for."""
     cluster = ClusterSettings(**settings)
     progress = Progress("lengths", sum(part.rows for part in todo), stream=io.StringIO())
-    done = _cluster.map_parts(store, stage, todo, resources, cluster, progress)
+    done = _cluster.map_parts(store, stage, todo, resources, cluster, progress).summaries
     assert {summary.part: summary.rows for summary in done} == {p.name: p.rows for p in todo}
     assert progress.done == progress.total
     return [summary.part for summary in done]
@@ -68,7 +69,7 @@ def assert_only(before: set[int], name: str) -> None:
 
 @pytest.mark.parametrize("dies", ["model", "finish"])
 def test_a_lost_process_costs_and_duplicates_nothing(
-    cluster: _cluster.Resources, tmp_path: Path, dies: str
+    cluster: Resources, tmp_path: Path, dies: str
 ) -> None:
     stage = LengthStage(str(tmp_path), dies=dies)
     store = Store(tmp_path / "store")
@@ -96,7 +97,7 @@ def test_a_stage_that_stands_still_ends_the_job_with_the_users_error(
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
 
 
-def test_tasks_that_stand_still_are_an_error(cluster: _cluster.Resources) -> None:
+def test_tasks_that_stand_still_are_an_error(cluster: Resources) -> None:
     def count(_: int) -> None:
         while True:  # in short sleeps: a cancelled task ends between two of them
             time.sleep(0.05)
@@ -106,7 +107,7 @@ def test_tasks_that_stand_still_are_an_error(cluster: _cluster.Resources) -> Non
 
 
 def test_errors_of_the_user_come_out_as_they_are(
-    cluster: _cluster.Resources, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cluster: Resources, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store(tmp_path / "store")
     todo = write_ids(store, parts=2, rows=2)
@@ -126,9 +127,7 @@ def test_errors_of_the_user_come_out_as_they_are(
     assert (type(of_task.value), str(of_task.value)) == (CorpusError, "Image 7 is bad: remove it.")
 
 
-def test_an_ingest_that_is_stopped_says_what_it_refused(
-    cluster: _cluster.Resources, tmp_path: Path
-) -> None:
+def test_an_ingest_that_is_stopped_says_what_it_refused(cluster: Resources, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(3):
         (tmp_path / "photos" / f"{number}.jpg").write_bytes(b"")
@@ -140,7 +139,7 @@ def test_an_ingest_that_is_stopped_says_what_it_refused(
 
 
 def run_training(
-    stage: TrainStage, run: Run, resources: _cluster.Resources, **settings: float | None
+    stage: TrainStage, run: Run, resources: Resources, **settings: float | None
 ) -> Store:
     """Train with a stage that may be faulty."""
     store = Store(run.store)
@@ -165,7 +164,7 @@ def _fcan(run: Run, scratch: Path, fault: str, **settings: int) -> FaultyTrainin
 
 
 def test_a_lost_training_worker_goes_on_from_the_checkpoint(
-    cluster: _cluster.Resources, finished: Run, fresh: Run, tmp_path: Path
+    cluster: Resources, finished: Run, fresh: Run, tmp_path: Path
 ) -> None:
     stage = _fcan(fresh, tmp_path, "dies", checkpoint_every=1)
     store = run_training(stage, fresh, cluster)
@@ -177,7 +176,7 @@ def test_a_lost_training_worker_goes_on_from_the_checkpoint(
 
 
 def test_two_workers_train_as_many_steps_as_one_and_leave_no_process(
-    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+    cluster: Resources, fresh: Run, tmp_path: Path
 ) -> None:
     before = processes("TrainController")
     stage = _fcan(fresh, tmp_path, "")
@@ -191,7 +190,7 @@ def test_two_workers_train_as_many_steps_as_one_and_leave_no_process(
 
 
 def test_a_training_that_diverges_ends_at_once_with_the_users_error(
-    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+    cluster: Resources, fresh: Run, tmp_path: Path
 ) -> None:
     stage = _fcan(fresh, tmp_path, "diverges")
     with pytest.raises(TrainingError, match=r"not finite: lower fcan\.learning_rate"):
@@ -200,15 +199,13 @@ def test_a_training_that_diverges_ends_at_once_with_the_users_error(
     assert not (fresh.store / stage.key.directory / "complete.json").exists()
 
 
-def test_more_workers_than_cpus_are_refused(
-    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
-) -> None:
+def test_more_workers_than_cpus_are_refused(cluster: Resources, fresh: Run, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"9 training workers of 1 CPUs want more"):
         run_training(_fcan(fresh, tmp_path, ""), fresh, cluster, train_workers=9)
 
 
 def test_a_training_that_hangs_is_an_error_and_leaves_the_cluster_free(
-    cluster: _cluster.Resources, fresh: Run, tmp_path: Path
+    cluster: Resources, fresh: Run, tmp_path: Path
 ) -> None:
     with pytest.raises(ClusterError, match=r"fcan made no progress for 0\.4 minutes"):
         run_training(_fcan(fresh, tmp_path, "hangs"), fresh, cluster, stall_minutes=0.4)
@@ -216,7 +213,7 @@ def test_a_training_that_hangs_is_an_error_and_leaves_the_cluster_free(
 
 
 def test_places_of_a_trainer_that_could_not_end_itself_are_taken_back(
-    cluster: _cluster.Resources,
+    cluster: Resources,
 ) -> None:
     class Controller:
         def start_workers(self) -> None:
@@ -232,7 +229,7 @@ def test_places_of_a_trainer_that_could_not_end_itself_are_taken_back(
 
 
 def test_actors_that_would_take_every_cpu_leave_room_for_reads(
-    cluster: _cluster.Resources, tmp_path: Path
+    cluster: Resources, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
     todo = write_ids(store, parts=6, rows=1)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dcsp.capacity.resources import Resources
 from dcsp.corpus.sources.scenes import render_scene
 from dcsp.labels import SCENE_CLASSES
 from dcsp.run.retraining import plan_run
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
-from jobs import _cluster, relabel
+from jobs import relabel
 from tests.jobs.running import Run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -40,7 +41,7 @@ def paint(root: Path, numbers: range) -> None:
 
 
 def test_one_image_more_is_one_image_of_work(
-    cluster: _cluster.Resources, config_file: Path, tmp_path: Path
+    cluster: Resources, config_file: Path, tmp_path: Path
 ) -> None:
     photos, store = tmp_path / "photos", tmp_path / "store"
     paint(photos, range(IMAGES))

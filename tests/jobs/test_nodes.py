@@ -16,7 +16,7 @@ from dcsp.config import ClusterSettings
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.progress import Progress
-from dcsp.stages.stage import PartMap
+from dcsp.stages.stage import TableStage
 from dcsp.store.store import Store
 from dcsp.training.stage import TrainStage
 from jobs import _cluster
@@ -78,7 +78,7 @@ def test_mining_and_training_span_nodes(finished: Run, nodes: Cluster, tmp_path:
     load_checkpoint(Store(run.store), fcan.key.directory, SegmentationNetwork)
 
 
-def _mine(store: Store, stage: PartMap, todo: list[Any], resources: Any, settings: Any) -> None:
+def _mine(store: Store, stage: TableStage, todo: list[Any], resources: Any, settings: Any) -> None:
     with Progress(stage.key.stage, 1, stream=io.StringIO()) as progress:
-        done = _cluster.map_parts(store, stage, todo, resources, settings, progress)
+        done = _cluster.map_parts(store, stage, todo, resources, settings, progress).summaries
     assert sorted(summary.part for summary in done) == sorted(part.name for part in todo)

@@ -15,8 +15,9 @@ import pytest
 import ray
 from PIL import Image
 
+from dcsp.capacity.resources import Resources
 from dcsp.errors import ConfigError, CorpusError, StoreError
-from jobs import _cluster, predict
+from jobs import predict
 from tests.jobs.running import PATIENCE, Run, call, parts, start, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -104,7 +105,7 @@ def test_a_network_labels_without_the_files_it_was_made_with(
 
 
 def test_a_voc_root_is_labelled_and_a_killed_job_resumes(
-    cluster: _cluster.Resources, finished: Run, tmp_path: Path
+    cluster: Resources, finished: Run, tmp_path: Path
 ) -> None:
     root, out = tmp_path / "VOC2012", tmp_path / "out"
     for index in range(7):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from dcsp.stages.step import Step
-from dcsp.training.stage import TrainStage
 from jobs import _cluster, relabel
 from tests.jobs.running import Run, Submitted, call, parts, resumable_checkpoints
 
@@ -56,7 +55,7 @@ def test_a_method_killed_in_its_own_stages_resumes(
     compared = 0
     for step in fresh.plan(*overrides).until("cues_phase0"):
         directory = step.stage.key.directory
-        if isinstance(step.stage, TrainStage):
+        if step.stage.learns:
             history = [
                 (run.store / directory / "history.json").read_text() for run in (fresh, whole)
             ]
@@ -70,6 +69,6 @@ def test_a_method_killed_in_its_own_stages_resumes(
 
 def begun(run: Run, step: Step) -> bool:
     """Whether the first piece of a step is in the store."""
-    if isinstance(step.stage, TrainStage):
+    if step.stage.learns:
         return resumable_checkpoints(run.store, step.stage.key.fingerprint)
     return bool(parts(run.store / step.stage.key.directory))

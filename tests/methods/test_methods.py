@@ -14,12 +14,11 @@ from PIL import Image
 from dcsp.config import RunConfig
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import ConfigError
+from dcsp.evaluation.run import first_pass
 from dcsp.methods.registry import METHODS
-from dcsp.methods.selftags import selfcue_steps
 from dcsp.run.plan import Plan, build_plan
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
-from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED, table
 from tests.threads import torch_threads
@@ -109,7 +108,7 @@ def test_the_steps_of_phase_0_come_in_their_order(
 def test_every_image_has_one_row_in_every_table(done: Done) -> None:
     expected = sorted(f"train_{number:06d}" for number in range(6))
     for step in done.plan:
-        if not isinstance(step.stage, TrainStage) and step.splits == ("train",):
+        if not step.stage.learns and step.splits == ("train",):
             assert sorted(table(done.plan, step.title)) == expected, step.title
 
 
@@ -134,8 +133,10 @@ def test_every_cue_table_is_measured_and_the_report_is_written(done: Done) -> No
     measured = {f"cues_{name}" for name in done.metrics["cues"]}
     assert measured == set(cue_titles(done.plan))
     assert all(found["miou"] is not None for found in done.metrics["cues"].values())
-    starts_with_saliency = done.plan.first_dcsp is not None
-    assert (done.metrics["cues"]["phase0"]["miou_s1"] is not None) == starts_with_saliency
+    first = [step for step in done.plan if first_pass(step)]
+    assert [step.name for step in first] == [
+        name for name, found in done.metrics["cues"].items() if found.get("miou_s1") is not None
+    ]
     store = Store(done.plan.config.store)
     assert store.exists(f"runs/{done.plan.run_id}/report/index.html")
 
@@ -222,14 +223,6 @@ def test_cues_that_start_from_others_are_mined_by_self_tags(
         assert {row["status"] for row in rows.values()} == {"skipped"}, title
 
 
-def test_a_method_that_does_not_know_self_tags_is_refused(
-    corpus: tuple[RunConfig, Snapshot],
-) -> None:
-    step = build_plan(config_of(corpus, "mcof"), corpus[1]).step("saliency")
-    with pytest.raises(ConfigError, match=r"a SaliencyStage cannot be mined by self-tags"):
-        list(selfcue_steps(step, step.stage.key))
-
-
 @pytest.mark.parametrize("refined", [0, 1, 2])
 def test_saliency_refines_the_first_rounds_of_mcof(
     corpus: tuple[RunConfig, Snapshot], refined: int
@@ -262,6 +255,7 @@ def test_without_a_detector_methods_that_need_one_say_so(
 
 def test_every_method_of_the_settings_is_registered() -> None:
     from dcsp.config import CueSettings
+    from dcsp.config import cues as config
 
-    annotation = CueSettings.model_fields["method"].annotation
-    assert set(METHODS) == set(annotation.__args__)  # type: ignore[union-attr]
+    assert list(METHODS) == config.METHODS
+    assert set(METHODS) <= set(CueSettings.model_fields)

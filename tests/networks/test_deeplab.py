@@ -56,7 +56,7 @@ def test_branches_of_one_cell_classify_each_cell_alone() -> None:
     (branch,) = net.aspp
     expected = torch.einsum("bchw,kc->bkhw", features, branch.weight[:, :, 0, 0])
     torch.testing.assert_close(net(image()).score_map, expected, rtol=1e-4, atol=1e-5)
-    again = model_from_bytes(*model_to_bytes(net)).eval()
+    again = model_from_bytes(*model_to_bytes(net), SegmentationNetwork).eval()
     torch.testing.assert_close(again(image()).score_map, net(image()).score_map)
 
 
@@ -120,7 +120,7 @@ def test_a_stored_head_is_the_trained_one_not_a_start() -> None:
     net = build("identity")
     with torch.no_grad():
         net.fcan.weight.fill_(0.25)
-    assert (model_from_bytes(*model_to_bytes(net)).fcan.weight == 0.25).all()
+    assert (model_from_bytes(*model_to_bytes(net), SegmentationNetwork).fcan.weight == 0.25).all()
 
 
 def test_standardised_features_feed_the_branches_and_their_statistics_are_stored() -> None:
@@ -135,7 +135,7 @@ def test_standardised_features_feed_the_branches_and_their_statistics_are_stored
     assert not first.any()  # no draw to unlearn
     assert seen[0].mean(dim=(0, 2, 3)).abs().max() < 1e-3
     torch.nn.init.normal_(net.aspp[0].get_parameter("weight"))
-    loaded = model_from_bytes(*model_to_bytes(net))
+    loaded = model_from_bytes(*model_to_bytes(net), SegmentationNetwork)
     assert isinstance(loaded, SegmentationNetwork)
     torch.testing.assert_close(loaded(image()).score_map, net.eval()(image()).score_map)
 
@@ -185,7 +185,7 @@ def test_a_frozen_backbone_neither_learns_nor_has_a_group() -> None:
 @torch.no_grad()
 def test_a_stored_network_scores_the_same() -> None:
     net = network("efficientnet_lite0", 16).eval().to(memory_format=torch.channels_last)
-    loaded = model_from_bytes(*model_to_bytes(net))
+    loaded = model_from_bytes(*model_to_bytes(net), SegmentationNetwork)
     assert isinstance(loaded, SegmentationNetwork)
     assert torch.equal(
         loaded(image()).score_map, net.to(memory_format=torch.contiguous_format)(image()).score_map
@@ -199,19 +199,24 @@ def test_the_card_is_json_and_remembers_new_layers() -> None:
     net = network("vgg16", 16)
     net.backbone.new_layers = ()
     weights, card = model_to_bytes(net)
-    assert model_from_bytes(weights, json.loads(json.dumps(card))).backbone.new_layers == ()
+    assert (
+        model_from_bytes(
+            weights, json.loads(json.dumps(card)), SegmentationNetwork
+        ).backbone.new_layers
+        == ()
+    )
 
 
 def test_damaged_or_foreign_models_are_refused() -> None:
     weights, card = model_to_bytes(network())
     with pytest.raises(WeightsError, match="format 99"):
-        model_from_bytes(weights, card | {"format": 99})
+        model_from_bytes(weights, card | {"format": 99}, SegmentationNetwork)
     with pytest.raises(WeightsError, match="damaged"):
-        model_from_bytes(weights[: len(weights) // 2], card)
+        model_from_bytes(weights[: len(weights) // 2], card, SegmentationNetwork)
     with pytest.raises(WeightsError, match="another card"):
-        model_from_bytes(weights, card | {"classes": ["cat"]})
+        model_from_bytes(weights, card | {"classes": ["cat"]}, SegmentationNetwork)
     with pytest.raises(WeightsError, match="kind 'opinion'"):
-        model_from_bytes(weights, card | {"kind": "opinion"})
+        model_from_bytes(weights, card | {"kind": "opinion"}, SegmentationNetwork)
 
 
 def test_the_same_seed_builds_the_same_network() -> None:

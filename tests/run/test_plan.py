@@ -18,6 +18,7 @@ from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.layout import COMPLETE_FILE, manifest_file, part_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.training.recipe import ScoreRecipe
 from dcsp.training.stage import TrainStage
 
 SNAPSHOT = Snapshot(
@@ -251,13 +252,13 @@ def test_the_chain_is_the_papers() -> None:
     def directory(title: str) -> str:
         return made.step(title).stage.key.directory
 
-    assert train("fcan").learns == "scores" and train("fcan").initial is None
-    assert train("fcan").cues is None and train("fcan").saliency is None
+    assert isinstance(train("fcan").recipe, ScoreRecipe) and train("fcan").initial is None
+    assert train("fcan").tables == () and not train("fcan").recipe.learns_cues
     for phase, before in ((0, "fcan"), (1, "joint_phase0")):
         joint = train(f"joint_phase{phase}")
-        assert joint.learns == "scores" and joint.settings == made.config.joint
-        assert joint.initial == directory(before)
-        assert joint.cues == directory(f"cues_phase{phase}")
+        assert joint.recipe.learns_cues and joint.settings == made.config.joint
+        assert joint.initial.directory == directory(before)
+        assert [t.key.directory for t in joint.tables] == [directory(f"cues_phase{phase}")]
     assert directory("saliency") in [s.directory for s in made.step("cues_phase0").stage.inputs]
     assert [s.directory for s in made.step("cues_phase1").stage.inputs] == ["corpus/parts"]
 
@@ -290,23 +291,23 @@ def test_a_run_is_named_after_what_it_asks_for() -> None:
 
 def test_a_table_is_done_once_it_says_so_and_has_all_its_parts(tmp_path: Path) -> None:
     store, step = Store(tmp_path), plan().step("saliency")
-    assert step.rows_left(store, SNAPSHOT) == 7 and not step.is_done(store, SNAPSHOT)
+    assert step.left(store, SNAPSHOT) == 7 and not step.is_done(store, SNAPSHOT)
     begin_stage(store, step.stage.key)
     store.write_bytes(part_file(step.stage.key.directory, "aa"), b"x")
-    assert step.rows_left(store, SNAPSHOT) == 3 and not step.is_done(store, SNAPSHOT)
+    assert step.left(store, SNAPSHOT) == 3 and not step.is_done(store, SNAPSHOT)
     store.write_bytes(part_file(step.stage.key.directory, "bb"), b"x")
-    assert step.rows_left(store, SNAPSHOT) == 0 and not step.is_done(store, SNAPSHOT)
+    assert step.left(store, SNAPSHOT) == 0 and not step.is_done(store, SNAPSHOT)
     store.write_json(manifest_file(step.stage.key, step.scope(SNAPSHOT)), {})
     assert step.is_done(store, SNAPSHOT)
     assert not step.is_done(store, CORPORA["it grew"][0])
-    assert step.rows_left(store, CORPORA["it grew"][0]) == 4
+    assert step.left(store, CORPORA["it grew"][0]) == 4
     store.remove(part_file(step.stage.key.directory, "aa"))  # as our messages advise
-    assert step.rows_left(store, SNAPSHOT) == 4 and not step.is_done(store, SNAPSHOT)
+    assert step.left(store, SNAPSHOT) == 4 and not step.is_done(store, SNAPSHOT)
 
 
 def test_a_training_is_done_once_it_says_so(tmp_path: Path) -> None:
     store, step = Store(tmp_path), plan({"fcan": {"steps": 5, "batch": 3}}).step("fcan")
     store.write_bytes(f"{step.stage.key.directory}/model.safetensors", b"x")
-    assert step.rows_left(store, SNAPSHOT) == 15 and not step.is_done(store, SNAPSHOT)
+    assert step.left(store, SNAPSHOT) == 15 and not step.is_done(store, SNAPSHOT)
     store.write_json(f"{step.stage.key.directory}/{COMPLETE_FILE}", {})
-    assert step.rows_left(store, SNAPSHOT) == 0 and step.is_done(store, SNAPSHOT)
+    assert step.left(store, SNAPSHOT) == 0 and step.is_done(store, SNAPSHOT)

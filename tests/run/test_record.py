@@ -29,7 +29,6 @@ from dcsp.tables.layout import (
     run_directory,
 )
 from dcsp.tables.snapshot import CorpusPart, Snapshot
-from dcsp.training.stage import TrainStage
 
 SNAPSHOT = Snapshot(("cat",), (CorpusPart("aa", "train", 4), CorpusPart("bb", "val", 2)))
 
@@ -48,7 +47,7 @@ def plan(name: str = "run", weights: str = "random", detector: str = "u2netp") -
 
 def end_every_stage(store: Store, done: Plan) -> None:
     for number, step in enumerate(done.steps):
-        if isinstance(step.stage, TrainStage):
+        if step.stage.learns:
             store.write_json(f"{step.stage.key.directory}/{COMPLETE_FILE}", {"seconds": number})
         else:
             rows = {"ok": number, "skipped": 1, "error": 0}
@@ -171,7 +170,7 @@ def test_rows_and_seconds_come_from_what_stages_wrote(store_of_runs: Store) -> N
         assert step_record(store_of_runs, made, step)["seconds"] == number
     rows = table_rows(store_of_runs, made)
     assert rows["corpus"] == {"ok": 6, "skipped": 0, "error": 0}
-    tables = {step.title for step in made if not isinstance(step.stage, TrainStage)}
+    tables = {step.title for step in made if not step.stage.learns}
     assert set(rows) == {"corpus", "cues", *tables}
     assert rows["cues"] == rows["cues_phase2"] != rows["cues_phase0"]
 

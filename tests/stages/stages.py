@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dcsp.stages.parts import TableInput
-from dcsp.stages.stage import Device, PartModel
+from dcsp.progress import Progress
+from dcsp.run.here import Here
+from dcsp.stages.parts import PartSummary, TableInput, begin_stage
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
@@ -29,7 +31,7 @@ PARTS = [Part(name, rows) for name, rows in SIZES.items()]
 
 
 @dataclass(frozen=True)
-class Doubling:
+class Doubling(TableStage):
     """Twice the length of every id; ``error`` for ids with an ``e``, ``skipped`` for those with s.
 
     Attributes:
@@ -102,3 +104,13 @@ def write_corpus(store: Store) -> None:
         names = image_ids(part)
         table = pa.table({"image_id": names, "height": pa.array([7] * len(names), pa.int32())})
         store.write_table(part_file(CORPUS_DIRECTORY, part), table)
+
+
+def run_here(store: Store, stage: TableStage, parts: Sequence[Part]) -> list[PartSummary]:
+    """Do the parts that are not there yet in this process."""
+    pending = stage.pending(store, parts)
+    if not pending:
+        return []
+    begin_stage(store, stage.key)
+    made = Here(use_gpu=False).parts(store, stage, pending, Progress(stage.key.stage, 0))
+    return list(made.summaries)

@@ -12,19 +12,26 @@ import pytest
 
 from dcsp.errors import StoreError
 from dcsp.stages.parts import (
+    Made,
     PartSummary,
     TableInput,
     begin_stage,
-    complete_stage,
-    pending_parts,
+    complete_table,
     read_part,
-    run_parts_here,
-    write_part,
+    scope,
 )
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, manifest_file, part_file
 from dcsp.tables.snapshot import Part
-from tests.stages.stages import PARTS, SCHEMA, SIZES, Doubling, image_ids, write_corpus
+from tests.stages.stages import (
+    PARTS,
+    SCHEMA,
+    SIZES,
+    Doubling,
+    image_ids,
+    run_here,
+    write_corpus,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,10 +49,9 @@ def run_elsewhere(store: Store, stage: Doubling) -> int:
     """Run the stage in a process of its own; its exit code."""
     code = (
         "import sys\n"
-        "from dcsp.stages.parts import run_parts_here\n"
         "from dcsp.store.store import Store\n"
-        "from tests.stages.stages import PARTS, Doubling\n"
-        "run_parts_here(Store(sys.argv[1]), Doubling(sys.argv[2], stop_at=sys.argv[3]), PARTS)\n"
+        "from tests.stages.stages import PARTS, Doubling, run_here\n"
+        "run_here(Store(sys.argv[1]), Doubling(sys.argv[2], stop_at=sys.argv[3]), PARTS)\n"
     )
     command = [sys.executable, "-c", code, store.url, stage.diary, stage.stop_at]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -54,7 +60,7 @@ def run_elsewhere(store: Store, stage: Doubling) -> int:
 def test_every_corpus_row_has_one_row_with_a_status(store: Store, diary: Path) -> None:
     write_corpus(store)
     stage = Doubling(str(diary))
-    summaries = run_parts_here(store, stage, PARTS)
+    summaries = run_here(store, stage, PARTS)
     assert [(summary.part, summary.rows) for summary in summaries] == list(SIZES.items())
     for part in PARTS:
         table = store.read_table(part_file(stage.key.directory, part.name))
@@ -71,9 +77,9 @@ def test_every_corpus_row_has_one_row_with_a_status(store: Store, diary: Path) -
 def test_what_is_done_is_not_done_again(store: Store, diary: Path) -> None:
     write_corpus(store)
     stage = Doubling(str(diary))
-    run_parts_here(store, stage, PARTS)
+    run_here(store, stage, PARTS)
     seen = entries(diary)
-    assert run_parts_here(store, stage, PARTS) == []
+    assert run_here(store, stage, PARTS) == []
     assert entries(diary) == seen  # not even the model was loaded
 
 
@@ -83,14 +89,14 @@ def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path, diary: Path) -> Non
     assert run_elsewhere(store, Doubling(str(diary), stop_at="p2")) == 137
     stage = Doubling(str(diary))
     assert store.parts(stage.key.directory) == {"p0", "p1"}
-    assert pending_parts(store, stage, PARTS) == [Part("p2", 4), Part("p3", 2)]
+    assert stage.pending(store, PARTS) == [Part("p2", 4), Part("p3", 2)]
     first = store.read_bytes(part_file(stage.key.directory, "p0"))
     diary.unlink()
-    summaries = run_parts_here(store, stage, PARTS)
+    summaries = run_here(store, stage, PARTS)
     assert entries(diary) == ["load", "p2", "p3"]
     assert [summary.part for summary in summaries] == ["p2", "p3"]
     assert store.read_bytes(part_file(stage.key.directory, "p0")) == first
-    manifest = complete_stage(store, stage, "scope", PARTS, summaries, seconds=1.25)
+    manifest = complete_table(store, stage.key, PARTS, Made(summaries), 1.25)
     assert manifest["rows"] == {"ok": 5, "skipped": 2, "error": 3}
 
 
@@ -99,9 +105,9 @@ def test_parts_do_not_depend_on_who_made_them(tmp_path: Path, diary: Path) -> No
     stage = Doubling(str(diary))
     for store in stores:
         write_corpus(store)
-    run_parts_here(stores[0], stage, PARTS)
+    run_here(stores[0], stage, PARTS)
     run_elsewhere(stores[1], Doubling(str(diary), stop_at="p1"))
-    run_parts_here(stores[1], stage, PARTS[::-1])
+    run_here(stores[1], stage, PARTS[::-1])
     for part in PARTS:
         name = part_file(stage.key.directory, part.name)
         assert stores[0].read_bytes(name) == stores[1].read_bytes(name)
@@ -109,8 +115,8 @@ def test_parts_do_not_depend_on_who_made_them(tmp_path: Path, diary: Path) -> No
 
 def test_another_version_has_a_table_of_its_own(store: Store, diary: Path) -> None:
     write_corpus(store)
-    run_parts_here(store, Doubling(str(diary)), PARTS[:1])
-    run_parts_here(store, Doubling(str(diary), version=2), PARTS[:1])
+    run_here(store, Doubling(str(diary)), PARTS[:1])
+    run_here(store, Doubling(str(diary), version=2), PARTS[:1])
     assert len(store.list("doubles")) == 2
 
 
@@ -184,7 +190,7 @@ def rows_of(*statuses: str | None) -> pa.Table:
 def test_lost_and_surplus_rows_are_never_written(tmp_path: Path, diary: Path, count: int) -> None:
     store, stage = Store(tmp_path), Doubling(str(diary))
     with pytest.raises(RuntimeError, match=rf"made {count} rows of the 3 rows of part p0"):
-        write_part(store, stage, Part("p0", 3), rows_of(*["ok"] * count))
+        stage.write(store, Part("p0", 3), rows_of(*["ok"] * count))
     assert store.parts(stage.key.directory) == set()
 
 
@@ -192,24 +198,24 @@ def test_a_stage_that_loses_rows_is_stopped(tmp_path: Path, diary: Path) -> None
     store = Store(tmp_path)
     write_corpus(store)
     with pytest.raises(RuntimeError, match="fault of the stage; nothing was written"):
-        run_parts_here(store, Doubling(str(diary), lose=1), PARTS)
+        run_here(store, Doubling(str(diary), lose=1), PARTS)
 
 
 def test_rows_without_a_status_are_never_written(tmp_path: Path, diary: Path) -> None:
     store, stage = Store(tmp_path), Doubling(str(diary))
     with pytest.raises(ValueError, match="null"):
-        write_part(store, stage, Part("p0", 2), rows_of("ok", None))
+        stage.write(store, Part("p0", 2), rows_of("ok", None))
     assert store.parts(stage.key.directory) == set()
 
 
 def test_a_manifest_counts_the_rows_of_all_parts(store: Store, diary: Path) -> None:
     write_corpus(store)
     stage = Doubling(str(diary))
-    earlier = run_parts_here(store, stage, PARTS[:2])
-    later = run_parts_here(store, stage, PARTS)
+    earlier = run_here(store, stage, PARTS[:2])
+    later = run_here(store, stage, PARTS)
     assert len(earlier) == len(later) == 2
-    manifest = complete_stage(store, stage, "scope", PARTS, later, seconds=1.23456)
-    assert store.read_json(manifest_file(stage.key, "scope")) == manifest
+    manifest = complete_table(store, stage.key, PARTS, Made(later), 1.23456)
+    assert store.read_json(manifest_file(stage.key, scope(PARTS))) == manifest
     assert manifest["rows"] == {"ok": 5, "skipped": 2, "error": 3}
     assert sum(manifest["rows"].values()) == sum(SIZES.values())
     assert manifest["parts"] == 4 and manifest["seconds"] == 1.235
@@ -220,23 +226,23 @@ def test_a_manifest_counts_the_rows_of_all_parts(store: Store, diary: Path) -> N
 def test_a_table_is_complete_for_the_parts_asked_for(tmp_path: Path, diary: Path) -> None:
     store, stage = Store(tmp_path), Doubling(str(diary))
     write_corpus(store)
-    summaries = run_parts_here(store, stage, PARTS[:3])
-    assert complete_stage(store, stage, "three", PARTS[:3], summaries, 0)["parts"] == 3
+    summaries = run_here(store, stage, PARTS[:3])
+    assert complete_table(store, stage.key, PARTS[:3], Made(summaries), 0)["parts"] == 3
     with pytest.raises(StoreError, match="lacks 1 of 4 parts"):
-        complete_stage(store, stage, "four", PARTS, summaries, 0)
-    assert store.exists(manifest_file(stage.key, "three"))
-    assert not store.exists(manifest_file(stage.key, "four"))
+        complete_table(store, stage.key, PARTS, Made(summaries), 0)
+    assert store.exists(manifest_file(stage.key, scope(PARTS[:3])))
+    assert not store.exists(manifest_file(stage.key, scope(PARTS)))
 
 
 def test_parts_of_other_lengths_never_make_a_complete_table(tmp_path: Path, diary: Path) -> None:
     store, stage = Store(tmp_path), Doubling(str(diary))
     write_corpus(store)
-    run_parts_here(store, stage, PARTS)
+    run_here(store, stage, PARTS)
     short = store.read_table(part_file(stage.key.directory, "p2")).slice(0, 3)
     store.write_table(part_file(stage.key.directory, "p2"), short)
     with pytest.raises(StoreError, match=r"p2\.parquet has 3 rows, its corpus part 4: remove it"):
-        complete_stage(store, stage, "scope", PARTS, [], 0)
-    assert not store.exists(manifest_file(stage.key, "scope"))
+        complete_table(store, stage.key, PARTS, Made([]), 0)
+    assert not store.exists(manifest_file(stage.key, scope(PARTS)))
 
 
 def test_what_decides_a_table_is_written_before_its_first_part(tmp_path: Path, diary: Path) -> None:

@@ -28,7 +28,7 @@ from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
 from dcsp.saliency.table import SaliencyStage
-from dcsp.stages.stage import Device, PartMap
+from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps, encode_map
 from dcsp.tables.fingerprint import StageKey
@@ -114,7 +114,7 @@ def config(**network: Any) -> RunConfig:
     return parse_config(tree)
 
 
-def stage_of(kind: str, detector: str, settings: RunConfig) -> PartMap:
+def stage_of(kind: str, detector: str, settings: RunConfig) -> TableStage:
     crf = kind.endswith("CRF")
     if kind == "saliency":
         saliency = chain_config("x", detector).saliency
@@ -133,7 +133,7 @@ def stage_of(kind: str, detector: str, settings: RunConfig) -> PartMap:
     )
 
 
-def made_by(stage: PartMap, rows: pa.Table) -> list[dict[str, Any]]:
+def made_by(stage: TableStage, rows: pa.Table) -> list[dict[str, Any]]:
     """The rows of the table that a stage makes of a part, as it is written."""
     wanted = [source.column(column) for source in stage.inputs for column in source.columns]
     model = stage.load(Store("unused"), Device())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,31 +17,33 @@ from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
 from dcsp.errors import StoreError, WeightsError
 from dcsp.networks.checkpoint import checkpoint_is_complete, load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.run.here import Here
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels, encode_map
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.snapshot import Part
-from dcsp.training import stage as stage_module
+from dcsp.training import recipe as recipe_module
 from dcsp.training.logs import TrainLog
-from dcsp.training.stage import TrainStage, save_checkpoint, train_here
-from dcsp.training.stream import row_order
+from dcsp.training.recipe import ScoreRecipe, TrainingInput
+from dcsp.training.stage import TrainStage
+from dcsp.training.stream import Rank, row_order
 from tests.training.tiny import CLASSES, tiny_network
 
 PARTS = [Part("aa", 3), Part("bb", 2)]
+CUES, SALIENCY = StageKey("cues", 1), StageKey("saliency", 1)
+SETTINGS = TrainSettings(steps=4, batch=2, crop=32, scale=(1.0, 1.0), flip=False)
 STAGE = TrainStage(
-    title="joint_phase0",
-    learns="scores",
-    block="joint",
-    key=StageKey("joint_phase0", 1, home="checkpoints"),
-    network=NetworkSettings(backbone="resnet18", weights="random", output_stride=16),
-    classes=CLASSES,
-    settings=TrainSettings(steps=4, batch=2, crop=32, scale=(1.0, 1.0), flip=False),
-    precision=PrecisionSettings(autocast="fp32"),
+    ScoreRecipe("joint_phase0", "joint", SETTINGS, learns_cues=True),
+    NetworkSettings(backbone="resnet18", weights="random", output_stride=16),
+    CLASSES,
+    PrecisionSettings(autocast="fp32"),
     seed=5,
-    cues="cues/cc",
-    saliency="saliency/ss",
-    saliency_pass=2,
+    corpus="images",
+    tables=(
+        TrainingInput("cues", CUES, "label", "cue"),
+        TrainingInput("saliency", SALIENCY, "maps", "saliency", 2),
+    ),
 )
 
 
@@ -75,8 +78,8 @@ def store(tmp_path: Path) -> Store:
         found = [None if no else m for m, no in zip(maps, last, strict=True)]
         for directory, columns in (
             (CORPUS_DIRECTORY, corpus),
-            ("cues/cc", {"image_id": ids, "label": pa.array(cues, pa.binary())}),
-            ("saliency/ss", {"image_id": ids, "maps": pa.array(found, pa.list_(pa.binary()))}),
+            (CUES.directory, {"image_id": ids, "label": pa.array(cues, pa.binary())}),
+            (SALIENCY.directory, {"image_id": ids, "maps": pa.array(found, pa.list_(pa.binary()))}),
         ):
             made.write_table(part_file(directory, part.name), pa.table(columns))
     return made
@@ -89,14 +92,21 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*_: object) -> SegmentationNetwork:
         return tiny_network(int(torch.randint(1000, ())))
 
-    monkeypatch.setattr(stage_module, "build_network", build)
+    monkeypatch.setattr(recipe_module, "build_network", build)
+
+
+def trained(store: Store, stage: TrainStage, parts: Sequence[Part]) -> SegmentationNetwork:
+    """The network of a whole training, which is done anew."""
+    store.remove(stage.key.directory)
+    stage.compute(Here(use_gpu=False), store, parts, stage.title)
+    return load_checkpoint(store, stage.key.directory, SegmentationNetwork)
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
 def test_samples_are_the_rows_of_the_slice_with_their_cue_and_saliency(store: Store) -> None:
-    (piece,) = [p for p in STAGE.pieces(PARTS, 0, 1, 0) if p.part == "aa" and p.epoch == 0]
+    (piece,) = [p for p in STAGE.pieces(PARTS, Rank(), 0) if p.part == "aa" and p.epoch == 0]
     batch = STAGE.read(store, piece)
     order = row_order(piece.row_order_seed, 3)[piece.start : piece.stop]
     assert len(batch["image"]) == len(order) == 3
@@ -110,19 +120,19 @@ def test_samples_are_the_rows_of_the_slice_with_their_cue_and_saliency(store: St
 
 
 def test_a_stage_reads_what_its_losses_need(store: Store) -> None:
-    plain = replace(STAGE, cues=None, saliency=None)
+    plain = replace(STAGE, tables=())
     assert [source.directory for source in plain.inputs] == [CORPUS_DIRECTORY]
-    batch = plain.read(store, plain.pieces(PARTS, 0, 1, 0)[0])
+    batch = plain.read(store, plain.pieces(PARTS, Rank(), 0)[0])
     assert set(batch) == {"image", "tags", "valid"}
     tables = [source.directory for source in STAGE.inputs]
-    assert tables == [CORPUS_DIRECTORY, "cues/cc", "saliency/ss"]
+    assert tables == [CORPUS_DIRECTORY, CUES.directory, SALIENCY.directory]
 
 
 def test_ranks_share_the_images_and_any_step_can_be_skipped_to() -> None:
     def rows(rank: int, world: int, step: int) -> list[tuple[int, str, int]]:
         return [
             (piece.epoch, piece.part, position)
-            for piece in STAGE.pieces(PARTS, rank, world, step)
+            for piece in STAGE.pieces(PARTS, Rank(rank, world), step)
             for position in range(piece.start, piece.stop)
         ]
 
@@ -134,9 +144,9 @@ def test_ranks_share_the_images_and_any_step_can_be_skipped_to() -> None:
 
 
 def test_titles_have_orders_of_their_own() -> None:
-    other = replace(STAGE, title="joint_phase1")
-    assert STAGE.pieces(PARTS, 0, 1, 0) == STAGE.pieces(PARTS, 0, 1, 0)
-    assert STAGE.pieces(PARTS, 0, 1, 0) != other.pieces(PARTS, 0, 1, 0)
+    other = replace(STAGE, recipe=replace(STAGE.recipe, title="joint_phase1"))
+    assert STAGE.pieces(PARTS, Rank(), 0) == STAGE.pieces(PARTS, Rank(), 0)
+    assert STAGE.pieces(PARTS, Rank(), 0) != other.pieces(PARTS, Rank(), 0)
 
 
 # --- starting -------------------------------------------------------------------------------------
@@ -155,8 +165,8 @@ def test_the_seed_decides_the_first_weights(store: Store) -> None:
 
 def test_a_stage_goes_on_from_the_checkpoint_before(store: Store) -> None:
     before = STAGE.build(store)
-    save_checkpoint(store, STAGE, before, TrainLog("joint_phase0", 4, 2))
-    following = replace(STAGE, seed=9, initial=STAGE.key.directory).build(store)
+    STAGE.save(store, before, TrainLog("joint_phase0", 4, 2))
+    following = replace(STAGE, seed=9, initial=STAGE.key).build(store)
     ours, theirs = before.state_dict(), following.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert following.card() == before.card()
@@ -167,8 +177,9 @@ def test_a_stage_goes_on_from_the_checkpoint_before(store: Store) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_a_training_takes_all_its_steps_however_small_the_corpus(store: Store) -> None:
-    stage = replace(STAGE, settings=STAGE.settings.model_copy(update={"steps": 7, "batch": 4}))
-    train_here(store, stage, PARTS)
+    settings = SETTINGS.model_copy(update={"steps": 7, "batch": 4})
+    stage = replace(STAGE, recipe=replace(STAGE.recipe, settings=settings))
+    trained(store, stage, PARTS)
     history = store.read_json(f"{stage.key.directory}/history.json")
     assert [entry["step"] for entry in history] == list(range(1, 8))
     assert {"loss", "classification", "segmentation", "learning_rate"} <= set(history[0])
@@ -181,10 +192,10 @@ def test_a_training_takes_all_its_steps_however_small_the_corpus(store: Store) -
 
 @pytest.mark.usefixtures("tiny")
 def test_training_again_gives_the_same_network(store: Store) -> None:
-    first = train_here(store, STAGE, PARTS).state_dict()
-    again = train_here(store, STAGE, PARTS[::-1]).state_dict()
+    first = trained(store, STAGE, PARTS).state_dict()
+    again = trained(store, STAGE, PARTS[::-1]).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
-    other = train_here(store, replace(STAGE, seed=6), PARTS).state_dict()
+    other = trained(store, replace(STAGE, seed=6), PARTS).state_dict()
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -196,7 +207,7 @@ def test_a_checkpoint_is_complete_with_its_last_file(
 
     monkeypatch.setattr(TrainLog, "write_events", killed)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(store, STAGE, tiny_network(), TrainLog("x", 1, 1))
+        STAGE.save(store, tiny_network(), TrainLog("x", 1, 1))
     assert store.exists(f"{STAGE.key.directory}/model.safetensors")
     assert not checkpoint_is_complete(store, STAGE.key.directory)
 
@@ -204,7 +215,7 @@ def test_a_checkpoint_is_complete_with_its_last_file(
 def test_missing_and_damaged_checkpoints_are_told(store: Store) -> None:
     with pytest.raises(StoreError, match=r"has no checkpoints/none/model\.json"):
         load_checkpoint(store, "checkpoints/none", SegmentationNetwork)
-    save_checkpoint(store, STAGE, STAGE.build(store), TrainLog("x", 1, 1))
+    STAGE.save(store, STAGE.build(store), TrainLog("x", 1, 1))
     file = f"{STAGE.key.directory}/model.safetensors"
     store.write_bytes(file, store.read_bytes(file)[:-100])
     with pytest.raises(WeightsError, match="damaged"):

@@ -20,12 +20,11 @@ from PIL import Image
 from dcsp.config import RunConfig
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.run.here import Here
 from dcsp.run.plan import Plan, build_plan
-from dcsp.stages.parts import run_parts_here
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.bench.peers import reference
 
@@ -78,12 +77,11 @@ def mined(tmp_path_factory: pytest.TempPathFactory, detector: str, one_thread: N
     plan = build_plan(config, snapshot)
     store = Store(config.store)
     for number, step in enumerate(plan):
-        if isinstance(step.stage, TrainStage):
+        if step.stage.learns:
             chain.give_opinions(store, step.stage, number)
     for title in ("saliency", "cues_phase0", "predictions"):
         stage = plan.step(title).stage
-        assert not isinstance(stage, TrainStage)
-        run_parts_here(store, stage, snapshot.of(["train"]))
+        stage.compute(Here(use_gpu=False), store, snapshot.of(["train"]), title)
     files = [part_file(CORPUS_DIRECTORY, part.name) for part in snapshot.of(["train"])]
     rows = [row for file in files for row in store.read_table(file).to_pylist()]
     good = [row for row in rows if row["tags"] and row["image_id"] != chain.CORRUPT]

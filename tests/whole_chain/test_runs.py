@@ -18,10 +18,8 @@ from dcsp.inspection.verify import verify_store
 from dcsp.report.collect import gallery_items
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import current_run, load_run, publish
-from dcsp.stages.parts import run_parts_here
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file, rejected_file, report_file, run_directory
-from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED
 from tests.whole_chain.conftest import Done
@@ -77,8 +75,8 @@ def test_the_report_shows_images_that_do_not_decode(done: Done) -> None:
 def test_the_same_request_does_nothing(done: Done) -> None:
     for step in done.plan:
         assert step.is_done(done.store, done.plan.snapshot), step.title
-        if not isinstance(step.stage, TrainStage):
-            assert run_parts_here(done.store, step.stage, step.parts(done.plan.snapshot)) == []
+        if not step.stage.learns:
+            assert step.left(done.store, done.plan.snapshot) == 0
 
 
 def computed(config: RunConfig, done: Done) -> tuple[list[str], Plan]:
@@ -169,7 +167,7 @@ def outputs(done_plan: Plan) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for step in done_plan:
         directory = step.stage.key.directory
-        if isinstance(step.stage, TrainStage):
+        if step.stage.learns:
             names = [
                 f"{directory}/{n}" for n in ("model.safetensors", "model.json", "history.json")
             ]

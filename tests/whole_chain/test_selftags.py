@@ -20,6 +20,7 @@ from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file, report_file
 from dcsp.tables.snapshot import Snapshot
 from dcsp.training.stage import TrainStage
+from dcsp.training.stream import Rank
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED, table
 from tests.whole_chain.conftest import Done
@@ -165,7 +166,7 @@ def samples(run: Done, title: str) -> tuple[np.ndarray, np.ndarray]:
             others = tuple(i for i, name in enumerate(ids) if name != UNTAGGED)
             alone = [replace(part, dead=others)]
             settings = stage.settings.model_copy(update={"steps": 1, "batch": 1})
-            (piece,) = replace(stage, settings=settings).pieces(alone, 0, 1, 0)
+            (piece,) = replace(stage, settings=settings).pieces(alone, Rank(), 0)
             found.append(stage.read(run.store, piece))
     return found[0]["cue"], found[0]["tags"]
 
@@ -213,8 +214,8 @@ def test_new_images_get_self_tags_by_the_thresholds_of_the_networks(trained: Tag
     known, found = prints(trained.plan), prints(plan)
     assert found == known
     assert plan.step("tag_scores").is_done(trained.store, grown)
-    assert plan.step("selftags").rows_left(trained.store, grown) == 2
-    assert plan.step("selfcues_phase0").rows_left(trained.store, grown) == 2
+    assert plan.step("selftags").left(trained.store, grown) == 2
+    assert plan.step("selfcues_phase0").left(trained.store, grown) == 2
     anew = prints(build_plan(config, grown))
     assert anew["selftags"] != known["selftags"] and anew["fcan"] != known["fcan"]
 

@@ -16,10 +16,9 @@ from dcsp.images.decode import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.stages.parts import run_parts_here
+from dcsp.run.here import Here
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.training.stage import TrainStage
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED, table
 from tests.whole_chain.conftest import Done
@@ -30,7 +29,7 @@ GAMMA = 0.3  # of chain_config
 def test_every_image_has_one_row_in_every_table(done: Done) -> None:
     expected = sorted(f"train_{number:06d}" for number in range(6))
     for step in done.plan:
-        if not isinstance(step.stage, TrainStage):
+        if not step.stage.learns:
             assert sorted(table(done.plan, step.title)) == expected, step.title
     assert len(table(done.plan, "predictions", ("train", "val"))) == 8
 
@@ -159,7 +158,7 @@ def test_adapted_cues_are_the_networks_argmax_among_the_tags(
     assert isinstance(stage, AdaptStage)
     if opinions == "strong":  # two steps of training leave background everywhere
         store = chain.opinionated(done.store, stage.network.directory, tmp_path / "store")
-        run_parts_here(store, stage, parts)
+        stage.compute(Here(use_gpu=False), store, parts, "again")
     settings, precision = done.config.cues.adapt, done.config.precision
     network = load_checkpoint(store, stage.network.directory, SegmentationNetwork)
     network = prepare(network, precision, "cpu")
