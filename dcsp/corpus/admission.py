@@ -244,7 +244,7 @@ def _rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
 
 def _unknown(tags: Sequence[str]) -> str:
     listed = ", ".join(repr(tag) for tag in tags[:10]) + (" …" if len(tags) > 10 else "")
-    return f"not in corpus.classes, corpus.aliases or corpus.synonyms: {listed}"
+    return f"not in corpus.classes or corpus.synonyms: {listed}"
 
 
 def _place(row: SourceRow) -> tuple[str, str, bool, str, str]:

@@ -116,8 +116,9 @@ class Packer:
         return digest([PACK_VERSION, self._deciding(), rows])
 
     def _deciding(self) -> Record:
-        names = {"kind", "classes", "aliases", "synonyms", "max_pixels", "part_rows"}
-        return self.settings.model_dump(mode="json", include=names)
+        names = {"kind", "classes", "synonyms", "max_pixels", "part_rows"}
+        decided = self.settings.model_dump(mode="json", include=names)
+        return decided | {"aliases": {}}  # a setting of earlier versions: stores go on
 
 
 def write_truth(store: Store, name: str, truth: pa.Table) -> str | None:

@@ -92,8 +92,8 @@ def tag_notes(store: Store, snapshot: Snapshot, least: int) -> list[str]:
         common = [f"{tag!r} ({images})" for tag, images in unknown["images"].items()][:TOLD]
         notes.append(
             f"{unknown['distinct']} different tags mean no class, {unknown['uses']} times in all; "
-            f"the commonest: {', '.join(common)}; map what is wanted (corpus.synonyms, "
-            "corpus.aliases), `dcsp rejected` lists more"
+            f"the commonest: {', '.join(common)}; map what is wanted (corpus.synonyms), "
+            "`dcsp rejected` lists more"
         )
     return notes
 

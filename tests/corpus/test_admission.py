@@ -30,7 +30,7 @@ from dcsp.labels import TagMapper
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
 
-MAPPER = TagMapper(("cat", "dog"), {"kitten": "cat"})
+MAPPER = TagMapper(("cat", "dog"), {"cat": ["kitten"]})
 SETTINGS = CorpusSettings(kind="folder", root="unused", max_pixels=10_000)
 
 

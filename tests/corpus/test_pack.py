@@ -16,11 +16,13 @@ from dcsp.corpus import ingest as ingestion
 from dcsp.corpus.admission import plan_batches
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.pack import Batch, Packer, Tally
+from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.folder import FolderSource
 from dcsp.corpus.unknown_tags import read_unknown
 from dcsp.errors import CorpusError
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
-from dcsp.tables.layout import LATEST, rejected_file
+from dcsp.tables.layout import BATCHES, LATEST, rejected_file
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
 from tests.corpus.shelf import SETTINGS, Shelf, ingest, listing_of, picture, shelf
 
@@ -104,7 +106,6 @@ def test_a_removed_snapshot_is_made_again(tmp_path: Path) -> None:
         ({"max_rejected_share": 0.5}, True),
         ({"limit": 100}, True),
         ({"classes": ("dog", "cat")}, False),
-        ({"aliases": {"kitty": "cat"}}, False),
         ({"synonyms": {"cat": ("kitty",)}}, False),
         ({"min_tag_support": 9}, True),
         ({"max_pixels": 50}, False),
@@ -118,6 +119,15 @@ def test_settings_that_decide_a_part_make_a_listing_new(
     ingest(store, source)
     changed = listing_of(store, source, SETTINGS.model_copy(update=change))
     assert (changed.known() is not None) == same
+
+
+def test_stores_of_earlier_versions_go_on(tmp_path: Path) -> None:
+    """These names were written when the settings were others, and mean the same ones today."""
+    source = FolderSource("/photos", ("train", "val"))
+    assert Packer(Store(tmp_path), source, SETTINGS).lineage == "e57b0e3c85500532f9ac"
+    row = SourceRow("a", "shelf/a", "train", ("cat",), None, "1")
+    Packer(Store(tmp_path), Shelf({"a": picture(1)}), SETTINGS)(Batch([row], {"a": 7}))
+    assert [file.stem for file in (tmp_path / BATCHES).iterdir()] == ["79e6cde50c828c1ef330"]
 
 
 def test_masks_lie_apart_and_leave_the_parts_as_they_are(tmp_path: Path) -> None:
