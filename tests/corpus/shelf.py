@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus import ingest as ingestion
-from dcsp.corpus.admission import select_rows
+from dcsp.corpus.batches import select_rows
+from dcsp.corpus.ingest import Ingested
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.sources.base import SourceRow
@@ -68,8 +71,25 @@ def listing_of(store: Store, source: Shelf, settings: CorpusSettings = SETTINGS)
     return Listing(rows, duplicates, Packer(store, source, settings))
 
 
+def one_by_one(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    each: Callable[[Any], Any] = lambda _: None,
+) -> list[Any]:
+    """What a cluster would do with items, in this process."""
+    results = []
+    for item in items:
+        results.append(function(item))
+        each(results[-1])
+    return results
+
+
+def ingest_here(listing: Listing) -> Ingested:
+    return ingestion.ingest(listing, one_by_one, lambda _: None)
+
+
 def ingest(store: Store, source: Shelf, settings: CorpusSettings = SETTINGS) -> Snapshot:
     listing = listing_of(store, source, settings)
-    snapshot = ingestion.ingest(listing).snapshot
+    snapshot = ingest_here(listing).snapshot
     listing.remember(snapshot, 1.0)
     return snapshot

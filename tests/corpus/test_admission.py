@@ -16,14 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import (
-    check_mask,
-    ingest_rows,
-    lost_rows,
-    part_name,
-    plan_batches,
-    select_rows,
-)
+from dcsp.corpus.batches import plan_batches, select_rows
+from dcsp.corpus.pack import part_name
+from dcsp.corpus.reading import check_mask, read_rows
+from dcsp.corpus.rejected import lost_rows
 from dcsp.corpus.sources.base import SourceRow, is_valid_id
 from dcsp.errors import ImageError
 from dcsp.labels import TagMapper
@@ -67,7 +63,7 @@ def row(name: str, *tags: str, split: str = "train", uri: str = "") -> SourceRow
 
 
 def ingest(source: Memory, rows: Sequence[SourceRow]) -> tuple[pa.Table, pa.Table, pa.Table]:
-    return ingest_rows(source, rows, MAPPER, SETTINGS)
+    return read_rows(source, rows, MAPPER, SETTINGS)
 
 
 def test_good_rows_keep_their_bytes_and_order() -> None:

@@ -15,13 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsp.corpus import ingest as ingestion
 from dcsp.errors import CorpusError
 from dcsp.stages.parts import live_rows
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, STAGE_FILE, part_file, rejected_file
 from dcsp.tables.snapshot import Snapshot
-from tests.corpus.shelf import SETTINGS, Shelf, ingest, listing_of, picture, shelf
+from tests.corpus.shelf import SETTINGS, Shelf, ingest, ingest_here, listing_of, picture, shelf
 
 ANY = SETTINGS.model_copy(update={"max_removed_share": 1.0, "max_rejected_share": 1.0})
 TABLE = "saliency/0123456789abcdef0123"
@@ -151,7 +150,7 @@ def grown(source: Shelf, *names: str) -> Shelf:
 def test_old_parts_keep_their_place_and_new_images_make_one(tmp_path: Path) -> None:
     store, source = Store(tmp_path), shelf()
     first = ingest(store, source)
-    done = ingestion.ingest(listing_of(store, grown(source, "new1", "new2")))
+    done = ingest_here(listing_of(store, grown(source, "new1", "new2")))
     assert done.snapshot.parts[: len(first.parts)] == first.parts
     (new,) = done.snapshot.parts[len(first.parts) :]
     assert (new.rows, new.split, done.new, done.gone) == (2, "train", 2, 0)
@@ -164,7 +163,7 @@ def test_an_image_that_is_gone_or_replaced_leaves_a_dead_row(tmp_path: Path) -> 
     first = ingest(store, source)
     images = {name: data for name, data in source.images.items() if name != "t3"}
     changed = replace(source, images=images | {"t5": picture(99)}, times={"t5": 2}, reads=0)
-    done = ingestion.ingest(listing_of(store, changed))
+    done = ingest_here(listing_of(store, changed))
     assert changed.reads == 1 and (done.new, done.gone) == (1, 2)
     assert [part.name for part in done.snapshot.parts[:-1]] == [part.name for part in first.parts]
     assert sum(len(part.dead) for part in done.snapshot.parts) == 2
@@ -176,7 +175,7 @@ def test_a_file_that_was_only_touched_stays_where_it_is(tmp_path: Path) -> None:
     store, source = Store(tmp_path), shelf()
     first = ingest(store, source)
     touched = replace(source, times=dict.fromkeys(source.images, 7), reads=0)
-    done = ingestion.ingest(listing_of(store, touched))
+    done = ingest_here(listing_of(store, touched))
     assert touched.reads == 13 and (done.new, done.gone) == (0, 0)
     assert done.snapshot == first
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus import ingest as ingestion
-from dcsp.corpus.admission import plan_batches
+from dcsp.corpus.batches import Batch, plan_batches
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.pack import Batch, Packer, Tally
+from dcsp.corpus.pack import Packer
+from dcsp.corpus.rejected import RejectionCounter
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.corpus.unknown_tags import read_unknown
@@ -24,7 +24,7 @@ from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import BATCHES, LATEST, rejected_file
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
-from tests.corpus.shelf import SETTINGS, Shelf, ingest, listing_of, picture, shelf
+from tests.corpus.shelf import SETTINGS, Shelf, ingest, ingest_here, listing_of, picture, shelf
 
 NONE_REJECTED = REJECTED.empty_table()
 
@@ -154,7 +154,7 @@ def test_masks_lie_apart_and_leave_the_parts_as_they_are(tmp_path: Path) -> None
 def test_rejected_images_are_rows_and_leave_the_rest(tmp_path: Path) -> None:
     store, source = Store(tmp_path), shelf(bad=1)
     listing = listing_of(store, source)
-    snapshot = ingestion.ingest(listing).snapshot
+    snapshot = ingest_here(listing).snapshot
     (row,) = store.read_table(rejected_file(snapshot.fingerprint)).to_pylist()
     assert (row["image_id"], row["reason"]) == ("t0", "unreadable")
     assert snapshot.rejected == 1 and sum(part.rows for part in snapshot.parts) == 12
@@ -195,7 +195,7 @@ def test_bad_masks_are_told_and_lose_no_image(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"max_rejected_share": 0.0})
     source = replace(shelf(), masks={f"t{i}": b"no mask" for i in range(10)})
     store = Store(tmp_path)
-    snapshot = ingestion.ingest(listing_of(store, source, settings)).snapshot
+    snapshot = ingest_here(listing_of(store, source, settings)).snapshot
     assert snapshot.rejected == 0 and all(part.truth is None for part in snapshot.parts)
     rejected = store.read_table(rejected_file(snapshot.fingerprint))
     told = {(row["image_id"], row["reason"]) for row in rejected.to_pylist()}
@@ -209,18 +209,18 @@ def record(listed: int, lost: int) -> dict[str, Any]:
 
 
 def test_a_bad_corpus_stops_before_it_is_read_to_its_end() -> None:
-    tally = Tally(0.1, NONE_REJECTED)
-    tally.add(record(150, 100))  # too few rows to judge by
+    counter = RejectionCounter(0.1, NONE_REJECTED, NONE_REJECTED, 0)
+    counter.add(record(150, 100))  # too few rows to judge by
     with pytest.raises(CorpusError, match="150 of 250 images were rejected"):
-        tally.add(record(100, 50))
+        counter.add(record(100, 50))
 
 
 def test_duplicates_of_the_listing_count_as_rejected() -> None:
     duplicates = pa.Table.from_pylist(record(0, 3)["rejected"], REJECTED)
     with pytest.raises(CorpusError, match="3 of 10 images"):
-        tally = Tally(0.1, duplicates)
-        tally.add(record(7, 0))
-        tally.check()
+        counter = RejectionCounter(0.1, duplicates, NONE_REJECTED, 0)
+        counter.add(record(7, 0))
+        counter.check()
 
 
 def test_a_corpus_without_images_is_told(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from dcsp.cli import app
 from dcsp.config import CorpusSettings
-from dcsp.corpus import ingest as ingestion
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.unknown_tags import UnknownTags
 from dcsp.inspection.rejections import by_reason, forget, read_rejected
@@ -22,6 +21,7 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import LATEST, rejected_file
 from dcsp.tables.schemas import REJECTED
 from dcsp.tables.snapshot import Snapshot
+from tests.corpus.shelf import ingest_here
 from tests.store_fixture import build_store
 
 SETTINGS = {"kind": "folder", "classes": ("cat",), "part_rows": 2, "max_rejected_share": 1.0}
@@ -44,7 +44,7 @@ def ingest(store: Store, photos: Path) -> Snapshot:
     listing = list_corpus(store, settings, seed=0)
     if known := listing.known():
         return known[0]
-    snapshot = ingestion.ingest(listing).snapshot
+    snapshot = ingest_here(listing).snapshot
     listing.remember(snapshot, 0.0)
     return snapshot
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from dcsp.corpus.sources.files import Folder, read_uri, told_of_parquet
+from dcsp.corpus.sources.faults import told_of_parquet
+from dcsp.corpus.sources.files import Folder, read_uri
 from dcsp.errors import CorpusError, ImageError, PlaceError
 from tests.corpus.conftest import Deny
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsp.config import CorpusSettings, SceneSettings
-from dcsp.corpus.admission import ingest_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import listing_digest
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.scene_shapes import fractal_noise
@@ -87,7 +87,7 @@ def test_the_source_lists_and_reads_both_splits() -> None:
     rows = source.list_rows()
     assert Counter(row.split for row in rows) == {"train": 6, "val": 3}
     assert len({row.uri for row in rows}) == 9
-    corpus, truth, rejected = ingest_rows(source, rows, TagMapper(SCENE_CLASSES), corpus_settings)
+    corpus, truth, rejected = read_rows(source, rows, TagMapper(SCENE_CLASSES), corpus_settings)
     assert rejected.num_rows == 0
     assert set(corpus["height"].to_pylist()) == {64}
     for tags, label in zip(corpus["tags"].to_pylist(), truth["label"].to_pylist(), strict=True):
