@@ -18,7 +18,7 @@ from dcsp.corpus.pack import Record
 from dcsp.corpus.rejected import DUPLICATE, RejectionCounter
 from dcsp.corpus.sources.base import TRAIN
 from dcsp.corpus.state import CorpusState
-from dcsp.corpus.unknown_tags import UnknownTags, count_unknown
+from dcsp.corpus.unknown_tags import count_unknown, save_unknown
 from dcsp.errors import CorpusError
 from dcsp.tables.layout import LATEST, catalogue_file, rejected_file, stage_directories
 from dcsp.tables.snapshot import Snapshot
@@ -61,14 +61,13 @@ def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]
     changes = compare(previous.state.catalogue, listing.rows)
     on_rows(len(listing.rows) - len(changes.candidates))
     _check_removed(listing, previous, changes)
-    unknown = UnknownTags()
-    unknown.add(count_unknown(listing.rows, listing.packer.settings.mapper()))
-    unknown.save(store, LATEST)
+    unknown = count_unknown(listing.rows, listing.packer.settings.mapper())
+    save_unknown(store, LATEST, unknown)
     records, counter = _pack(listing, previous, changes, map_items, on_rows)
     grown = previous.state.grow(changes, records)
     state = _join(listing, previous, grown, map_items)
     snapshot = _snapshot(listing, previous, state, records, counter)
-    unknown.save(store, snapshot.fingerprint)
+    save_unknown(store, snapshot.fingerprint, unknown)
     store.write_table(rejected_file(snapshot.fingerprint), counter.rejected)
     store.write_table(catalogue_file(snapshot.fingerprint), state.catalogue)
     snapshot.save(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources import webdataset
 from dcsp.corpus.sources.open import open_source
-from dcsp.corpus.unknown_tags import UnknownTags, read_unknown
+from dcsp.corpus.unknown_tags import read_unknown, save_unknown
 from dcsp.errors import ImageError
 from dcsp.store.store import Store
 from dcsp.tables.layout import SHARDS
@@ -77,12 +78,11 @@ def test_tars_of_a_bucket_become_parts_and_are_opened_once(bucket: Any, tmp_path
 
 
 def test_unknown_tags_come_and_go_in_a_bucket(bucket: Any) -> None:
-    store, some = Store(f"s3://{BUCKET}/store"), UnknownTags()
-    UnknownTags().save(store, "f")
-    some.add({"axe": 1})
-    some.save(store, "f")
+    store = Store(f"s3://{BUCKET}/store")
+    save_unknown(store, "f", Counter())
+    save_unknown(store, "f", Counter({"axe": 1}))
     assert read_unknown(store, "f")["images"] == {"axe": 1}
-    UnknownTags().save(store, "f")
+    save_unknown(store, "f", Counter())
     assert read_unknown(store, "f") == {}
 
 
