@@ -14,7 +14,6 @@ from dcsp.config import CorpusSettings, SceneSettings
 from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import listing_digest
 from dcsp.corpus.sources.open import open_source
-from dcsp.corpus.sources.scene_shapes import fractal_noise
 from dcsp.corpus.sources.scenes import ScenesSource, render_scene, scene_classes
 from dcsp.errors import ConfigError, ImageError
 from dcsp.labels import SCENE_CLASSES, TagMapper
@@ -71,14 +70,6 @@ def test_objects_differ_from_what_is_behind_them_and_are_of_many_sizes() -> None
         contrasts.append(np.abs(image[inside].mean(0) - image[~inside].mean(0)).max())
     assert 0.02 < min(shares) < max(shares) < 0.6
     assert np.median(contrasts) > 15
-
-
-def test_noise_is_normalised_and_smooth() -> None:
-    noise = fractal_noise(np.random.default_rng(0), 90, 120)
-    assert (noise.shape, noise.dtype) == ((90, 120), np.float32)
-    assert abs(noise.mean()) < 1e-4
-    assert abs(noise.std() - 1) < 1e-4
-    assert np.abs(np.diff(noise, axis=1)).mean() < 0.35
 
 
 def test_the_source_lists_and_reads_both_splits() -> None:
