@@ -1,8 +1,8 @@
 """``python -m tests.bench.growth``: how what a stage costs grows, one quantity at a time.
 
 Every figure is the probe's (:mod:`dcsp.capacity.probe`): the stages of a run over the same 16
-photographs in one process, with one thread for mining and predicting and all of them for training. Prints a table
-for each quantity and writes JSON.
+photographs in one process, with one thread for mining and predicting and all of them for training.
+Prints a table for each quantity and writes JSON.
 """
 
 from __future__ import annotations
