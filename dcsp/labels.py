@@ -81,31 +81,27 @@ class TagMapper:
     """Maps written tags to class ids.
 
     Two spellings are the same when they are equal after Unicode's NFKC, without spaces, hyphens and
-    underscores, and without regard to case. A tag that no class, alias or synonym is spelled like
-    is looked up once more as an English plural: without a final ``s`` (unless ``ss``), then without
-    ``es``, then with ``y`` for ``ies``. So ``Traffic-Lights`` is a ``traffic_light``; an alias goes
-    first where that is wrong.
+    underscores, and without regard to case. A tag that no class or synonym is spelled like is
+    looked up once more as an English plural: without a final ``s`` (unless ``ss``), then without
+    ``es``, then with ``y`` for ``ies``. So ``Traffic-Lights`` is a ``traffic_light``; a synonym
+    goes first where that is wrong.
 
     Attributes:
         classes: Class names in id order, the first having id 1.
     """
 
     def __init__(
-        self,
-        classes: Sequence[str],
-        aliases: Mapping[str, str] | None = None,
-        synonyms: Mapping[str, Iterable[str]] | None = None,
+        self, classes: Sequence[str], synonyms: Mapping[str, Iterable[str]] | None = None
     ) -> None:
         """Build the table of known spellings.
 
         Args:
             classes: Class names in id order, background left out.
-            aliases: Other spelling → class name.
-            synonyms: Class name → other spellings: the same, seen from the class.
+            synonyms: Class name → tags that mean it too.
 
         Raises:
-            ConfigError: There are no or too many classes, two names mean the same, or another
-                spelling is empty, is given to no class or to two, or is itself a class.
+            ConfigError: There are no or too many classes, two names mean the same, or a synonym is
+                empty, is given to no class or to two, or is itself a class.
         """
         if not 1 <= len(classes) <= MAX_CLASSES:
             raise ConfigError(f"corpus.classes has {len(classes)} names: give 1 to {MAX_CLASSES}.")
@@ -123,28 +119,26 @@ class TagMapper:
             self._ids[key] = class_id
         self._names = dict(self._ids)
         self._positions = {_key(tag_of_position(i)): i + 1 for i in range(len(self.classes))}
-        for alias, target in (aliases or {}).items():
-            self._add("corpus.aliases", alias, target)
         for target, words in (synonyms or {}).items():
             for word in words:
-                self._add("corpus.synonyms", word, target)
+                self._add(word, target)
 
-    def _add(self, setting: str, word: str, target: str) -> None:
+    def _add(self, word: str, target: str) -> None:
         class_id = self._names.get(_key(target))
         if class_id is None:
             raise ConfigError(
-                f"{setting} maps {word!r} to {target!r}, which is not in corpus.classes."
+                f"corpus.synonyms maps {word!r} to {target!r}, which is not in corpus.classes."
             )
         if not _key(word):
-            raise ConfigError(f"{setting} maps an empty tag to {target!r}: drop it.")
+            raise ConfigError(f"corpus.synonyms maps an empty tag to {target!r}: drop it.")
         if self._ids.setdefault(_key(word), class_id) != class_id:
             taken = self.classes[self._ids[_key(word)] - 1]
             raise ConfigError(
-                f"{setting} maps {word!r} to {target!r}, but it already means {taken!r}."
+                f"corpus.synonyms maps {word!r} to {target!r}, but it already means {taken!r}."
             )
 
     def lookup(self, tag: str) -> int | None:
-        """The class id of a tag, from 1, or None where no class or other spelling is meant."""
+        """The class id of a tag, from 1, or None where it means no class."""
         key = _key(tag)
         for spelling in (key, *_singulars(key)):
             if spelling in self._ids:

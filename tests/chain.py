@@ -17,8 +17,7 @@ from onnx import TensorProto, helper
 
 from dcsp.config import RunConfig
 from dcsp.config.file import parse_config
-from dcsp.corpus import ingest as ingestion
-from dcsp.corpus.admission import select_rows
+from dcsp.corpus.batches import select_rows
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.sources.base import SourceRow
@@ -33,6 +32,7 @@ from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, part_file
 from dcsp.tables.snapshot import Snapshot
 from dcsp.training.stage import TrainStage
 from jobs._chain import Chain
+from tests.corpus.shelf import ingest_here
 
 CORRUPT, UNTAGGED = "train_000001", "train_000002"
 """Planted rows: an image that no longer decodes, and one without tags."""
@@ -134,7 +134,7 @@ def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
     scenes = ScenesSource(settings.scenes, settings.classes, config.seed, settings.splits)
     source = Planted(scenes, shuffled)
     rows, duplicates = select_rows(source.list_rows())
-    snapshot = ingestion.ingest(Listing(rows, duplicates, Packer(store, source, settings))).snapshot
+    snapshot = ingest_here(Listing(rows, duplicates, Packer(store, source, settings))).snapshot
     for part in snapshot.parts:
         _damage(store, part_file(CORPUS_DIRECTORY, part.name))
     return snapshot

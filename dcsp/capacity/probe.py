@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from dcsp.capacity.pace import EVALUATION, INGEST, Pace
 from dcsp.config import RunConfig
-from dcsp.corpus.admission import part_name, plan_batches
-from dcsp.corpus.growth import part_of
+from dcsp.corpus.batches import Batch, plan_batches
 from dcsp.corpus.listing import Listing
-from dcsp.corpus.pack import Batch, Packer
+from dcsp.corpus.pack import Packer, part_name
 from dcsp.corpus.sources.base import TRAIN, SourceRow
+from dcsp.corpus.state import part_of
 from dcsp.errors import DcspError
 from dcsp.evaluation.run import Evaluator
 from dcsp.networks.checkpoint import save_network

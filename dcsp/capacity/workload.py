@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dcsp.capacity.pace import EVALUATION, INGEST, Pace
-from dcsp.corpus.admission import plan_batches
+from dcsp.corpus.batches import plan_batches
 from dcsp.corpus.catalogue import compare
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.sources.base import TRAIN
@@ -53,18 +53,18 @@ def draft_snapshot(listing: Listing, classes: Sequence[str], part_rows: int) -> 
 
     Names of new parts are provisional.
     """
-    base = listing.base()
-    changes = compare(base.holdings.catalogue, listing.rows)
+    previous = listing.previous()
+    changes = compare(previous.state.catalogue, listing.rows)
     records = []
     for number, rows in enumerate(plan_batches(changes.candidates, part_rows)):
         name, masked = f"{_DRAFT}{number}", any(row.mask_uri for row in rows)
         part = CorpusPart(name, rows[0].split, len(rows), name if masked else None)
         packed: list[tuple[str, int, list[int]]] = [(row.image_id, 0, []) for row in rows]
         records.append({"part": part.as_dict(), "rows": packed, "same": []})
-    parts = base.holdings.grow(changes, records).parts
+    parts = previous.state.grow(changes, records).parts
     new = sum(part.rows for part in parts if is_draft(part) and part.split == TRAIN)
     lineage = listing.packer.lineage
-    return Snapshot(tuple(classes), parts, lineage=lineage, added=base.added + new)
+    return Snapshot(tuple(classes), parts, lineage=lineage, added=previous.added + new)
 
 
 def is_draft(part: CorpusPart) -> bool:

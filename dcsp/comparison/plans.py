@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from dcsp.comparison.grid import GridRun
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.sources.shards import not_now
 from dcsp.errors import ConfigError, CorpusError, DcspError
 from dcsp.run.plan import Plan, build_plan, draft_plan
 from dcsp.stages.stage import Stage
@@ -105,7 +104,7 @@ def _previews(runs: Sequence[GridRun], until: str | None) -> tuple[list[Preview]
             try:
                 store = Store(run.config.store)
                 corpus, seed = run.config.corpus, run.config.seed
-                known = list_corpus(store, corpus, seed, spread=not_now).known()
+                known = list_corpus(store, corpus, seed).known()
             except CorpusError as error:
                 notes[f"note: {error}"] = None
                 known = None

@@ -73,14 +73,12 @@ class CorpusSettings(Settings):
     corpus, used by evaluation alone."""
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)] = VOC_CLASSES
     """Class names in id order, background left out: the first has id 1."""
-    aliases: dict[str, str] = Field(default_factory=dict)
-    """Tag → class name, for tags that are spelled another way. Case, spaces, hyphens, underscores
-    and a plural's ending do not matter (:class:`dcsp.labels.TagMapper` says how)."""
     synonyms: dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]] = Field(
         default_factory=dict
     )
-    """Class name → tags that mean it too, ``{dog: [puppy, hound, canis familiaris]}``: aliases seen
-    from the class."""
+    """Class name → tags that mean it too, ``{dog: [puppy, hound, canis familiaris]}``. Case,
+    spaces, hyphens, underscores and a plural's ending do not matter
+    (:class:`dcsp.labels.TagMapper` says how)."""
     min_tag_support: Annotated[int, Field(ge=0)] = 1
     """Ingest names the classes that fewer training images show. They keep their tags and are
     trained on: drop them from ``classes`` if that is not wanted."""
@@ -107,7 +105,7 @@ class CorpusSettings(Settings):
 
     def mapper(self) -> TagMapper:
         """What maps tags to class ids."""
-        return TagMapper(self.classes, self.aliases, self.synonyms)
+        return TagMapper(self.classes, self.synonyms)
 
     @model_validator(mode="after")
     def _root_is_given(self) -> CorpusSettings:

@@ -18,6 +18,9 @@ from dcsp.config import RunConfig
 from dcsp.config.base import HOLDS_SECRET
 from dcsp.errors import ConfigError
 
+_NOW = {"corpus.aliases": "corpus.synonyms: write {class: [tag]}"}
+"""Settings of earlier versions → how the same is said now."""
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file and apply ``a.b=value`` overrides, values being read as YAML.
@@ -101,6 +104,8 @@ def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
 def _explain(error: Any) -> str:
     where = ".".join(str(step) for step in error["loc"] if step != "[key]")
     if error["type"] == "extra_forbidden":
+        if where in _NOW:
+            return f"unknown setting '{where}', which is now {_NOW[where]}"
         *parents, unknown = error["loc"]
         near = difflib.get_close_matches(str(unknown), list(_keys_under(parents)), n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dcsp.corpus.admission import part_name
-from dcsp.corpus.pack import write_truth
+from dcsp.corpus.pack import part_name, write_truth
 from dcsp.stages.parts import live_rows
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file

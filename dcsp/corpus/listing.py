@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import select_rows
-from dcsp.corpus.growth import Holdings
+from dcsp.corpus.batches import select_rows
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.sources.base import Source, SourceRow
 from dcsp.corpus.sources.open import open_source
-from dcsp.corpus.sources.shards import Spread, list_rows, one_by_one
+from dcsp.corpus.sources.shards import Spread, list_rows, not_now
+from dcsp.corpus.state import CorpusState
 from dcsp.store.store import Store
 from dcsp.tables.layout import (
     CORPUS_DIRECTORY,
@@ -29,23 +29,23 @@ from dcsp.tables.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class Base:
+class PreviousCorpus:
     """The snapshot that an ingest starts from; empty for a source that was never ingested.
 
     Attributes:
-        holdings: Its parts and its catalogue.
+        state: Its parts and its catalogue.
         rejected: What it left out.
         added: Training images ever added in its lineage.
     """
 
-    holdings: Holdings = field(default_factory=Holdings)
+    state: CorpusState = field(default_factory=CorpusState)
     rejected: pa.Table = field(default_factory=REJECTED.empty_table)
     added: int = 0
 
     @property
     def images(self) -> int:
         """Images of the snapshot."""
-        return sum(part.live for part in self.holdings.parts)
+        return sum(part.live for part in self.state.parts)
 
 
 @dataclass(frozen=True)
@@ -84,21 +84,21 @@ class Listing:
         snapshot = self._whole(found["snapshot"])
         return None if snapshot is None else (snapshot, float(found["seconds"]))
 
-    def base(self) -> Base:
+    def previous(self) -> PreviousCorpus:
         """The last snapshot of this source, which the next one shares its parts with.
 
         Images of parts that have been removed from the store are left out: they are read again.
         """
         store = self.packer.store
         if not store.exists(self.lineage_file):
-            return Base()
+            return PreviousCorpus()
         fingerprint = store.read_json(self.lineage_file)["snapshot"]
         if not all(store.exists(f(fingerprint)) for f in (snapshot_file, catalogue_file)):
-            return Base()
+            return PreviousCorpus()
         snapshot = Snapshot.load(store, fingerprint)
-        holdings = Holdings(snapshot.parts, store.read_table(catalogue_file(fingerprint)))
+        state = CorpusState(snapshot.parts, store.read_table(catalogue_file(fingerprint)))
         rejected = store.read_table(rejected_file(fingerprint))
-        return Base(holdings.without(self._missing(snapshot)), rejected, snapshot.added)
+        return PreviousCorpus(state.without(self._missing(snapshot)), rejected, snapshot.added)
 
     def remember(self, snapshot: Snapshot, seconds: float) -> None:
         """Write down which snapshot the listing became."""
@@ -136,7 +136,7 @@ def list_corpus(
     settings: CorpusSettings,
     seed: int,
     source: Source | None = None,
-    spread: Spread = one_by_one,
+    spread: Spread = not_now,
 ) -> Listing:
     """List a source without reading any image.
 
@@ -145,10 +145,11 @@ def list_corpus(
         settings: What becomes of the rows.
         seed: Of generated scenes.
         source: What to list; left out: the source that the settings name.
-        spread: What opens shards that are new or have changed; left out: this process.
+        spread: What opens shards that are new or have changed; left out: nothing does.
 
     Raises:
-        CorpusError: The source is not there or not laid out as its kind demands.
+        CorpusError: The source is not there or not laid out as its kind demands, or has new shards
+            that nothing opens.
     """
     source = source or open_source(settings, seed)
     listed = list_rows(store, source, settings.max_rejected_share, spread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from dcsp.corpus.sources.base import SourceRow, printable
@@ -12,10 +12,8 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import unknown_file
 from dcsp.tables.snapshot import Snapshot
 
-DISTINCT = 100_000
-"""Different unknown tags that are counted; those met later are counted together."""
 KEPT = 1000
-"""The commonest of them, which the store keeps."""
+"""The commonest unknown tags, which the store keeps."""
 TOLD = 5
 _LONGEST = 100
 """Characters of a tag that are kept: captions are no tags."""
@@ -28,34 +26,21 @@ def count_unknown(rows: Iterable[SourceRow], mapper: TagMapper) -> Counter[str]:
     )
 
 
-class UnknownTags:
-    """Unknown tags of a whole corpus, in bounded memory."""
+def save_unknown(store: Store, fingerprint: str, images: Counter[str]) -> None:
+    """Write them down for a snapshot; nothing is there where there are none.
 
-    def __init__(self) -> None:
-        self._images: Counter[str] = Counter()
-        self._others = 0
-
-    def add(self, images: Mapping[str, int]) -> None:
-        """Add the counts of some images."""
-        for tag, count in images.items():
-            if tag in self._images or len(self._images) < DISTINCT:
-                self._images[tag] += count
-            else:
-                self._others += count
-
-    def save(self, store: Store, fingerprint: str) -> None:
-        """Write them down for a snapshot; nothing is there where there are none."""
-        file = unknown_file(fingerprint)
-        if not self._images:
-            store.remove(file)
-            return
-        common = sorted(self._images.items(), key=lambda item: (-item[1], item[0]))
-        content = {
-            "uses": self._images.total() + self._others,
-            "distinct": len(self._images),
-            "images": dict(common[:KEPT]),
-        }
-        store.write_json(file, content)
+    Args:
+        store: Where the snapshot is.
+        fingerprint: Of the snapshot.
+        images: Images with each unknown tag.
+    """
+    file = unknown_file(fingerprint)
+    if not images:
+        store.remove(file)
+        return
+    common = sorted(images.items(), key=lambda item: (-item[1], item[0]))
+    content = {"uses": images.total(), "distinct": len(images), "images": dict(common[:KEPT])}
+    store.write_json(file, content)
 
 
 def read_unknown(store: Store, fingerprint: str) -> dict[str, Any]:
@@ -92,8 +77,8 @@ def tag_notes(store: Store, snapshot: Snapshot, least: int) -> list[str]:
         common = [f"{tag!r} ({images})" for tag, images in unknown["images"].items()][:TOLD]
         notes.append(
             f"{unknown['distinct']} different tags mean no class, {unknown['uses']} times in all; "
-            f"the commonest: {', '.join(common)}; map what is wanted (corpus.synonyms, "
-            "corpus.aliases), `dcsp rejected` lists more"
+            f"the commonest: {', '.join(common)}; map what is wanted (corpus.synonyms), "
+            "`dcsp rejected` lists more"
         )
     return notes
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.corpus.admission import BAD_MASK
+from dcsp.corpus.rejected import BAD_MASK
 from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.methods.base import Words

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.sources.shards import not_now
 from dcsp.errors import CorpusError
 from dcsp.run.plan import Plan, draft_plan
 from dcsp.run.retraining import plan_run
@@ -29,7 +28,7 @@ def describe(config: RunConfig) -> str:
     note = ""
     known = None
     try:
-        known = list_corpus(store, config.corpus, config.seed, spread=not_now).known()
+        known = list_corpus(store, config.corpus, config.seed).known()
     except CorpusError as error:
         note = f"\nnote: {error}"
     return stages_text(store, config, known[0] if known else None) + note

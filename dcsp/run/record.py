@@ -158,7 +158,17 @@ def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:
 
 
 def _config_of(run: Mapping[str, Any]) -> RunConfig:
-    return parse_config(run["config"], source=f"the config of the run {run['run_id']}")
+    tree = {**run["config"], "corpus": _with_synonyms_alone(run["config"]["corpus"])}
+    return parse_config(tree, source=f"the config of the run {run['run_id']}")
+
+
+def _with_synonyms_alone(corpus: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose aliases (tag → class), as earlier versions wrote them, are synonyms."""
+    settings = dict(corpus)
+    synonyms = {name: list(tags) for name, tags in settings.get("synonyms", {}).items()}
+    for tag, name in settings.pop("aliases", {}).items():
+        synonyms.setdefault(name, []).append(tag)
+    return settings | {"synonyms": synonyms}
 
 
 def current_run(store: Store) -> str | None:

@@ -24,7 +24,7 @@ from dcsp.capacity.pace import earlier_paces
 from dcsp.capacity.resources import Resources
 from dcsp.capacity.workload import largest_part, work_of
 from dcsp.config import ClusterSettings
-from dcsp.corpus.admission import plan_batches
+from dcsp.corpus.batches import plan_batches
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.evaluation.quality import evaluate_labels

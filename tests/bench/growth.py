@@ -24,7 +24,8 @@ from PIL import Image
 from dcsp.capacity.pace import EVALUATION, INGEST, Pace
 from dcsp.capacity.probe import IMAGES, Probe, Worker
 from dcsp.config import DCSPSettings, PredictSettings, RunConfig, TrainSettings
-from dcsp.corpus.admission import ingest_rows, part_name
+from dcsp.corpus.pack import part_name
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import TRAIN, Source, SourceRow
 from dcsp.images.decode import decode_rgb
 from dcsp.images.resize import resize_labels
@@ -108,7 +109,7 @@ class Sample:
         """See :class:`dcsp.capacity.probe.Sample`."""
         corpus, source = self.config.corpus, Held.of(self.source, self.rows)
         start = time.perf_counter()
-        table, truth, rejected = ingest_rows(source, self.rows, TagMapper(corpus.classes), corpus)
+        table, truth, rejected = read_rows(source, self.rows, TagMapper(corpus.classes), corpus)
         assert not rejected.num_rows, rejected.to_pylist()
         name = part_name(table)
         size = scratch.write_table(part_file(CORPUS_DIRECTORY, name), table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dcsp.corpus.admission import ingest_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.labels import TagMapper
 from dcsp.store.store import Store
 from tests.bench.harness import Row, compare
@@ -19,7 +19,7 @@ def ingest(inputs: Inputs) -> Row:
     mapper = TagMapper(inputs.classes)
 
     def ours() -> int:
-        corpus, truth, _ = ingest_rows(inputs.source, rows, mapper, inputs.settings)
+        corpus, truth, _ = read_rows(inputs.source, rows, mapper, inputs.settings)
         store.write_table("corpus.parquet", corpus)
         store.write_table("truth.parquet", truth)
         return corpus.num_rows

@@ -25,7 +25,8 @@ from dcsp.config import (
     SaliencySettings,
     SceneSettings,
 )
-from dcsp.corpus.admission import check_mask, select_rows
+from dcsp.corpus.batches import select_rows
+from dcsp.corpus.reading import check_mask
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.scenes import ScenesSource
 from dcsp.corpus.sources.voc import VOCSource

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsp.comparison.table import (
+    Phases,
     FIGURES,
     Row,
     Spread,
@@ -81,7 +82,7 @@ def test_spread_is_the_sample_standard_deviation(values: list[float | None]) -> 
 
 def test_costs_are_by_rows_of_each_table() -> None:
     tables = [TableCost(30.0, 4000, 10), TableCost(1.0, 600, 20), TableCost(5.0, 0, 0)]
-    found = measure({"cues": {"phase0": {"figures": None}}}, tables, [60.0, 1.5])
+    found = measure({}, Phases({"figures": None}), tables, [60.0, 1.5])
     assert found["seconds_per_image"] == pytest.approx(3.0 + 0.05 + 5.0)
     assert found["bytes_per_image"] == pytest.approx(400 + 30)
     assert found["training_seconds"] == pytest.approx(61.5)
@@ -89,14 +90,12 @@ def test_costs_are_by_rows_of_each_table() -> None:
 
 def test_a_run_is_measured_by_its_first_and_last_cues() -> None:
     truth = np.array([[0, 0, 1, 1]])
-    cues: dict[str, Any] = {
-        "soft": {"figures": figures(truth, np.array([[1, 1, 0, 0]]))},
-        "start": {"miou": 12.5, "figures": None},
-        "phase0": {"figures": figures(truth, np.array([[0, 0, 255, 1]]))},
-        "phase2": {"figures": figures(truth, truth)},
-        "phase10": {"figures": figures(truth, np.array([[0, 1, 1, 1]]))},
-    }
-    found = measure({"cues": cues, "val": {"miou": 40.0, "miou_crf": None}}, [], [])
+    cues = Phases(
+        first={"figures": figures(truth, np.array([[0, 0, 255, 1]]))},
+        last={"figures": figures(truth, np.array([[0, 1, 1, 1]]))},
+        start={"miou": 12.5, "figures": None},
+    )
+    found = measure({"val": {"miou": 40.0, "miou_crf": None}}, cues, [], [])
     assert set(found) == set(BY_NAME)
     assert found["start_cue_miou"] == 12.5
     assert (found["cue_precision"], found["cue_recall"], found["cue_coverage"]) == (100, 75, 75)
@@ -107,7 +106,7 @@ def test_a_run_is_measured_by_its_first_and_last_cues() -> None:
 
 
 def test_without_adapt_truth_or_labels_figures_are_missing() -> None:
-    found = measure({"cues": {"phase0": {"figures": None}}}, [], [])
+    found = measure({}, Phases({"figures": None}), [], [])
     missing = {name for name, value in found.items() if value is None}
     assert missing == {name for name in BY_NAME if "cue" in name or "val" in name}
     truth = np.full((2, 2), 255)

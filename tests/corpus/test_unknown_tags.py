@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dcsp.corpus import unknown_tags as unknown
 from dcsp.corpus.sources.base import SourceRow
-from dcsp.corpus.unknown_tags import UnknownTags, count_unknown, read_unknown, tag_notes
+from dcsp.corpus.unknown_tags import count_unknown, read_unknown, save_unknown, tag_notes
 from dcsp.labels import TagMapper
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import CorpusPart, Snapshot
@@ -32,23 +33,19 @@ def test_images_are_counted_once_for_each_unknown_tag() -> None:
 def test_the_commonest_are_kept_and_the_rest_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unknown, "DISTINCT", 3)
     monkeypatch.setattr(unknown, "KEPT", 2)
-    store, tags = Store(tmp_path), UnknownTags()
-    tags.add({"axe": 2, "bow": 1})
-    tags.add({"bow": 4, "cup": 1, "den": 7})
-    tags.save(store, "f")
+    store = Store(tmp_path)
+    save_unknown(store, "f", Counter({"axe": 2, "bow": 5, "cup": 1}))
     found = read_unknown(store, "f")
-    assert found == {"uses": 15, "distinct": 3, "images": {"bow": 5, "axe": 2}}
+    assert found == {"uses": 8, "distinct": 3, "images": {"bow": 5, "axe": 2}}
     assert [*found["images"]] == ["bow", "axe"]
 
 
 def test_where_there_are_none_any_more_nothing_is_left(tmp_path: Path) -> None:
-    store, tags = Store(tmp_path), UnknownTags()
-    tags.add({"axe": 1})
-    tags.save(store, "f")
-    UnknownTags().save(store, "f")
-    UnknownTags().save(store, "g")
+    store = Store(tmp_path)
+    save_unknown(store, "f", Counter({"axe": 1}))
+    save_unknown(store, "f", Counter())
+    save_unknown(store, "g", Counter())
     assert read_unknown(store, "f") == read_unknown(store, "g") == {}
 
 
@@ -65,10 +62,8 @@ def test_scarce_classes_are_told_by_name_with_what_to_do(tmp_path: Path) -> None
 
 
 def test_unknown_tags_are_told_with_the_commonest_first(tmp_path: Path) -> None:
-    store, tags = Store(tmp_path), UnknownTags()
-    tags.add({"a\nb": 1, "axe": 20})
-    found = snapshot(cat=1, dog=1, cow=1)
-    tags.save(store, found.fingerprint)
+    store, found = Store(tmp_path), snapshot(cat=1, dog=1, cow=1)
+    save_unknown(store, found.fingerprint, Counter({"a\nb": 1, "axe": 20}))
     (note,) = tag_notes(store, found, 1)
     assert note.startswith("2 different tags mean no class, 21 times in all; the commonest: ")
     assert "'axe' (20), 'a\\nb' (1)" in note and "\n" not in note

@@ -24,7 +24,9 @@ from PIL import Image
 
 from dcsp.config import CorpusSettings, HttpSettings
 from dcsp.config.file import load_config
-from dcsp.corpus.admission import MASK_STAGE, TAG_STAGE, check_mask, ingest_rows, select_rows
+from dcsp.corpus.batches import select_rows
+from dcsp.corpus.reading import check_mask, read_rows
+from dcsp.corpus.rejected import MASK_STAGE, TAG_STAGE
 from dcsp.corpus.sources.fetch import fetch
 from dcsp.corpus.sources.parquet import ParquetSource
 from dcsp.corpus.sources.tag_tables import read_tags
@@ -118,7 +120,7 @@ def _shard(data: bytes, folder: Path) -> str:
     )
     source = ParquetSource(str(folder), ("train", "val"), 8)
     rows, _ = select_rows(source.list_rows())
-    corpus, _, rejected = ingest_rows(source, rows, MAPPER, settings)
+    corpus, _, rejected = read_rows(source, rows, MAPPER, settings)
     assert len({*corpus["image_id"].to_pylist(), *rejected["image_id"].to_pylist()}) == len(rows)
     for image_id in corpus["image_id"].to_pylist():
         _named(image_id, folder)
@@ -133,7 +135,7 @@ def _archive(data: bytes, folder: Path) -> str:
     source = WebDatasetSource(str(folder), ("train", "val"), 2)
     listed = source.list_rows()
     rows, duplicates = select_rows(listed)
-    corpus, _, rejected = ingest_rows(source, rows, MAPPER, settings)
+    corpus, _, rejected = read_rows(source, rows, MAPPER, settings)
     lost = [row for row in rejected.to_pylist() if row["stage"] not in (TAG_STAGE, MASK_STAGE)]
     assert corpus.num_rows + len(lost) + duplicates.num_rows == len(listed)
     for image_id in corpus["image_id"].to_pylist():

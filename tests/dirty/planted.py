@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import ingest_rows, select_rows
+from dcsp.corpus.batches import select_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.labels import TagMapper
@@ -204,7 +205,7 @@ def outcomes(root: Path) -> dict[str, Outcome]:
     """What becomes of the files of a folder and of the rows of its tag table, by name."""
     source, settings = source_of(root)
     rows, duplicates = select_rows(source.list_rows())
-    corpus, _, rejected = ingest_rows(source, rows, MAPPER, settings)
+    corpus, _, rejected = read_rows(source, rows, MAPPER, settings)
     found: defaultdict[str, Outcome] = defaultdict(set)
     for row in corpus.to_pylist():
         found[row["uri"]].add(OK)

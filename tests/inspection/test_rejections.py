@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from typer.testing import CliRunner
 
 from dcsp.cli import app
 from dcsp.config import CorpusSettings
-from dcsp.corpus import ingest as ingestion
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.unknown_tags import UnknownTags
+from dcsp.corpus.unknown_tags import save_unknown
 from dcsp.inspection.rejections import by_reason, forget, read_rejected
 from dcsp.store.store import Store
 from dcsp.tables.layout import LATEST, rejected_file
 from dcsp.tables.schemas import REJECTED
 from dcsp.tables.snapshot import Snapshot
+from tests.corpus.shelf import ingest_here
 from tests.store_fixture import build_store
 
 SETTINGS = {"kind": "folder", "classes": ("cat",), "part_rows": 2, "max_rejected_share": 1.0}
@@ -44,7 +45,7 @@ def ingest(store: Store, photos: Path) -> Snapshot:
     listing = list_corpus(store, settings, seed=0)
     if known := listing.known():
         return known[0]
-    snapshot = ingestion.ingest(listing).snapshot
+    snapshot = ingest_here(listing).snapshot
     listing.remember(snapshot, 0.0)
     return snapshot
 
@@ -106,9 +107,7 @@ def test_the_command_lists_tags_without_a_class(photos: Path, tmp_path: Path) ->
     ingest(store, photos)
     result = CliRunner().invoke(app, ["rejected", store.url])
     assert "tags without a class: none" in result.output
-    unknown = UnknownTags()
-    unknown.add({"axe": 3, "bow\x1b[2J": 12})
-    unknown.save(store, LATEST)
+    save_unknown(store, LATEST, Counter({"axe": 3, "bow\x1b[2J": 12}))
     result = CliRunner().invoke(app, ["rejected", store.url])
     assert "  bow\\x1b[2J  12\n  axe         3" in result.output
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from dcsp.config import RunConfig
 from dcsp.config.file import parse_config
-from dcsp.corpus import ingest as ingestion
 from dcsp.corpus.listing import list_corpus
 from dcsp.run.overview import describe, stages_text
 from dcsp.run.plan import build_plan
@@ -15,6 +14,7 @@ from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.layout import manifest_file, part_file
 from dcsp.tables.snapshot import Snapshot
+from tests.corpus.shelf import ingest_here, one_by_one
 from tests.corpus.tars import sample, write_tar
 
 
@@ -36,8 +36,8 @@ def config(store: Path, **corpus: Any) -> RunConfig:
 
 
 def ingest(settings: RunConfig) -> Snapshot:
-    listing = list_corpus(Store(settings.store), settings.corpus, settings.seed)
-    snapshot = ingestion.ingest(listing).snapshot
+    listing = list_corpus(Store(settings.store), settings.corpus, settings.seed, spread=one_by_one)
+    snapshot = ingest_here(listing).snapshot
     listing.remember(snapshot, 1.0)
     return snapshot
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,27 @@ def test_a_saved_run_gives_its_plan_again(store_of_runs: Store) -> None:
     computed = {step["title"]: step["computed"] for step in run["steps"]}
     assert [title for title, yes in computed.items() if yes] == ["saliency"]
     assert set(computed) == {step.title for step in made}
+
+
+@pytest.mark.parametrize(
+    ("told", "synonyms"),
+    [
+        ({"aliases": {}}, {}),
+        ({"aliases": {"kitty": "cat", "pup": "Dog"}}, {"cat": ("kitty",), "Dog": ("pup",)}),
+        ({"aliases": {"pup": "dog"}, "synonyms": {"dog": ["hound"]}}, {"dog": ("hound", "pup")}),
+    ],
+    ids=str,
+)
+def test_aliases_of_earlier_runs_are_synonyms(
+    store_of_runs: Store, told: dict[str, Any], synonyms: dict[str, tuple[str, ...]]
+) -> None:
+    made = plan()
+    save_run(store_of_runs, made, {})
+    file = f"{run_directory(made.run_id)}/run.json"
+    run = store_of_runs.read_json(file)
+    run["config"]["corpus"] |= told
+    store_of_runs.write_json(file, run)
+    assert load_run(store_of_runs, made.run_id)[1].config.corpus.synonyms == synonyms
 
 
 def test_a_run_may_end_with_its_cues(store_of_runs: Store) -> None:

@@ -1,7 +1,7 @@
 """What every corpus source offers: a cheap listing of rows, and the bytes of one row.
 
 Sources hold settings alone and are picklable: a listing is made once on the driver, bytes are read
-by whichever worker has the row. Reading never decodes; :mod:`dcsp.corpus.admission` does.
+by whichever worker has the row. Reading never decodes; :mod:`dcsp.corpus.reading` does.
 """
 
 from __future__ import annotations

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple
 
-import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from dcsp.errors import CorpusError, ImageError, PlaceError
-from dcsp.store.remote import (
-    cure,
-    is_missing_bucket,
-    is_transient,
-    open_filesystem,
-    reason,
-    remote_errors,
-    retried,
-)
-
-Result = TypeVar("Result")
+from dcsp.corpus.sources.faults import ask, ask_of, told_of_one_file
+from dcsp.errors import CorpusError, ImageError
+from dcsp.store.remote import is_transient, open_filesystem
 
 IMAGE_SUFFIXES = (
     *("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff"),
@@ -110,7 +99,7 @@ class Folder:
         return {name: _content(fs, self, path, name, found[path]) for path, name in paths.items()}
 
     def _locate(self, name: str) -> tuple[Any, str]:
-        fs, root = locate(self.root)
+        fs, root = open_filesystem(self.root)
         return fs, f"{root.rstrip('/')}/{name}" if name else root
 
 
@@ -130,52 +119,6 @@ def require_folder(root: str, key: str) -> Folder:
     return folder
 
 
-def locate(uri: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path there."""
-    return open_filesystem(uri)
-
-
-def ask(fs: Any, uri: str, operation: Callable[[], Result]) -> Result:
-    """What an operation on a file system returns, again where a passing fault spoils it.
-
-    Args:
-        fs: The file system.
-        uri: What is read, for the message.
-        operation: May run several times.
-
-    Raises:
-        OSError: Of one file, or of a local disk.
-        PlaceError: The place itself fails.
-    """
-    if isinstance(fs, LocalFileSystem):
-        return operation()
-    try:
-        return retried(operation)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        if is_missing_bucket(error):
-            raise place_error(uri, error) from error
-        raise
-    except remote_errors() as error:
-        raise place_error(uri, error) from error
-
-
-def ask_of(uri: str, operation: Callable[[], Result]) -> Result:
-    """What reading one file returns: :func:`ask`, of its path or URL.
-
-    Raises:
-        ImageError: With reason ``missing`` or ``unreadable``.
-        PlaceError: The place itself fails.
-    """
-    fs, _ = locate(uri)
-    with told_of_one_file(type(fs), uri):
-        return ask(fs, uri, operation)
-
-
-def place_error(uri: str, error: Exception) -> PlaceError:
-    """What to tell of a place that cannot be read."""
-    return PlaceError(f"Cannot read {uri} ({reason(error)}): {cure(error)}.")
-
-
 def read_uri(uri: str) -> bytes:
     """The bytes of a file given by its path or URL.
 
@@ -186,7 +129,7 @@ def read_uri(uri: str) -> bytes:
     """
     if is_local(uri):
         return read_local(Path(uri))
-    fs, path = locate(uri)
+    fs, path = open_filesystem(uri)
     return ask_of(uri, lambda: bytes(fs.cat_file(path)))
 
 
@@ -213,7 +156,7 @@ def open_uri(uri: str) -> Iterator[IO[bytes]]:
         with told_of_one_file(LocalFileSystem, uri), _open_local(Path(uri)) as file:
             yield file
         return
-    fs, path = locate(uri)
+    fs, path = open_filesystem(uri)
     with (
         told_of_one_file(type(fs), uri),
         fs.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead") as file,
@@ -243,60 +186,8 @@ def etag_of(uri: str) -> str:
         ImageError: With reason ``missing`` when there is no such file.
         PlaceError: The place itself fails.
     """
-    fs, path = locate(uri)
+    fs, path = open_filesystem(uri)
     return _etag(ask_of(uri, lambda: fs.info(path)))
-
-
-@contextmanager
-def told_of_one_file(kind: type[Any], uri: str) -> Iterator[None]:
-    """Turn what is wrong with one file into an error about it; faults of the place stay theirs.
-
-    Args:
-        kind: Class of the file system that the file is on.
-        uri: Of the file.
-
-    Raises:
-        ImageError: With reason ``missing`` or ``unreadable``.
-    """
-    try:
-        yield
-    except IsADirectoryError as error:
-        raise ImageError("unreadable", f"{uri} is a folder") from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError("missing", f"there is no file {uri}") from error
-    except PermissionError as error:
-        if not issubclass(kind, LocalFileSystem):  # credentials, which every file needs
-            raise
-        message = f"this account may not read {uri}: change its permissions"
-        raise ImageError("unreadable", message) from error
-    except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ENODEV):
-            raise ImageError("unreadable", f"{uri} is no regular file: remove it") from error
-        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-            raise ImageError("missing", f"there is no file {uri} ({error.strerror})") from error
-        raise  # of the disk, not of the name
-
-
-@contextmanager
-def told_of_parquet(uri: str) -> Iterator[None]:
-    """Turn what Arrow raises of damaged bytes into one error; faults of a disk stay theirs.
-
-    Raises:
-        PlaceError: Not the bytes are at fault but the bucket or the network.
-        CorpusError: They are no Parquet file, or a damaged one.
-    """
-    try:
-        yield
-    except (pa.ArrowException, OSError, OverflowError) as error:
-        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-            # Of a disk, a bucket or a network: Arrow raises a bare OSError of bytes.
-            if "://" not in uri or uri.startswith(("file://", "local://")):
-                raise
-            raise place_error(uri, error) from error
-        reason = " ".join(str(error).split())
-        raise CorpusError(
-            f"{uri} is no readable Parquet file ({reason}): write it anew."
-        ) from error
 
 
 def stem(name: str) -> str:

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcsp.corpus.sources.base import SourceRow, is_listed, split_of
-from dcsp.corpus.sources.files import ask, locate, told_of_one_file, told_of_parquet
+from dcsp.corpus.sources.faults import ask, told_of_one_file, told_of_parquet
 from dcsp.corpus.sources.shards import Shard, ShardedSource, find_shards
 from dcsp.corpus.sources.tag_tables import split_tags
 from dcsp.errors import CorpusError, ImageError, PlaceError
-from dcsp.store.remote import retried
+from dcsp.store.remote import open_filesystem, retried
 
 _IMAGE_COLUMNS = ("bytes", "image")
 
@@ -113,7 +113,7 @@ def _group_of(uri: str, group: int) -> pa.Table:
 
 
 def _open(uri: str) -> pq.ParquetFile:
-    fs, path = locate(uri)
+    fs, path = open_filesystem(uri)
     with told_of_one_file(type(fs), uri):
         return pq.ParquetFile(ask(fs, uri, lambda: fs.open(path, "rb")))
 

@@ -172,12 +172,6 @@ Spread = Callable[[ShardLister, Sequence[Shard]], object]
 """Applies a lister to shards, wherever and in whatever order."""
 
 
-def one_by_one(lister: ShardLister, shards: Sequence[Shard]) -> None:
-    """List shards in this process."""
-    for shard in shards:
-        lister(shard)
-
-
 def not_now(_: ShardLister, shards: Sequence[Shard]) -> None:
     """List none: for those who only look.
 
@@ -189,9 +183,7 @@ def not_now(_: ShardLister, shards: Sequence[Shard]) -> None:
     )
 
 
-def list_rows(
-    store: Store, source: Source, limit: float, spread: Spread = one_by_one
-) -> list[SourceRow]:
+def list_rows(store: Store, source: Source, limit: float, spread: Spread) -> list[SourceRow]:
     """Every row of a source; of one with shards, only those that changed are opened.
 
     Args:

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcsp.corpus.sources.base import split_of
-from dcsp.corpus.sources.files import read_uri, suffix, told_of_parquet
+from dcsp.corpus.sources.faults import told_of_parquet
+from dcsp.corpus.sources.files import read_uri, suffix
 from dcsp.errors import CorpusError, ImageError
 
 Record = Mapping[str, Any]

@@ -23,19 +23,14 @@ from functools import lru_cache
 from typing import IO, Any
 
 from dcsp.corpus.sources.base import TRAIN, SourceRow, is_listed, is_split, split_of
-from dcsp.corpus.sources.files import (
-    IMAGE_SUFFIXES,
-    ask_of,
-    is_local,
-    locate,
-    open_uri,
-    require_same,
-)
+from dcsp.corpus.sources.faults import ask_of
+from dcsp.corpus.sources.files import IMAGE_SUFFIXES, is_local, open_uri, require_same
 from dcsp.corpus.sources.shards import DAMAGED, TRUNCATED, Shard, ShardedSource, find_shards
 from dcsp.corpus.sources.tag_tables import split_tags
 from dcsp.corpus.sources.tar import Member, TarError, read_members
 from dcsp.errors import CorpusError
 from dcsp.labels import tag_of_position
+from dcsp.store.remote import open_filesystem
 
 CHUNK_BYTES = 128 * 2**20
 """Bytes of a shard after which its rows go into another part; a remote chunk is fetched whole."""
@@ -276,5 +271,5 @@ def _content(row: SourceRow, uri: str) -> bytes:
 def _fetch(shard: str, etag: str, start: int, stop: int) -> memoryview:
     """A range of a remote shard; that of the latest rows stays."""
     require_same(shard, etag)
-    fs, path = locate(shard)
+    fs, path = open_filesystem(shard)
     return memoryview(ask_of(shard, lambda: fs.cat_file(path, start=start, end=stop)))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dcsp.config import CorpusSettings, HttpSettings
-from dcsp.corpus.admission import ingest_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources import fetch as fetching
 from dcsp.corpus.sources.fetch import fetch
 from dcsp.corpus.sources.open import open_source
@@ -325,7 +325,7 @@ def test_urls_of_a_tag_table_become_images_or_rows(server: Server, tmp_path: Pat
         kind="folder", root=str(tmp_path), classes=("cat",), http=settings(server)
     )
     source = open_source(corpus_settings, 0)
-    corpus, _, rejected = ingest_rows(
+    corpus, _, rejected = read_rows(
         source, source.list_rows(), TagMapper(("cat",)), corpus_settings
     )
     host = f"127.0.0.1_{server.port}"
@@ -359,7 +359,7 @@ def test_images_of_a_batch_are_fetched_at_once_and_keep_their_order(
         kind="folder", root=str(tmp_path), classes=("cat",), http=settings(server)
     )
     source = open_source(corpus_settings, 0)
-    corpus, _, _ = ingest_rows(source, source.list_rows(), TagMapper(("cat",)), corpus_settings)
+    corpus, _, _ = read_rows(source, source.list_rows(), TagMapper(("cat",)), corpus_settings)
     host = f"127.0.0.1_{server.port}"
     assert corpus["image_id"].to_pylist() == [f"{host}/{number}" for number in range(24)]
     assert corpus["bytes"].to_pylist() == [picture(number) for number in range(24)]

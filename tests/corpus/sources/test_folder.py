@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import ingest_rows, select_rows
+from dcsp.corpus.batches import select_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.corpus.sources.open import open_source
@@ -88,7 +89,7 @@ def test_splits_and_rows_without_an_image(root: Path) -> None:
     }
     assert set(by_id(FolderSource(str(root), ("val",)))) == {"a"}
     settings = CorpusSettings(kind="folder", root=str(root))
-    corpus, _, rejected = ingest_rows(source, list(rows.values()), MAPPER, settings)
+    corpus, _, rejected = read_rows(source, list(rows.values()), MAPPER, settings)
     assert sorted(corpus["image_id"].to_pylist()) == ["a", "pets/b"]
     assert {r["image_id"]: r["reason"] for r in rejected.to_pylist()} == {
         "gone": "missing",
@@ -106,7 +107,7 @@ def test_without_tags_every_image_is_listed_whatever_a_table_says(root: Path, ta
         name: ("train", ()) for name in ("a", "pets/b", "pets/deep/c")
     }
     settings = CorpusSettings(kind="folder", root=str(root))
-    corpus, _, rejected = ingest_rows(source, list(rows.values()), MAPPER, settings)
+    corpus, _, rejected = read_rows(source, list(rows.values()), MAPPER, settings)
     assert (corpus.num_rows, rejected.num_rows) == (3, 0)
 
 
@@ -123,7 +124,7 @@ def test_splits_go_by_other_names_and_unknown_ones_are_rejected(root: Path) -> N
         "pets/deep/c": "vall",
     }
     settings = CorpusSettings(kind="folder", root=str(root))
-    _, _, rejected = ingest_rows(source, list(rows.values()), MAPPER, settings)
+    _, _, rejected = read_rows(source, list(rows.values()), MAPPER, settings)
     (row,) = rejected.to_pylist()
     assert (row["image_id"], row["reason"]) == ("pets/deep/c", "unknown_split")
     assert "'vall' is none of train, val and test" in row["message"]
@@ -141,7 +142,7 @@ def test_one_image_in_two_splits_is_rejected(root: Path) -> None:
     (root / "tags.csv").write_text("image,tags,split\na,cat,val\na.jpg,dog,train\n")
     source = FolderSource(str(root), SPLITS)
     settings = CorpusSettings(kind="folder", root=str(root))
-    _, _, rejected = ingest_rows(source, [by_id(source)["a"]], MAPPER, settings)
+    _, _, rejected = read_rows(source, [by_id(source)["a"]], MAPPER, settings)
     assert rejected["reason"].to_pylist() == ["unreadable_tags"]
     assert "'train', 'val'" in rejected["message"][0].as_py()
 
@@ -161,7 +162,7 @@ def test_masks_lie_beside_and_are_no_images(root: Path) -> None:
     source = pickle.loads(pickle.dumps(open_source(settings, seed=0)))
     rows = source.list_rows()
     assert [row.image_id for row in rows] == ["a", "pets/b", "pets/deep/c"]
-    _, truth, _ = ingest_rows(source, rows, MAPPER, settings)
+    _, truth, _ = read_rows(source, rows, MAPPER, settings)
     assert truth["status"].to_pylist() == ["skipped", "ok", "skipped"]
 
 
@@ -203,7 +204,7 @@ def test_files_that_may_not_be_read_cost_their_row_alone(root: Path, deny: Deny)
     source = open_source(settings, seed=0)
     deny("pets/b.PNG")
     deny("masks/a.png")
-    corpus, truth, rejected = ingest_rows(source, source.list_rows(), MAPPER, settings)
+    corpus, truth, rejected = read_rows(source, source.list_rows(), MAPPER, settings)
     assert corpus["image_id"].to_pylist() == ["a", "pets/deep/c"]
     assert truth["status"].to_pylist() == ["error", "skipped"]
     lost = {r["image_id"]: r["reason"] for r in rejected.to_pylist() if r["stage"] == "read"}

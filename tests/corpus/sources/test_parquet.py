@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import ingest_rows, plan_batches
+from dcsp.corpus.batches import plan_batches
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources import parquet
 from dcsp.corpus.sources.open import open_source
 from dcsp.errors import CorpusError, ImageError
@@ -54,7 +55,7 @@ def test_shards_become_corpus_and_truth(tmp_path: Path) -> None:
         ("x/2", "train", ("cat",)),
         ("x/3", "val", ("cat",)),
     ]
-    corpus, truth, rejected = ingest_rows(source, rows, MAPPER, settings(tmp_path))
+    corpus, truth, rejected = read_rows(source, rows, MAPPER, settings(tmp_path))
     assert corpus["bytes"].to_pylist() == [png(10)]
     assert truth["status"].to_pylist() == ["ok"]
     assert rejected["reason"].to_pylist() == ["empty", "empty"]
@@ -68,7 +69,7 @@ def test_splits_go_by_other_names_and_unknown_ones_are_rejected(tmp_path: Path) 
     assert [row.split for row in rows] == ["train", "val", "train", "vall"]
     batches = plan_batches(rows, 256)
     assert all(len({row.split for row in batch}) == 1 for batch in batches)
-    rejected = [ingest_rows(source, batch, MAPPER, settings(tmp_path))[2] for batch in batches]
+    rejected = [read_rows(source, batch, MAPPER, settings(tmp_path))[2] for batch in batches]
     found = [row for table in rejected for row in table.to_pylist()]
     assert [(row["split"], row["reason"]) for row in found] == [("vall", "unknown_split")]
 
@@ -101,7 +102,7 @@ def test_row_groups_stay_together_and_are_read_once(
     monkeypatch.setattr(parquet, "_open", lambda uri: opened.append(uri) or real(uri))
     parquet._read_group.cache_clear()
     for batch in batches:
-        ingest_rows(source, batch, MAPPER, settings(tmp_path))
+        read_rows(source, batch, MAPPER, settings(tmp_path))
     assert len(opened) == 8
 
 

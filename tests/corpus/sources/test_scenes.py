@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsp.config import CorpusSettings, SceneSettings
-from dcsp.corpus.admission import ingest_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import listing_digest
 from dcsp.corpus.sources.open import open_source
-from dcsp.corpus.sources.scene_shapes import fractal_noise
 from dcsp.corpus.sources.scenes import ScenesSource, render_scene, scene_classes
 from dcsp.errors import ConfigError, ImageError
 from dcsp.labels import SCENE_CLASSES, TagMapper
@@ -73,21 +72,13 @@ def test_objects_differ_from_what_is_behind_them_and_are_of_many_sizes() -> None
     assert np.median(contrasts) > 15
 
 
-def test_noise_is_normalised_and_smooth() -> None:
-    noise = fractal_noise(np.random.default_rng(0), 90, 120)
-    assert (noise.shape, noise.dtype) == ((90, 120), np.float32)
-    assert abs(noise.mean()) < 1e-4
-    assert abs(noise.std() - 1) < 1e-4
-    assert np.abs(np.diff(noise, axis=1)).mean() < 0.35
-
-
 def test_the_source_lists_and_reads_both_splits() -> None:
     corpus_settings = CorpusSettings(kind="scenes", classes=SCENE_CLASSES, scenes=SMALL)
     source = pickle.loads(pickle.dumps(open_source(corpus_settings, seed=7)))
     rows = source.list_rows()
     assert Counter(row.split for row in rows) == {"train": 6, "val": 3}
     assert len({row.uri for row in rows}) == 9
-    corpus, truth, rejected = ingest_rows(source, rows, TagMapper(SCENE_CLASSES), corpus_settings)
+    corpus, truth, rejected = read_rows(source, rows, TagMapper(SCENE_CLASSES), corpus_settings)
     assert rejected.num_rows == 0
     assert set(corpus["height"].to_pylist()) == {64}
     for tags, label in zip(corpus["tags"].to_pylist(), truth["label"].to_pylist(), strict=True):

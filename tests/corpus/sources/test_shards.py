@@ -17,12 +17,13 @@ from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.files import Folder, etag_of
 from dcsp.corpus.sources.parquet import ParquetSource
-from dcsp.corpus.sources.shards import Shard, ShardLister, list_rows, not_now, one_by_one
+from dcsp.corpus.sources.shards import Shard, ShardLister, list_rows, not_now
 from dcsp.corpus.sources.webdataset import WebDatasetSource
 from dcsp.errors import CorpusError, PlaceError
 from dcsp.store.store import Store
 from dcsp.tables.layout import SHARDS
 from tests.corpus.conftest import Deny
+from tests.corpus.shelf import one_by_one
 from tests.corpus.tars import picture, sample, tar_bytes, write_tar
 
 SPLITS = ("train", "val")
@@ -74,7 +75,7 @@ def test_a_shard_that_stays_is_opened_once(root: Path, store: Store) -> None:
 
 
 def test_settings_that_decide_the_rows_list_shards_anew(root: Path, store: Store) -> None:
-    list_rows(store, source(root), 0.0)
+    list_rows(store, source(root), 0.0, one_by_one)
     again, other = Watched(), Watched()
     list_rows(store, WebDatasetSource(str(root), SPLITS, 4), 0.0, again)
     list_rows(store, WebDatasetSource(str(root), ("val",), 4), 0.0, other)
@@ -84,15 +85,15 @@ def test_settings_that_decide_the_rows_list_shards_anew(root: Path, store: Store
 def test_odd_names_and_tags_are_kept_as_they_are_listed(root: Path, store: Store) -> None:
     long = [(f"{'n' * 300}/{'ö' * 50}.png", picture()), ("b.png", picture())]
     write_tar(root / "a.tar", [*long, *sample("c", ["\ud800", "\0", "汉字"]), *sample("d", [])])
-    first = list_rows(store, source(root), 0.0)
-    assert first == list_rows(store, source(root), 0.0)
+    first = list_rows(store, source(root), 0.0, one_by_one)
+    assert first == list_rows(store, source(root), 0.0, one_by_one)
     assert ("\0", "汉字", "\\ud800") in {row.tags for row in first}
 
 
 def test_a_shard_without_samples_has_no_rows_and_is_opened_once(root: Path, store: Store) -> None:
     write_tar(root / "a.tar", [("notes.mp3", b"-")])
     watched = Watched()
-    assert ids(list_rows(store, source(root), 0.0)) == ["b/x", "c/x"]
+    assert ids(list_rows(store, source(root), 0.0, one_by_one)) == ["b/x", "c/x"]
     assert ids(list_rows(store, source(root), 0.0, watched)) == ["b/x", "c/x"]
     assert watched.opened == []
 
@@ -108,29 +109,29 @@ def test_a_shard_that_changes_while_it_is_listed_is_not_kept(root: Path, store: 
     (fault,) = (row for row in rows if row.problem)
     assert fault.image_id == "b/" and "has changed since it was listed" in fault.problem
     assert len(store.list(SHARDS)) == 2
-    assert ids(list_rows(store, source(root), 0.0)) == ["a/x", "b/other", "b/x", "c/x"]
+    assert ids(list_rows(store, source(root), 0.0, one_by_one)) == ["a/x", "b/other", "b/x", "c/x"]
 
 
 def test_looking_opens_no_shard(root: Path, store: Store) -> None:
     with pytest.raises(CorpusError, match=r"3 new or changed shard\(s\)"):
         list_rows(store, source(root), 0.0, not_now)
     assert store.list(SHARDS) == []
-    rows = list_rows(store, source(root), 0.0)
+    rows = list_rows(store, source(root), 0.0, one_by_one)
     assert list_rows(store, source(root), 0.0, not_now) == rows
 
 
 def test_a_broken_shard_is_a_row_as_long_as_few_are(root: Path, store: Store) -> None:
     (root / "b.tar").write_bytes(b"no tar")
-    rows = list_rows(store, source(root), 0.34)
+    rows = list_rows(store, source(root), 0.34, one_by_one)
     (fault,) = (row for row in rows if row.problem)
     assert (fault.image_id, fault.reason) == ("b/", "unreadable_shard")
     assert ids(rows) == ["a/x", "b/", "c/x"]
     with pytest.raises(CorpusError) as caught:
-        list_rows(store, source(root), 0.3)
+        list_rows(store, source(root), 0.3, one_by_one)
     assert "1 of 3 shards cannot be listed to their end" in str(caught.value)
     assert "b.tar cannot be read" in str(caught.value)
     (root / "b.tar").write_bytes(tar_bytes(sample("x")))
-    assert ids(list_rows(store, source(root), 0.0)) == ["a/x", "b/x", "c/x"]
+    assert ids(list_rows(store, source(root), 0.0, one_by_one)) == ["a/x", "b/x", "c/x"]
 
 
 def test_a_shard_that_may_not_be_read_is_looked_at_again(
@@ -138,11 +139,11 @@ def test_a_shard_that_may_not_be_read_is_looked_at_again(
 ) -> None:
     with monkeypatch.context():
         deny("b.tar")
-        (fault,) = (row for row in list_rows(store, source(root), 1.0) if row.problem)
+        (fault,) = (row for row in list_rows(store, source(root), 1.0, one_by_one) if row.problem)
         assert "may not read" in fault.problem
         assert len(store.list(SHARDS)) == 2
         monkeypatch.undo()
-    assert ids(list_rows(store, source(root), 0.0)) == ["a/x", "b/x", "c/x"]
+    assert ids(list_rows(store, source(root), 0.0, one_by_one)) == ["a/x", "b/x", "c/x"]
 
 
 @pytest.mark.parametrize("kind", [WebDatasetSource, ParquetSource])
@@ -158,9 +159,9 @@ def test_a_place_that_fails_ends_the_listing_and_is_held_against_no_shard(
     with monkeypatch.context() as patch:
         patch.setattr(kind, "list_shard", fails)
         with pytest.raises(PlaceError, match="submit the job again later"):
-            list_rows(store, source, 1.0)
+            list_rows(store, source, 1.0, one_by_one)
         assert store.list(SHARDS) == []
-    assert all(not row.problem for row in list_rows(store, source, 0.0))
+    assert all(not row.problem for row in list_rows(store, source, 0.0, one_by_one))
 
 
 def test_a_bucket_that_fails_while_a_tar_is_read_is_told_as_such(
@@ -202,7 +203,7 @@ def test_one_parquet_file_that_is_written_anew_is_listed_anew(tmp_path: Path, st
     for value in (1, 2):
         table = pa.table({"bytes": [picture(value)], "tags": [["cat"]]})
         pq.write_table(table, file, compression="none" if value == 1 else "zstd")
-        listing = list_corpus(store, settings, 0)
+        listing = list_corpus(store, settings, 0, spread=one_by_one)
         digests.append(listing.file)
     assert digests[0] != digests[1]
 

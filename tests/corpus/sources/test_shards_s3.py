@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,16 @@ import fsspec
 import pytest
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import ingest_rows, plan_batches
+from dcsp.corpus.batches import Batch, plan_batches
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.pack import Batch
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources import webdataset
 from dcsp.corpus.sources.open import open_source
-from dcsp.corpus.sources.shards import not_now
-from dcsp.corpus.unknown_tags import UnknownTags, read_unknown
+from dcsp.corpus.unknown_tags import read_unknown, save_unknown
 from dcsp.errors import ImageError
 from dcsp.store.store import Store
 from dcsp.tables.layout import SHARDS
+from tests.corpus.shelf import one_by_one
 from tests.corpus.tars import picture, sample, tar_bytes
 from tests.s3_server import s3_server
 
@@ -51,12 +52,12 @@ def test_tars_of_a_bucket_become_parts_and_are_opened_once(bucket: Any, tmp_path
     )
     store, log = Store(f"s3://{BUCKET}/store"), tmp_path / "moto.log"
     start = len(log.read_text())
-    listing = list_corpus(store, settings, 0)
+    listing = list_corpus(store, settings, 0, spread=one_by_one)
     assert len(listing.rows) == 18 and {row.split for row in listing.rows} == {"train", "val"}
     listed = [path for method, path in asked(log, start) if method == "GET"]
     assert sorted(listed) == ["a.tar", "b.tar", "val/c.tar"], "each was streamed once"
     start = len(log.read_text())
-    again = list_corpus(store, settings, 0, spread=not_now)
+    again = list_corpus(store, settings, 0)
     assert again.rows == listing.rows and len(store.list(SHARDS)) == 3
     assert asked(log, start) == []
     webdataset._fetch.cache_clear()
@@ -72,17 +73,16 @@ def test_tars_of_a_bucket_become_parts_and_are_opened_once(bucket: Any, tmp_path
     row = next(row for row in listing.rows if "/a.tar" in row.uri)
     with pytest.raises(ImageError, match="has changed since it was listed"):
         listing.packer.source.read(row)
-    changed = list_corpus(store, settings, 0)
+    changed = list_corpus(store, settings, 0, spread=one_by_one)
     assert len(changed.rows) == 13 and len(store.list(SHARDS)) == 4
 
 
 def test_unknown_tags_come_and_go_in_a_bucket(bucket: Any) -> None:
-    store, some = Store(f"s3://{BUCKET}/store"), UnknownTags()
-    UnknownTags().save(store, "f")
-    some.add({"axe": 1})
-    some.save(store, "f")
+    store = Store(f"s3://{BUCKET}/store")
+    save_unknown(store, "f", Counter())
+    save_unknown(store, "f", Counter({"axe": 1}))
     assert read_unknown(store, "f")["images"] == {"axe": 1}
-    UnknownTags().save(store, "f")
+    save_unknown(store, "f", Counter())
     assert read_unknown(store, "f") == {}
 
 
@@ -94,7 +94,7 @@ def test_images_of_a_bucket_are_fetched_ahead_and_keep_their_order(bucket: Any) 
     source = open_source(settings, 0)
     rows = source.list_rows()
     bucket.rm_file(f"{BUCKET}/photos/33.png")
-    corpus, _, rejected = ingest_rows(source, rows, settings.mapper(), settings)
+    corpus, _, rejected = read_rows(source, rows, settings.mapper(), settings)
     left = [number for number in range(40) if number not in (7, 33)]
     assert corpus["bytes"].to_pylist() == [picture(number) for number in left]
     assert rejected["reason"].to_pylist() == ["empty", "missing"]

@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import ingest_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.tag_tables import read_tags, split_tags
 from dcsp.errors import CorpusError
@@ -74,7 +74,7 @@ def test_a_download_of_coco_is_a_corpus(tmp_path: Path) -> None:
     )
     source = open_source(settings, seed=0)
     mapper = TagMapper(settings.classes, {})
-    corpus, _, rejected = ingest_rows(source, source.list_rows(), mapper, settings)
+    corpus, _, rejected = read_rows(source, source.list_rows(), mapper, settings)
     rows = {row["image_id"]: (row["split"], row["tags"]) for row in corpus.to_pylist()}
     assert rows == {
         "train2017/000": ("train", [1, 2]),

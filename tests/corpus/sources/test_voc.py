@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import ingest_rows, plan_batches, select_rows
+from dcsp.corpus.batches import plan_batches, select_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import SourceRow, listing_digest
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.voc import VOCSource
@@ -79,7 +80,7 @@ def test_a_broken_xml_is_one_rejected_row(root: Path) -> None:
     lines(root / "Annotations/a.xml", "<annotation><object>")
     source = VOCSource(str(root), ("train",))
     settings = CorpusSettings(kind="voc", root=str(root))
-    corpus, truth, rejected = ingest_rows(
+    corpus, truth, rejected = read_rows(
         source, source.list_rows(), TagMapper(VOC_CLASSES), settings
     )
     assert corpus["image_id"].to_pylist() == ["b"]
@@ -221,7 +222,7 @@ def test_real_photographs_ingest_with_masks_that_hold_their_tags() -> None:
     selected, duplicates = select_rows(rows, limit=6)
     assert duplicates.num_rows == 0
     for batch in plan_batches(selected, 4):
-        corpus, truth, rejected = ingest_rows(source, batch, TagMapper(VOC_CLASSES), settings)
+        corpus, truth, rejected = read_rows(source, batch, TagMapper(VOC_CLASSES), settings)
         assert rejected.num_rows == 0
         assert truth["image_id"].to_pylist() == corpus["image_id"].to_pylist()
         for tags, label in zip(corpus["tags"].to_pylist(), truth["label"].to_pylist(), strict=True):

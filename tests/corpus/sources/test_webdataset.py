@@ -12,7 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import ingest_rows, plan_batches, select_rows
+from dcsp.corpus.batches import plan_batches, select_rows
+from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources import webdataset
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.open import open_source
@@ -37,7 +38,7 @@ def outcome(root: Path) -> dict[str, set[str]]:
     """Image id → ``ok``, or the reasons it was rejected for."""
     source = open_source(settings(root), 0)
     rows, duplicates = select_rows(source.list_rows())
-    corpus, _, rejected = ingest_rows(source, rows, MAPPER, settings(root))
+    corpus, _, rejected = read_rows(source, rows, MAPPER, settings(root))
     found: dict[str, set[str]] = {name: {"ok"} for name in corpus["image_id"].to_pylist()}
     for row in [*duplicates.to_pylist(), *rejected.to_pylist()]:
         found.setdefault(row["image_id"], set()).add(row["reason"])
@@ -67,7 +68,7 @@ def test_samples_become_corpus_and_truth(tmp_path: Path) -> None:
         ("x/one/pets/c", "train", ("cat", "dog")),
         ("x/one/f", "train", ()),
     ]
-    corpus, truth, rejected = ingest_rows(source, rows, MAPPER, settings(tmp_path))
+    corpus, truth, rejected = read_rows(source, rows, MAPPER, settings(tmp_path))
     stored = dict(zip(corpus["image_id"].to_pylist(), corpus["bytes"].to_pylist(), strict=True))
     assert stored == {
         "x/one/pets/a": picture(6),
@@ -105,7 +106,7 @@ def test_a_class_by_its_position_is_that_class_and_no_other(tmp_path: Path) -> N
         entries += [(f"{position}.png", picture()), (f"{position}.cls", position.encode())]
     write_tar(tmp_path / "s.tar", entries)
     source = open_source(settings(tmp_path), 0)
-    corpus, _, rejected = ingest_rows(source, source.list_rows(), MAPPER, settings(tmp_path))
+    corpus, _, rejected = read_rows(source, source.list_rows(), MAPPER, settings(tmp_path))
     assert corpus["tags"].to_pylist() == [[1], [2]]
     (row,) = rejected.to_pylist()
     assert row["reason"] == "unknown_tag" and "'corpus.classes[2]'" in row["message"]
@@ -291,7 +292,7 @@ def test_a_remote_chunk_is_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
     webdataset._fetch.cache_clear()
     for batch in plan_batches(rows, 6):
-        corpus, _, _ = ingest_rows(source, batch, MAPPER, settings("memory://tars", 6))
+        corpus, _, _ = read_rows(source, batch, MAPPER, settings("memory://tars", 6))
         assert corpus["bytes"].to_pylist() == [picture(2)] * 6
     assert len(fetched) == 2
     memory.rm("/tars", recursive=True)

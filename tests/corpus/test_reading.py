@@ -11,26 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.admission import (
-    check_mask,
-    ingest_rows,
-    lost_rows,
-    part_name,
-    plan_batches,
-    select_rows,
-)
-from dcsp.corpus.sources.base import SourceRow, is_valid_id
+from dcsp.corpus.reading import check_mask, read_rows
+from dcsp.corpus.rejected import lost_rows
+from dcsp.corpus.sources.base import SourceRow
 from dcsp.errors import ImageError
 from dcsp.labels import TagMapper
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
 
-MAPPER = TagMapper(("cat", "dog"), {"kitten": "cat"})
+MAPPER = TagMapper(("cat", "dog"), {"cat": ["kitten"]})
 SETTINGS = CorpusSettings(kind="folder", root="unused", max_pixels=10_000)
 
 
@@ -67,7 +59,7 @@ def row(name: str, *tags: str, split: str = "train", uri: str = "") -> SourceRow
 
 
 def ingest(source: Memory, rows: Sequence[SourceRow]) -> tuple[pa.Table, pa.Table, pa.Table]:
-    return ingest_rows(source, rows, MAPPER, SETTINGS)
+    return read_rows(source, rows, MAPPER, SETTINGS)
 
 
 def test_good_rows_keep_their_bytes_and_order() -> None:
@@ -176,78 +168,3 @@ def test_masks_of_other_formats_become_png(format_: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(ids).save(buffer, format_)
     np.testing.assert_array_equal(decode_labels(check_mask(buffer.getvalue(), (1, 4), 2)), ids)
-
-
-def test_duplicates_are_rejected_and_train_comes_first() -> None:
-    rows = [row("a", split="val", uri="1"), row("a", uri="9"), row("a", uri="2"), row("b")]
-    selected, rejected = select_rows(rows)
-    assert {(r.image_id, r.uri) for r in selected} == {("a", "2"), ("b", "mem/b")}
-    assert {(r["uri"], r["reason"]) for r in rejected.to_pylist()} == {
-        ("9", "duplicate_id"),
-        ("1", "duplicate_id"),
-    }
-    assert rejected.schema == REJECTED
-
-
-def test_a_row_of_no_known_split_takes_no_id() -> None:
-    selected, rejected = select_rows([row("a", split="holdout", uri="1"), row("a", uri="2")])
-    assert [(r.split, r.uri) for r in selected] == [("train", "2")]
-    assert rejected["split"].to_pylist() == ["holdout"]
-
-
-@given(st.sets(st.integers(0, 99), max_size=30), st.integers(1, 8), st.randoms())
-def test_batches_are_whole_and_do_not_depend_on_the_listing_order(
-    numbers: set[int], part_rows: int, random: Any
-) -> None:
-    rows = [row(str(n), split="val" if n % 3 else "train") for n in numbers]
-    batches = plan_batches(rows, part_rows)
-    random.shuffle(rows)
-    assert plan_batches(select_rows(rows)[0], part_rows) == batches
-    assert sorted(r.image_id for batch in batches for r in batch) == sorted(map(str, numbers))
-    assert all(1 <= len(batch) <= part_rows for batch in batches)
-    assert all(len({r.split for r in batch}) == 1 for batch in batches)
-
-
-def test_a_larger_limit_keeps_what_a_smaller_one_took() -> None:
-    rows = [row(str(n), split=("train", "val")[n % 2]) for n in range(40)]
-    small, large = ({r.image_id for r in select_rows(rows, limit)[0]} for limit in (5, 9))
-    assert (len(small), len(large)) == (10, 18)
-    assert small < large
-    assert len(select_rows(rows)[0]) == 40
-
-
-def test_rows_of_a_shard_stay_together() -> None:
-    rows = [replace(row(str(n)), shard=f"s{n % 3}") for n in range(12)]
-    batches = plan_batches(rows, 4)
-    assert len(batches) == 3
-    assert all(len({r.shard for r in batch}) == 1 for batch in batches)
-
-
-def test_a_part_is_named_by_what_it_holds() -> None:
-    source = Memory({"a": GOOD, "b": GOOD})
-    names = {
-        part_name(ingest(source, rows)[0])
-        for rows in (
-            [row("a", "cat"), row("b", "dog")],
-            [row("b", "dog"), row("a", "cat")],
-            [row("a", "cat"), row("b", "cat")],
-            [row("a", "cat", split="val"), row("b", "dog", split="val")],
-            [row("a", "cat")],
-        )
-    }
-    assert len(names) == 5
-    moved = [row("a", "kitten", uri="elsewhere"), row("b", "dog")]
-    assert part_name(ingest(source, moved)[0]) in names
-
-
-@pytest.mark.parametrize(
-    ("name", "valid"),
-    [
-        *(("2007_000032", True), ("cats/räv 1.x", True), ("a" * 240, True)),
-        *(("", False), ("/a", False), ("a/", False), ("a//b", False), ("..", False)),
-        *(("a/../b", False), ("./a", False), ("a\\b", False), ("C:a", False), ("a\x00", False)),
-        *(("a\n", False), (" a", False), ("a" * 241, False), ("a/" * 600 + "a", False)),
-    ],
-)
-def test_ids_are_confined_file_names(name: str, valid: bool) -> None:
-    assert is_valid_id(name) is valid

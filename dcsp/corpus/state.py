@@ -23,7 +23,7 @@ from dcsp.tables.snapshot import CorpusPart
 
 
 @dataclass(frozen=True)
-class Holdings:
+class CorpusState:
     """Parts in order, and the catalogue of their live rows and of rejected images.
 
     Attributes:
@@ -40,8 +40,8 @@ class Holdings:
         rows = self.catalogue.filter(pa.array(is_train[self.catalogue["part"].to_numpy()]))
         return count_tags(rows, classes)
 
-    def grow(self, changes: Changes, records: Sequence[Record]) -> Holdings:
-        """What is held after the candidates were packed.
+    def grow(self, changes: Changes, records: Sequence[Record]) -> CorpusState:
+        """The state after the candidates were packed.
 
         Args:
             changes: Between the catalogue and the listing.
@@ -59,12 +59,12 @@ class Holdings:
         packed.update(image_id for record in records for image_id in record["same"])
         tables.append(_rejected({name: listed[name] for name in listed if name not in packed}))
         parts += [part_of(record["part"]) for record in fresh]
-        return Holdings(tuple(parts), pa.concat_tables(tables))._arranged(
+        return CorpusState(tuple(parts), pa.concat_tables(tables))._arranged(
             [part.name for part in self.parts]
         )
 
-    def joined(self, groups: Mapping[tuple[int, ...], CorpusPart]) -> Holdings:
-        """What is held after some parts were joined.
+    def joined(self, groups: Mapping[tuple[int, ...], CorpusPart]) -> CorpusState:
+        """The state after some parts were joined.
 
         Args:
             groups: Indices of parts → the part that their live rows became, in this order; it takes
@@ -81,16 +81,16 @@ class Holdings:
                 offset += len(rows)
                 parts[index] = replace(parts[index], rows=0, dead=())
             parts[indices[0]] = whole
-        return Holdings(tuple(parts), _placed(self.catalogue, part, row))._arranged()
+        return CorpusState(tuple(parts), _placed(self.catalogue, part, row))._arranged()
 
-    def without(self, lost: Sequence[int]) -> Holdings:
+    def without(self, lost: Sequence[int]) -> CorpusState:
         """The same when the images of some parts, given by index, have to be read again."""
         if not lost:
             return self
         is_lost = np.isin(self.catalogue["part"].to_numpy(), lost)
         return replace(self, catalogue=self.catalogue.filter(pa.array(~is_lost)))
 
-    def _arranged(self, order: Sequence[str] = ()) -> Holdings:
+    def _arranged(self, order: Sequence[str] = ()) -> CorpusState:
         """The same, empty parts left out; those of the named parts first, in the order of names."""
         rank = {name: number for number, name in enumerate(order)}
         left = [index for index, part in enumerate(self.parts) if part.live > 0]
@@ -99,7 +99,7 @@ class Holdings:
         numbers[left] = np.arange(len(left))
         part, row = self._places()
         parts = tuple(self.parts[index] for index in left)
-        return Holdings(parts, _placed(self.catalogue, numbers[part], row))
+        return CorpusState(parts, _placed(self.catalogue, numbers[part], row))
 
     def _places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return self.catalogue["part"].to_numpy().copy(), self.catalogue["row"].to_numpy().copy()

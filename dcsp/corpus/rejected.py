@@ -1,0 +1,114 @@
+"""Rows of the rejected table, and the share of rejected images that ends an ingest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from dcsp.corpus.sources.base import SourceRow, printable
+from dcsp.errors import CorpusError
+from dcsp.tables.schemas import REJECTED
+
+TAG_STAGE = "tag"
+"""Stage of a rejected-table row that tells of a dropped tag; its image is in the corpus."""
+MASK_STAGE = "mask"
+"""Stage of a rejected-table row that tells of a bad mask; its image is in the corpus."""
+BAD_MASK = "bad_mask"
+"""Reason of every row of that stage."""
+DUPLICATE = "duplicate_id"
+"""Reason of a row whose id another one has."""
+CHECK_AFTER = 200
+"""Rows seen before the share of rejected ones can stop an ingest early."""
+
+Row = dict[str, Any]
+
+
+def rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
+    """What the rejected table says of a listed row."""
+    return {
+        "image_id": printable(row.image_id),
+        "uri": printable(row.uri),
+        "split": printable(row.split),
+        "stage": stage,
+        "reason": reason,
+        "message": printable(message),
+    }
+
+
+def lost_rows(rejected: Iterable[Row]) -> list[Row]:
+    """The rows of a rejected table whose images are not in the corpus."""
+    return [row for row in rejected if row["stage"] not in (TAG_STAGE, MASK_STAGE)]
+
+
+class RejectionCounter:
+    """Counts what batches reject, and stops an ingest that rejects too much.
+
+    Args:
+        limit: ``max_rejected_share`` of the corpus settings.
+        rejected: Rows that the listing itself rejected.
+        carried: What was said before of images that need not be read again.
+        unchanged: How many these are, the accepted ones included.
+    """
+
+    def __init__(self, limit: float, rejected: pa.Table, carried: pa.Table, unchanged: int) -> None:
+        self._limit = limit
+        self._unchanged = unchanged
+        self._listed = rejected.num_rows
+        self._rejected: list[Row] = []
+        self._lost = 0
+        self._reasons: Counter[str] = Counter()
+        self._example = ""
+        self._reject(carried.to_pylist())
+        self._carried, self._lost = self._lost, 0
+        self._reject(rejected.to_pylist())
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Count one batch.
+
+        Raises:
+            CorpusError: Too large a share of the rows read so far was rejected.
+        """
+        self._listed += record["listed"]
+        self._reject(record["rejected"])
+        if self._listed >= CHECK_AFTER:
+            self._judge(self._lost, self._listed)
+
+    def check(self) -> None:
+        """Compare the share of all rejected rows with the limit.
+
+        Raises:
+            CorpusError: It is past the limit; the message names the commonest reasons.
+        """
+        self._judge(self.lost, self._listed + self._unchanged)
+
+    @property
+    def lost(self) -> int:
+        """Images that are not in the corpus."""
+        return self._lost + self._carried
+
+    def _judge(self, lost: int, listed: int) -> None:
+        if listed and lost / listed > self._limit:
+            common = self._reasons.most_common(4)
+            told = ", ".join(f"{count} {reason}" for reason, count in common)
+            raise CorpusError(
+                f"{lost} of {listed} images were rejected ({told}; first: "
+                f"{self._example}), more than corpus.max_rejected_share={self._limit:g}: mend the "
+                "source or raise the limit; `dcsp rejected STORE` lists them."
+            )
+
+    def _reject(self, rows: Sequence[Row]) -> None:
+        """Count rejected rows; a dropped tag or mask is told of and loses no image."""
+        self._rejected += rows
+        lost = lost_rows(rows)
+        self._lost += len(lost)
+        self._reasons.update(row["reason"] for row in lost)
+        if lost and not self._example:
+            self._example = f"{lost[0]['uri']}: {lost[0]['message']}"
+
+    @property
+    def rejected(self) -> pa.Table:
+        """Every rejected row so far."""
+        return pa.Table.from_pylist(self._rejected, REJECTED)
