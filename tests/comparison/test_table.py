@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsp.comparison.table import (
-    Phases,
     FIGURES,
+    Phases,
     Row,
     Spread,
     TableCost,

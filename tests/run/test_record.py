@@ -124,7 +124,7 @@ def test_a_network_outlives_the_versions_of_its_stages(
     made = plan()
     save_run(store_of_runs, made, {})
     end_every_stage(store_of_runs, made)
-    monkeypatch.setattr("dcsp.methods.shared.TRAIN_VERSION", 1000)
+    monkeypatch.setattr("dcsp.training.stage.VERSION", 1000)
     assert made.model
     assert load_model(store_of_runs, made.run_id).checkpoint == made.model.key.directory
     with pytest.raises(StoreError, match="another fingerprint now"):

@@ -97,7 +97,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> SegmentationNetwork:
             parameter.copy_(
                 torch.randn(parameter.shape, generator=torch.manual_seed(parameter.ndim))
             )
-    for module in ("dcsp.cues.dcsp", "dcsp.cues.adapt", "dcsp.inference.table"):
+    for module in ("dcsp.cues.stage", "dcsp.inference.table"):
         monkeypatch.setattr(f"{module}.load_checkpoint", lambda *_: made)
     return made
 
