@@ -26,8 +26,8 @@ from dcsp.store.store import Store
 HOLDER = """
 import sys, time
 from dcsp.errors import StoreError
-from dcsp.tables.lease import Lease
-from dcsp.tables.store import Store
+from dcsp.store.lease import Lease
+from dcsp.store.store import Store
 
 lost = []
 own = Lease(Store(sys.argv[1]), "relabel", "far", float(sys.argv[2]), lambda: lost.append(1))
