@@ -35,6 +35,7 @@ from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import Snapshot
+from dcsp.text import duration
 from dcsp.training.stage import TrainStage
 from jobs import _cluster
 from jobs._watch import Patience, Result, within
@@ -201,7 +202,7 @@ class Chain:
             lambda: complete_stage(self.store, stage, scope, parts, summaries, seconds, actors),
         )
         counts = ", ".join(f"{count} {status}" for status, count in manifest["rows"].items())
-        say(f"{step.title}: {counts} rows in {seconds:.0f} s")
+        say(f"{step.title}: {counts} rows in {duration(seconds)}")
 
     def finish(self, plan: Plan) -> None:
         """Evaluate, write the report, and publish the run."""
