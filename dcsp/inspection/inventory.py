@@ -39,6 +39,11 @@ class Run:
     metrics: Mapping[str, Any] | None
     is_current: bool
 
+    @property
+    def directories(self) -> dict[str, str]:
+        """Title of each step → directory of what it made."""
+        return {step["title"]: step["directory"] for step in self.record.get("steps", ())}
+
 
 @dataclass(frozen=True)
 class Output:
