@@ -21,7 +21,7 @@ from dcsp.errors import DcspError, StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
 from dcsp.inspection.text import difference_text, section, store_text
 from dcsp.store.store import Store
-from dcsp.tables.layout import REPORT_FILE, STAGE_FILE
+from dcsp.tables.layout import STAGE_FILE, report_file
 
 MISTAKE = 2
 _MOST_TAGS = 50
@@ -200,7 +200,7 @@ def report(
     chosen = find_run(opened, run)
     if chosen.metrics is None:
         raise StoreError(f"The run {chosen.run_id} has not ended: submit its job again.")
-    name = f"runs/{chosen.run_id}/{REPORT_FILE}"
+    name = report_file(chosen.run_id)
     if rebuild or not opened.exists(name):
         from dcsp.report.collect import write_report
         from dcsp.run.record import load_run

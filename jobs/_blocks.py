@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dcsp.stages.parts import read_part, write_part
-from dcsp.stages.stage import Device, PartMap, TableInput
+from dcsp.stages.parts import TableInput, read_part
+from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
 from dcsp.tables.snapshot import Part
@@ -40,7 +40,7 @@ class ReadParts:
         return _join(_packed(p, read_part(self._store, self._inputs, p.name)) for p in parts)
 
 
-def model_class(store: Store, stage: PartMap, device: Device) -> type:
+def model_class(store: Store, stage: TableStage, device: Device) -> type:
     """An actor class that loads the model once and applies it to whole parts.
 
     Its arguments travel inside the class: Ray cannot restart an actor whose arguments are lost.
@@ -59,7 +59,7 @@ def model_class(store: Store, stage: PartMap, device: Device) -> type:
 class FinishAndWrite:
     """Task: the model's results become rows of the table, written whole; returns summaries."""
 
-    def __init__(self, store: Store, stage: PartMap) -> None:
+    def __init__(self, store: Store, stage: TableStage) -> None:
         self._store, self._stage = store, stage
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -67,7 +67,7 @@ class FinishAndWrite:
         return pa.Table.from_pylist([self._write(part, rows) for part, rows in _unpacked(block)])
 
     def _write(self, part: Part, rows: pa.Table) -> dict[str, Any]:
-        done = write_part(self._store, self._stage, part, self._stage.finish(rows))
+        done = self._stage.write(self._store, part, self._stage.finish(rows))
         statuses = {name: done.statuses.get(name, 0) for name in (OK, SKIPPED, ERROR)}
         return {"part": done.part, "rows": done.rows, "bytes": done.bytes, **statuses}
 

@@ -1,17 +1,17 @@
-"""The stages of a run on a cluster, one method each; the jobs are thin scripts around this.
+"""The stages of a run, by whichever executor; the jobs are thin scripts around this.
 
-A stage that is done is never computed again, and the cluster is joined only when there is work.
+A stage that is done is never computed again, and a cluster is joined only when there is work.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from dcsp.capacity import refusals as _preflight
+from dcsp.capacity import refusals
 from dcsp.capacity.resources import Resources
 from dcsp.capacity.workload import largest_part
 from dcsp.config import RunConfig
@@ -26,18 +26,17 @@ from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metri
 from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.progress import Progress
 from dcsp.report.collect import write_report
-from dcsp.run.plan import Plan
+from dcsp.run.here import Here
+from dcsp.run.plan import Plan, draft_plan
 from dcsp.run.record import publish, save_run, step_record, table_rows
 from dcsp.run.retraining import new_share, plan_run
-from dcsp.stages.parts import complete_stage, pending_parts
-from dcsp.stages.step import Step
+from dcsp.stages.stage import Executor, Stage
+from dcsp.stages.step import Role, Step
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import Snapshot
 from dcsp.text import duration
-from dcsp.training.stage import TrainStage
-from jobs import _cluster
 from jobs._watch import Patience, Result, within
 
 
@@ -73,15 +72,31 @@ class Chain:
 
     @cached_property
     def resources(self) -> Resources:
-        """Of the cluster, which is joined at the first use, before anything is started.
+        """What the executor has; a cluster is joined at the first use, before any work is started.
 
         Raises:
             ClusterError: It cannot be joined, or the job would wait for ever on it.
         """
-        resources = _cluster.connect(self.config.cluster)
+        settings = self.config.cluster
+        if settings.executor == "here":
+            return Resources.here(settings.use_gpu is not False)
+        from jobs import _cluster  # Ray need not be there for the executor of this process
+
+        resources = _cluster.connect(settings)
         say(f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
-        _preflight.check(resources, self.config, **self._does)
+        trainings = draft_plan(self.config) if self._does["trains"] else None
+        refusals.check(resources, self.config, mines=self._does["mines"], trainings=trainings)
         return resources
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Where stages run."""
+        settings = self.config.cluster
+        if settings.executor == "here":
+            return Here(settings.use_gpu is not False)
+        from jobs._cluster import OnRay
+
+        return OnRay(settings, lambda: self.resources)
 
     def ingest(self, source: Source | None = None) -> Snapshot:
         """List the source, pack what is new, and return the snapshot.
@@ -120,15 +135,10 @@ class Chain:
 
     def _list_shards(self, lister: ShardLister, shards: Sequence[Shard]) -> None:
         """List new and changed shards, each a task."""
-        _ = self.resources
         with Progress("listing", len(shards), unit="shards") as progress:
-            _cluster.map_items(
-                lister, shards, self.config.cluster, lambda _: progress.advance(1), title="listing"
-            )
+            self.executor.items(lister, shards, lambda _: progress.advance(1), "listing")
 
     def _pack(self, listing: Listing) -> Ingested:
-        _ = self.resources
-
         def map_items(
             function: Callable[[Any], Any], items: Sequence[Any], each: Each
         ) -> list[Any]:
@@ -138,7 +148,7 @@ class Chain:
                 results.append(result)
                 each(result)
 
-            _cluster.map_items(function, items, self.config.cluster, take, title="ingest")
+            self.executor.items(function, items, take, "ingest")
             return results
 
         with Progress("ingest", len(listing.rows)) as progress:
@@ -152,57 +162,63 @@ class Chain:
             say(f"networks: those of the last run stay, {share:.1%} of the training images are new")
         return plan
 
-    def run(self, plan: Plan, step: Step) -> None:
+    def run(self, plan: Plan, step: Step[Stage]) -> None:
         """Do one step, or say that it is done."""
         if self.lease:
             self.lease.check()
-        self.computed[step.title] = not step.is_done(self.store, plan.snapshot)
+        self.computed[step.title] = not plan.is_done(self.store, step)
         if self.computed[step.title]:
             self._compute(plan, step)
         else:
             say(f"{step.title}: done before ({step.stage.key.directory})")
         self.seconds[step.title] = step_record(self.store, plan, step)["seconds"]
 
-    def require(self, plan: Plan, titles: Sequence[str], job: str) -> None:
+    def provide(self, plan: Plan, step: Step[Stage], others: Mapping[Role, str]) -> None:
+        """Make sure that all is there that a step reads, and do what no other job is for.
+
+        Args:
+            plan: The run.
+            step: Of it.
+            others: Roles whose steps are another job's → that job, ``{title}`` and ``{phase}``
+                being those of the step.
+
+        Raises:
+            StoreError: A step of another job is not done; the message names the job.
+        """
+        for read in plan.reads(step):
+            if read.role in others:
+                job = others[read.role].format(title=read.title, phase=read.phase)
+                self.require(plan, [read], job)
+            elif not plan.is_done(self.store, read):
+                self.provide(plan, read, others)
+                self.run(plan, read)
+
+    def require(self, plan: Plan, steps: Sequence[Step[Stage]], job: str) -> None:
         """Make sure that steps are done that a job needs and does not do itself.
 
         Raises:
             StoreError: One is not; the message names the job that does it.
         """
-        for title in titles:
-            if not plan.step(title).is_done(self.store, plan.snapshot):
+        for step in steps:
+            if not plan.is_done(self.store, step):
                 raise StoreError(
-                    f"The stage {title} of this config is not done in {self.store.url}: "
+                    f"The stage {step.title} of this config is not done in {self.store.url}: "
                     f"run {job} with the same config first."
                 )
 
-    def _compute(self, plan: Plan, step: Step) -> None:
-        stage, parts = step.stage, plan.parts(step)
-        settings = self.config.cluster
+    def _compute(self, plan: Plan, step: Step[Stage]) -> None:
         started = time.monotonic()
         if step.prepare:
             prepare = step.prepare
             say(f"{step.title}: {self._within(step.title, lambda: prepare(self.store))}")
-        if isinstance(stage, TrainStage):
-            total = stage.settings.steps * stage.settings.batch
-            with Progress(step.title, total) as progress:
-                _cluster.train(self.store, stage, parts, self.resources, settings, progress)
-            return
-        pending = pending_parts(self.store, stage, parts)
-        _preflight.check_parts(self.resources, largest_part(self.store, plan.snapshot))
-        with Progress(step.title, sum(part.rows for part in pending)) as progress:
-            summaries = _cluster.map_parts(
-                self.store, stage, pending, self.resources, settings, progress
-            )
+        if not step.stage.learns:
+            refusals.check_parts(self.resources, largest_part(self.store, plan.snapshot))
+        end = step.stage.compute(self.executor, self.store, plan.parts(step), step.title)
         seconds = time.monotonic() - started
-        scope = step.scope(plan.snapshot)
-        actors = self.resources.mining_actors(settings, len(pending)) if pending else None
-        manifest = self._within(
-            step.title,
-            lambda: complete_stage(self.store, stage, scope, parts, summaries, seconds, actors),
-        )
-        counts = ", ".join(f"{count} {status}" for status, count in manifest["rows"].items())
-        say(f"{step.title}: {counts} rows in {duration(seconds)}")
+        record = self._within(step.title, lambda: end(seconds))
+        if rows := record.get("rows"):
+            counts = ", ".join(f"{count} {status}" for status, count in rows.items())
+            say(f"{step.title}: {counts} rows in {duration(seconds)}")
 
     def finish(self, plan: Plan) -> None:
         """Evaluate, write the report, and publish the run."""
@@ -232,7 +248,6 @@ class Chain:
         parts = [part for part in plan.snapshot.parts if part.truth]
         qualities: Qualities = {}
         ended = iter(parts)  # results come in the order of the parts
-        _ = self.resources
         with Progress("evaluation", sum(part.rows for part in parts)) as progress:
 
             def count(quality: Qualities) -> None:
@@ -240,8 +255,7 @@ class Chain:
                 qualities = add_qualities(qualities, quality)
                 progress.advance(next(ended).rows)
 
-            evaluator = Evaluator(self.store, plan)
-            _cluster.map_items(evaluator, parts, self.config.cluster, count, title="evaluation")
+            self.executor.items(Evaluator(self.store, plan), parts, count, "evaluation")
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
         metrics |= self._within("evaluation", lambda: selftag_metrics(self.store, plan))

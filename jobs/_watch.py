@@ -123,7 +123,7 @@ def within(patience: Patience, work: Callable[[], Result]) -> Result:
     return result
 
 
-class Board:
+class TrainingStatus:
     """An actor between driver and training: how far it is, what the user must mend, when to end."""
 
     def __init__(self) -> None:

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dcsp.stages.step import Role
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
-from dcsp.run.plan import PREDICTIONS
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from jobs._chain import Chain, say
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str]) -> None:
 def evaluate(chain: Chain) -> None:
     """Predict where that is missing, evaluate, report and publish."""
     plan = chain.plan()
-    titles = [step.title for step in plan if step.title != PREDICTIONS]
-    chain.require(plan, titles, "jobs/relabel.py")
+    before = [step for step in plan if step.role is not Role.PREDICTIONS]
+    chain.require(plan, before, "jobs/relabel.py")
     for step in plan:
         chain.run(plan, step)
     chain.finish(plan)

@@ -15,11 +15,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.errors import ConfigError
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from dcsp.training.stage import TrainStage
 from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job
+
+OTHERS = dict.fromkeys((Role.FCAN, Role.HELPER, Role.JOINT), "jobs/train.py --stage {title}")
+"""What cues are made of that this job does not make, and the job that makes it."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -33,19 +36,16 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def mine(chain: Chain, phase: int) -> None:
-    """Mine the cues of one phase, and what they need that no training makes."""
+    """Mine the cues of one phase, by self-tags too, and what they read that no training makes."""
     plan = chain.plan()
     last = len(plan.cue_steps) - 1
     if not 0 <= phase <= last:
         raise ConfigError(f"--phase {phase} is not in 0 … {last}, the phases of the config.")
-    step = plan.step(f"cues_phase{phase}")
-    for earlier in plan.before(step):
-        if isinstance(earlier.stage, TrainStage):
-            chain.require(plan, [earlier.title], f"jobs/train.py --stage {earlier.title}")
-        elif earlier.title.removeprefix("cues_") not in chain.config.cues.compare:
-            chain.run(plan, earlier)
-    chain.run(plan, step)
-    print(f"cues: {chain.store.path(step.stage.key.directory)}")
+    steps = [step for step in plan.of(Role.SELFCUES, Role.CUES) if step.phase == phase]
+    for step in steps:
+        chain.provide(plan, step, OTHERS)
+        chain.run(plan, step)
+    print(f"cues: {chain.store.path(steps[-1].stage.key.directory)}")
 
 
 if __name__ == "__main__":

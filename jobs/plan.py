@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
-from dcsp.capacity import refusals as _preflight
+from dcsp.capacity import refusals
 from dcsp.capacity.forecast import Forecast, Price, check_memory, cluster_line, forecast, table
 from dcsp.capacity.pace import INGEST, Pace, earlier_paces
 from dcsp.capacity.probe import ListedSample, Probe, Probed, Sample, StoredSample, Worker
@@ -30,7 +30,6 @@ from dcsp.run.retraining import plan_run
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
 from dcsp.text import duration
-from jobs import _cluster
 from jobs._chain import Chain, say
 from jobs._main import config_parser, read_config, run_job
 
@@ -128,7 +127,7 @@ class Planning:
         paces = earlier_paces(self.store, plan)
         left = frozenset(work.title for work in self.works(plan, paces) if work.rows_left)
         if self.snapshot is not None and left:
-            _preflight.check_parts(self.resources, largest_part(self.store, self.snapshot))
+            refusals.check_parts(self.resources, largest_part(self.store, self.snapshot))
         probed = self.probe(left) if probes and left else None
         if probed:
             paces |= probed.paces
@@ -148,8 +147,13 @@ class Planning:
         device = "cuda" if resources.gpus else "cpu"
         worker = Worker(device, threads, resources.training_workers(settings))
         say(f"probe: {', '.join(sorted(wanted - {INGEST}))}")
+        probe = Probe(self.config, wanted, worker)
+        if settings.executor == "here":
+            return probe(sample)
+        from jobs import _cluster
+
         (probed,) = _cluster.map_items(
-            Probe(self.config, wanted, worker),
+            probe,
             [sample],
             settings,
             num_cpus=max(TASK_CPUS, min(threads, resources.widest)),

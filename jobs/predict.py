@@ -21,6 +21,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from dcsp.stages.step import Role
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.config import CorpusSettings, RunConfig
@@ -30,7 +32,7 @@ from dcsp.inference.table import PredictionStage
 from dcsp.inspection.destination import PREDICT, claim_folder, mark_folder
 from dcsp.inspection.export import export_masks
 from dcsp.inspection.inventory import find_run
-from dcsp.run.plan import PREDICTIONS, Plan
+from dcsp.run.plan import Plan
 from dcsp.run.record import RunModel, load_model
 from dcsp.stages.parts import live_rows
 from dcsp.stages.step import Step
@@ -42,6 +44,8 @@ from jobs._chain import Chain, say
 from jobs._lease import hold
 from jobs._main import run_job
 
+PREDICTIONS = "predictions"
+"""Folder below OUT for the table."""
 WORK = ".work"
 """Folder below OUT for what the job needs to resume; removed at its end."""
 SPLITS: tuple[Literal["train"]] = ("train",)
@@ -75,7 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     with hold(final, "predict", config) as lease:
         chain = Chain(config, lease, trains=False)
         snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))
-        plan = Plan(config, snapshot, (Step(PREDICTIONS, stage, SPLITS),))
+        step = Step(Role.PREDICTIONS, PREDICTIONS, stage, splits=SPLITS)
+        plan = Plan(config, snapshot, (step,))
         chain.run(plan, plan.steps[0])
         result = {"run": model.run_id, "network": model.checkpoint, "classes": model.classes}
         mark_folder(PREDICT, final, result)

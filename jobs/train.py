@@ -1,4 +1,4 @@
-"""Train alone: the FCAN, or the joint training of one phase.
+"""Train alone: the FCAN, a network that the cue method needs, or the joint training of one phase.
 
     python jobs/train.py --config FILE --stage fcan|joint_phase0|joint_phase1 … [key=value …]
 
@@ -14,11 +14,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.errors import ConfigError
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from dcsp.training.stage import TrainStage
 from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job
+
+MINE = "jobs/mine_cues.py --phase {phase}"
+TRAIN = "jobs/train.py --stage {title}"
+OTHERS = {
+    **dict.fromkeys((Role.CUES, Role.SELFCUES), MINE),
+    **dict.fromkeys((Role.FCAN, Role.HELPER, Role.JOINT), TRAIN),
+}
+"""What a training reads that it does not make itself, and the job that makes it."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,22 +40,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def train(chain: Chain, title: str) -> None:
-    """Run one training, and what it needs that is neither a training nor a cue table."""
+    """Run one training, and what it reads that is neither a network nor the cues of a phase."""
     plan = chain.plan()
-    trainings = [step.title for step in plan if isinstance(step.stage, TrainStage)]
-    if title not in trainings:
-        raise ConfigError(f"--stage {title!r} is none of {', '.join(trainings)}.")
-    step = plan.step(title)
-    assert isinstance(step.stage, TrainStage)
-    needed = {step.stage.saliency, step.stage.cues, step.stage.selfcues, step.stage.regions}
-    for earlier in plan.before(step):
-        if earlier.stage.key.directory not in needed:
-            continue
-        if earlier in plan.cue_steps or earlier.stage.key.directory == step.stage.selfcues:
-            phase = earlier.title.rpartition("cues_phase")[2]
-            chain.require(plan, [earlier.title], f"jobs/mine_cues.py --phase {phase}")
-        else:
-            chain.run(plan, earlier)
+    step = next((step for step in plan.trainings if step.title == title), None)
+    if step is None:
+        titles = ", ".join(step.title for step in plan.trainings)
+        raise ConfigError(f"--stage {title!r} is none of {titles}.")
+    chain.provide(plan, step, OTHERS)
     chain.run(plan, step)
     print(f"checkpoint: {chain.store.path(step.stage.key.directory)}")
 

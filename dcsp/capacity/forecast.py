@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dcsp.capacity import refusals as _preflight
+from dcsp.capacity import refusals
 from dcsp.capacity.pace import Pace
 from dcsp.capacity.resources import SAMPLE_TASKS, TASK_CPUS, Resources
 from dcsp.capacity.workload import Work
@@ -77,7 +77,7 @@ def check_memory(lines: Sequence[Forecast], resources: Resources) -> None:
     for line in lines:
         if line.memory is not None and line.work.kind in settings:
             each, setting = line.memory / line.workers, settings[line.work.kind]
-            _preflight.check_memory(resources, line.work.title, line.workers, each, setting)
+            refusals.check_memory(resources, line.work.title, line.workers, each, setting)
 
 
 def _of(work: Work, pace: Pace | None, resources: Resources, settings: ClusterSettings) -> Forecast:

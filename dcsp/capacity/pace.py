@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dcsp.run.plan import Plan
+from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import COMPLETE_FILE, STAGE_FILE
-from dcsp.training.stage import TrainStage
+from dcsp.tables.layout import STAGE_FILE, is_manifest
 
 INGEST, EVALUATION = "ingest", "evaluation"
 """Titles of what a run does before and after its steps."""
-_SAME_TRAINING = ("batch", "crop", "train_backbone")
-"""Settings of a training that decide how long a step takes, besides the network."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +65,18 @@ def earlier_paces(store: Store, plan: Plan) -> dict[str, Pace]:
     return paces
 
 
-def _records(store: Store, step: Step) -> Iterator[Mapping[str, Any]]:
+def _records(store: Store, step: Step[Stage]) -> Iterator[Mapping[str, Any]]:
     """What finished stages like a step wrote about themselves."""
     home = step.stage.key.directory.rpartition("/")[0]
     for name in store.list(home):
         directory = f"{home}/{name}"
         files = store.sizes(directory)
-        if STAGE_FILE in files and _is_alike(step, store.read_json(f"{directory}/{STAGE_FILE}")):
+        if STAGE_FILE in files and step.stage.costs_as(
+            store.read_json(f"{directory}/{STAGE_FILE}")
+        ):
             for file in files:
-                if file == COMPLETE_FILE or file.startswith("complete-"):
+                if is_manifest(file):
                     yield store.read_json(f"{directory}/{file}")
-
-
-def _is_alike(step: Step, key: Mapping[str, Any]) -> bool:
-    own = step.stage.key
-    if key.get("stage") != own.stage:
-        return False
-    settings: Mapping[str, Any] = key.get("settings", {})
-    if not isinstance(step.stage, TrainStage):
-        return bool(settings.get("method") == own.settings.get("method"))
-    same = settings.get("network") == own.settings["network"]
-    train: Mapping[str, Any] = settings.get("train", {})
-    mine: Mapping[str, Any] = own.settings["train"]
-    return same and all(train.get(name) == mine[name] for name in _SAME_TRAINING)
 
 
 def _pace(record: Mapping[str, Any]) -> Pace | None:

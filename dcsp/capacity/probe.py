@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,18 +29,18 @@ from dcsp.corpus.pack import Batch, Packer
 from dcsp.corpus.sources.base import TRAIN, SourceRow
 from dcsp.errors import DcspError
 from dcsp.evaluation.run import Evaluator
-from dcsp.networks.checkpoint import model_to_bytes
-from dcsp.networks.model import Model
+from dcsp.networks.checkpoint import save_network
 from dcsp.run.plan import Plan, build_plan
-from dcsp.stages.parts import read_part, write_part
-from dcsp.stages.stage import Device, PartMap
+from dcsp.stages.parts import read_part
+from dcsp.stages.stage import Device, Stage, TableStage
+from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import CARD_FILE, CORPUS_DIRECTORY, MODEL_FILE, part_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, TRUTH_DIRECTORY, part_file
 from dcsp.tables.schemas import CORPUS
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 from dcsp.training.loop import Trainer
 from dcsp.training.stage import TrainStage
-from dcsp.training.stream import rank_batch, rebatch
+from dcsp.training.stream import Rank, rank_batch, rebatch
 
 IMAGES = 16
 """How many images a probe looks at."""
@@ -91,7 +91,7 @@ class StoredSample:
         scratch.write_table(part_file(CORPUS_DIRECTORY, name), table)
         if all(part.truth for part in self.parts):
             masks = [self.store.read_table(part.truth) for part in self.parts if part.truth]
-            truth = part_file("truth", name)
+            truth = part_file(TRUTH_DIRECTORY, name)
             scratch.write_table(truth, pa.concat_tables(masks).take(chosen))
         return CorpusPart(name, TRAIN, len(chosen), truth), None
 
@@ -154,12 +154,19 @@ class Probed:
         paces: Title of a stage → what it costs.
         seconds: How long it took.
         trouble: What went wrong, where something did; the stages from there on have no pace.
+        trainings: Those that were measured.
     """
 
     images: int = 0
     paces: dict[str, Pace] = field(default_factory=dict)
     seconds: float = 0.0
     trouble: str = ""
+    trainings: list[tuple[TrainStage, Pace]] = field(default_factory=list)
+
+    def like(self, stage: TrainStage) -> Pace | None:
+        """Of a training that costs as much, such as that of another phase."""
+        key = stage.key.as_dict()
+        return next((pace for other, pace in self.trainings if other.costs_as(key)), None)
 
 
 @dataclass(frozen=True)
@@ -204,7 +211,7 @@ class Probe:
         for step in plan.steps[: last + 1]:
             if step.prepare:
                 step.prepare(scratch)
-            pace = self._pace(scratch, step.title, step.stage, Part(part.name, part.rows), found)
+            pace = self._pace(scratch, step, Part(part.name, part.rows), found)
             if step.title in self.wanted:
                 found.paces[step.title] = pace
         if EVALUATION in self.wanted and part.truth and last + 1 == len(plan.steps):
@@ -216,31 +223,27 @@ class Probe:
         selftags = self.config.selftags.model_copy(update={"calibrate": TRAIN})
         return self.config.model_copy(update={"selftags": selftags})
 
-    def _pace(
-        self, store: Store, title: str, stage: PartMap | TrainStage, part: Part, found: Probed
-    ) -> Pace:
-        if not isinstance(stage, TrainStage):
+    def _pace(self, store: Store, step: Step[Stage], part: Part, found: Probed) -> Pace:
+        if not step.stage.learns:
             torch.set_num_threads(1)
-            return measure_parts(store, stage, part, Device(self.worker.device))
+            table = cast(TableStage, step.stage)
+            return measure_parts(store, table, part, Device(self.worker.device))
+        training = cast(TrainStage, step.stage)
         torch.set_num_threads(max(1, int(self.worker.training_threads)))
-        alike = self._alike(stage, found)
-        if title in self.wanted and alike is None:
-            return measure_training(store, stage, part, self.worker)
-        _save(store, stage, stage.build(store))  # as it is: the next stages need one
+        alike = found.like(training)
+        if step.title in self.wanted and alike is None:
+            pace = measure_training(store, training, part, self.worker)
+            found.trainings.append((training, pace))
+            return pace
+        save_network(store, training.key.directory, training.build(store))  # the next need one
         return alike or Pace("probe", 0.0, 0.0, 0.0, 0.0)
-
-    def _alike(self, stage: TrainStage, found: Probed) -> Pace | None:
-        """Of the training of another phase, by the same settings."""
-        stem = stage.title.rstrip("0123456789")
-        alike = [pace for title, pace in found.paces.items() if title.rstrip("0123456789") == stem]
-        return alike[0] if alike else None
 
     def _evaluation(self, store: Store, plan: Plan, part: CorpusPart) -> Pace:
         _, seconds = _timed(lambda: Evaluator(store, plan)(part))
         return Pace("probe", 0.0, 0.0, seconds / part.rows, 0.0)
 
 
-def measure_parts(store: Store, stage: PartMap, part: Part, device: Device) -> Pace:
+def measure_parts(store: Store, stage: TableStage, part: Part, device: Device) -> Pace:
     """What a table costs that is made image by image; the part's table is there afterwards."""
     _forget_peak()
     model, start = _timed(lambda: stage.load(store, device))
@@ -248,7 +251,7 @@ def measure_parts(store: Store, stage: PartMap, part: Part, device: Device) -> P
     _, first = _timed(lambda: stage.finish(model(rows.slice(0, 1))))  # with what happens once
     raw, seconds = _timed(lambda: model(rows))
     finished, finishing = _timed(lambda: stage.finish(raw))
-    done, writing = _timed(lambda: write_part(store, stage, part, finished))
+    done, writing = _timed(lambda: stage.write(store, part, finished))
     empty = _empty_part(store, stage.schema)
     return Pace(
         "probe",
@@ -265,11 +268,11 @@ def measure_training(store: Store, stage: TrainStage, part: Part, worker: Worker
     """What a training costs; its network is there afterwards."""
     batch = rank_batch(stage.settings.batch, 0, worker.training_workers)
     settings = stage.settings.model_copy(update={"steps": STEPS + 1, "batch": batch})
-    short = replace(stage, settings=settings)
+    short = replace(stage, recipe=replace(stage.recipe, settings=settings))
     _forget_peak()
     begun = time.monotonic()
     trainer, start = _timed(lambda: short.trainer(store, worker.device))
-    pieces = short.pieces([part], 0, 1, 0)
+    pieces = short.pieces([part], Rank(), 0)
     batches = rebatch((short.read(store, piece) for piece in pieces), batch)
     reading: list[float] = []
     stepping: list[float] = []
@@ -279,7 +282,7 @@ def measure_training(store: Store, stage: TrainStage, part: Part, worker: Worker
         stepping.append(_timed(partial(_step, trainer, samples))[1])
         if len(stepping) > 1 and time.monotonic() - begun > STEP_SECONDS:
             break
-    size = _save(store, stage, trainer.trained_network())
+    size = save_network(store, stage.key.directory, trainer.trained_network())
     once = start + reading[0] + stepping[0]
     step, read = (float(np.mean(seconds[1:])) for seconds in (stepping, reading))
     return Pace("probe", once, step, read, size, _peak())
@@ -288,14 +291,6 @@ def measure_training(store: Store, stage: TrainStage, part: Part, worker: Worker
 def _step(trainer: Trainer, samples: dict[str, NDArray[Any]]) -> None:
     trainer.step(samples)
     trainer.flush()  # on a GPU a step has ended only then
-
-
-def _save(store: Store, stage: TrainStage, network: Model) -> int:
-    """Leave a network where the next stages look for it; its bytes."""
-    weights, card = model_to_bytes(network)
-    store.write_bytes(f"{stage.key.directory}/{MODEL_FILE}", weights)
-    store.write_json(f"{stage.key.directory}/{CARD_FILE}", card)
-    return len(weights)
 
 
 def _empty_part(store: Store, schema: pa.Schema) -> int:

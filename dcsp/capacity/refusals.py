@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from dcsp.capacity.resources import TASK_CPUS, Resources, worker_size
 from dcsp.config import ClusterSettings, RunConfig
-from dcsp.errors import ClusterError
+from dcsp.errors import ClusterError, ConfigError
+from dcsp.run.plan import Plan
 from dcsp.text import size
-from dcsp.training.stream import rank_batch
 
 
-def check(resources: Resources, config: RunConfig, *, mines: bool, trains: bool) -> None:
+def check(resources: Resources, config: RunConfig, *, mines: bool, trainings: Plan | None) -> None:
     """Refuse a job that is known to wait for ever.
 
     Args:
         resources: Of the cluster.
         config: Of the run.
         mines: Whether the job makes tables image by image.
-        trains: Whether it trains networks.
+        trainings: The plan whose networks the job trains; None: it trains none.
 
     Raises:
         ClusterError: It would wait for ever for what the cluster has not.
@@ -29,10 +29,26 @@ def check(resources: Resources, config: RunConfig, *, mines: bool, trains: bool)
     check_tasks(resources, config.cluster)
     if mines:
         check_actors(resources, config.cluster)
-    if trains:
+    if trainings is not None:
         resources.check_training_fits(config.cluster)
-        for settings in (config.fcan, config.joint):
-            rank_batch(settings.batch, 0, resources.training_workers(config.cluster))
+        check_batches(resources, config.cluster, trainings)
+
+
+def check_batches(resources: Resources, settings: ClusterSettings, plan: Plan) -> None:
+    """Refuse a plan with a training, of whatever network, that has fewer images than workers.
+
+    Raises:
+        ConfigError: There is one; the message names its block of settings.
+    """
+    workers = resources.training_workers(settings)
+    for step in plan.trainings:
+        recipe = step.stage.recipe
+        if recipe.settings.batch < workers:
+            raise ConfigError(
+                f"{recipe.block}.batch={recipe.settings.batch} images cannot be shared by "
+                f"{workers} workers of the training {step.title}: raise {recipe.block}.batch, or "
+                "lower cluster.train_workers."
+            )
 
 
 def check_tasks(resources: Resources, settings: ClusterSettings) -> None:

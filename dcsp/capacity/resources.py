@@ -8,6 +8,7 @@ when a node was lost and its actors moved to the others.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 from dcsp.config import ClusterSettings
@@ -71,6 +72,14 @@ class Resources:
     free_gpus: float | None = None
     free_memory: float | None = None
     cores: float | None = None
+
+    @classmethod
+    def here(cls, use_gpu: bool) -> Resources:
+        """What one process of this machine has, without any cluster."""
+        import torch  # for this alone
+
+        cores = float(os.cpu_count() or 1)
+        return cls(cores, float(use_gpu and torch.cuda.is_available()), nodes=1)
 
     def room(self, cpus: float, gpus: float = 0.0) -> int:
         """How many workers of so many CPUs and GPUs the nodes hold at once, each on one node."""

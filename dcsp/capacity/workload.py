@@ -14,12 +14,12 @@ from dcsp.corpus.catalogue import compare
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.sources.base import TRAIN
 from dcsp.run.plan import Plan
-from dcsp.stages.stage import TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
-from dcsp.training.stage import TrainStage
 
 _DRAFT = "draft"
 """Start of the names of parts that are not there yet."""
@@ -105,15 +105,15 @@ class _Survey:
         self._paces = {
             step.stage.key.directory: paces[step.title]
             for step in plan
-            if step.title in paces and not isinstance(step.stage, TrainStage)
+            if step.title in paces and not step.stage.learns
         }
         if INGEST in paces:
             self._paces[CORPUS_DIRECTORY] = paces[INGEST]
 
-    def work(self, step: Step) -> Work:
+    def work(self, step: Step[Stage]) -> Work:
         parts = self._plan.parts(step)
-        if isinstance(step.stage, TrainStage):
-            return self._training(step, step.stage, parts)
+        if step.stage.learns:
+            return self._training(step, parts)
         made = self._listed(step.stage.key.directory)
         left = [part for part in parts if f"{part.name}.parquet" not in made]
         rows = sum(part.rows for part in left)
@@ -127,14 +127,13 @@ class _Survey:
         rows = sum(part.rows for part in parts)
         return Work(EVALUATION, "tasks", len(parts), len(parts), rows)
 
-    def _training(self, step: Step, stage: TrainStage, parts: Sequence[Part]) -> Work:
-        left = step.rows_left(self._store, self._plan.snapshot)
+    def _training(self, step: Step[Stage], parts: Sequence[Part]) -> Work:
+        left = step.stage.left(self._store, parts)
         if not left:
             return Work(step.title, "training", len(parts), 0, 0)
-        rows, size = sum(part.rows for part in parts), self._bytes(stage.inputs, parts)
+        rows, size = sum(part.rows for part in parts), self._bytes(step.stage.inputs, parts)
         read = None if size is None or not rows else size / rows * left
-        steps = stage.settings.steps
-        return Work(step.title, "training", len(parts), len(parts), left, steps, read)
+        return Work(step.title, "training", len(parts), len(parts), left, step.stage.steps, read)
 
     def _bytes(self, inputs: Sequence[TableInput], parts: Sequence[Part]) -> float | None:
         """Of the files of some parts in every table that is read; None where one is not known."""

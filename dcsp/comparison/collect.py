@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dcsp.comparison.gallery import compared_images
 from dcsp.comparison.grid import Combination, GridRun
 from dcsp.comparison.page import build_gallery_page, build_table_page
-from dcsp.comparison.table import Row, TableCost, make_row, measure
+from dcsp.comparison.table import Phases, Row, TableCost, make_row, measure
 from dcsp.comparison.text import as_csv, as_markdown, as_tree
 from dcsp.run.plan import Plan
 from dcsp.run.record import step_record
-from dcsp.stages.step import Step
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import COMPARISONS, metrics_file
@@ -52,30 +53,25 @@ def measure_run(store: Store, plan: Plan) -> dict[str, float | None]:
     Raises:
         StoreError: Its metrics or a table are not there.
     """
-    records = [step_record(store, plan, step) for step in steps_behind(plan)]
+    steps = plan.behind(plan.steps[-1])
+    steps = [step for step in steps if step.role is not Role.PREDICTIONS]
+    records = [step_record(store, plan, step) for step in steps]
     tables = [
         TableCost(record["seconds"], record["bytes"], sum(record["rows"].values()))
         for record in records
         if "rows" in record
     ]
     trainings = [record["seconds"] for record in records if "rows" not in record]
-    return measure(store.read_json(metrics_file(plan.run_id)), tables, trainings)
+    metrics = store.read_json(metrics_file(plan.run_id))
+    return measure(metrics, _phases(plan, metrics), tables, trainings)
 
 
-def steps_behind(plan: Plan) -> list[Step]:
-    """The steps that the final network was learnt from, its own training among them.
-
-    Of a plan that ends with a cue table: those that the table was made from, and its own.
-    """
-    by_fingerprint = {step.stage.key.fingerprint: step for step in plan.steps}
-    needed: set[str] = set()
-    waiting = [(plan.model or plan.steps[-1].stage).key.fingerprint]
-    while waiting:
-        fingerprint = waiting.pop()
-        if fingerprint in by_fingerprint and fingerprint not in needed:
-            needed.add(fingerprint)
-            waiting += by_fingerprint[fingerprint].stage.key.inputs.values()
-    return [step for fingerprint, step in by_fingerprint.items() if fingerprint in needed]
+def _phases(plan: Plan, metrics: Mapping[str, Any]) -> Phases:
+    """The cues of a plan by what they are for."""
+    cues = metrics["cues"]
+    first, *later = [cues[step.name] for step in plan.cue_steps]
+    starts = [*plan.of(Role.START), *plan.of(Role.SEEDS)]
+    return Phases(first, later[-1] if later else None, cues[starts[0].name] if starts else None)
 
 
 def write_comparison(

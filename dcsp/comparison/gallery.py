@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.report.collect import TRAIN_SHARE, decode_image
-from dcsp.run.plan import PREDICTIONS, Plan
-from dcsp.stages.parts import read_part
-from dcsp.stages.stage import TableInput
+from dcsp.run.plan import Plan
+from dcsp.stages.parts import TableInput, read_part
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import CORPUS_DIRECTORY
@@ -134,7 +134,7 @@ def _label_tables(plan: Plan, split: str) -> list[TableInput]:
         for phase in sorted({0, len(phases) - 1}):
             tables[f"cue {phase}"] = phases[phase].stage.key.directory
     if split in plan.labelled:
-        tables["prediction"] = plan.step(PREDICTIONS).stage.key.directory
+        tables["prediction"] = plan.of(Role.PREDICTIONS)[0].stage.key.directory
     return [TableInput(title, directory, ("label",)) for title, directory in tables.items()]
 
 

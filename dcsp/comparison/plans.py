@@ -13,12 +13,13 @@ from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.sources.shards import not_now
 from dcsp.errors import ConfigError, CorpusError, DcspError
-from dcsp.run.plan import Plan, build_plan
+from dcsp.run.plan import Plan, build_plan, draft_plan
+from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import metrics_file
-from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.tables.snapshot import Snapshot
 from dcsp.text import in_columns, quantity
 
 UNKNOWN = "after ingest"
@@ -50,10 +51,9 @@ def draft_plans(runs: Sequence[GridRun], until: str | None = None) -> list[Plan]
     """
     plans = []
     for run in runs:
-        part = CorpusPart(corpus_key(run.config), "train", 0)
         try:
-            snapshot = Snapshot(run.config.corpus.classes, (part,))
-            plans.append(plan_until(run.config, snapshot, until))
+            plan = draft_plan(run.config, lineage=corpus_key(run.config))
+            plans.append(plan.until(until) if until else plan)
         except DcspError as error:
             raise ConfigError(
                 f"The combination {run.combination.label} is refused: {error}"
@@ -121,7 +121,7 @@ class _Stage:
     """One different stage: where it was met first, and the numbers of the runs that need it."""
 
     first: Preview
-    step: Step
+    step: Step[Stage]
     users: list[int]
 
     @property

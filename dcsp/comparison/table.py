@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dcsp.evaluation.quality import Figures
 
@@ -56,9 +56,6 @@ FIGURES = (
     Figure("training_seconds", "Training time", "s", "lowest", 0),
 )
 """The columns, in order."""
-STARTS = ("start", "seeds0")
-"""What the cue tables are called that AffinityNet and MCOF start from."""
-
 NOTES = (
     "Start cue: what a method that refines cues starts from; cue: the final cues of phase 0, on "
     "the training split; adapt cue: those of the last phase. Precision and recall are means over "
@@ -74,6 +71,20 @@ NOTES = (
     "one measurement, with a spread of 0. The best mean of a column is marked.",
 )
 """What the columns count, for the foot of the table."""
+
+
+class Phases(NamedTuple):
+    """The entries of ``metrics.json`` of the cues that the table shows.
+
+    Attributes:
+        first: Of phase 0.
+        last: Of the last phase; None where that is phase 0.
+        start: Of the cues that a method makes better, or of its first seeds; None without any.
+    """
+
+    first: Mapping[str, Any]
+    last: Mapping[str, Any] | None = None
+    start: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,27 +132,27 @@ class Row:
 
 
 def measure(
-    metrics: Mapping[str, Any], tables: Sequence[TableCost], trainings: Sequence[float]
+    metrics: Mapping[str, Any],
+    cues: Phases,
+    tables: Sequence[TableCost],
+    trainings: Sequence[float],
 ) -> dict[str, float | None]:
     """The figures of one run.
 
     Args:
         metrics: Its ``metrics.json``.
+        cues: Those entries of it that are shown.
         tables: Cost of every table that its final network was learnt from.
         trainings: Wall seconds of every training that it was learnt from.
 
     Returns:
         A value for every name of :data:`FIGURES`: percent is 0-100, time in seconds.
     """
-    cues: Mapping[str, Any] = metrics["cues"]
-    phases = sorted(int(n[5:]) for n in cues if n.startswith("phase") and n[5:].isdigit())
-    last = cues[f"phase{phases[-1]}"]["figures"] if phases[-1] > 0 else None
-    start = next((cues[name]["miou"] for name in STARTS if name in cues), None)
     val = metrics.get("val", {})
     return {
-        "start_cue_miou": start,
-        **_of_cues("cue", cues["phase0"]["figures"]),
-        **_of_cues("adapt_cue", last),
+        "start_cue_miou": cues.start["miou"] if cues.start else None,
+        **_of_cues("cue", cues.first["figures"]),
+        **_of_cues("adapt_cue", cues.last["figures"] if cues.last else None),
         "val_miou": val.get("miou"),
         "val_miou_crf": val.get("miou_crf"),
         "seconds_per_image": sum(table.seconds / max(table.rows, 1) for table in tables),

@@ -1,4 +1,4 @@
-"""Cue methods: one block a method (paper 4; method 2–5)."""
+"""Cue methods: one block a method (paper 4; method 1–5)."""
 
 from __future__ import annotations
 
@@ -182,10 +182,14 @@ class AdaptSettings(Settings):
         return self
 
 
+METHODS = ["dcsp", "affinity", "mcof", "builtin"]
+"""What ``cues.method`` may be; each has a block of settings of its name."""
+
+
 class CueSettings(Settings):
     """Which cues the segmentation network learns from."""
 
-    method: Literal["dcsp", "affinity", "mcof", "builtin"] = "dcsp"
+    method: str = "dcsp"
     """The cue method; see docs/methods.md."""
     refine: Literal["affinity"] | None = None
     """What spreads the cues of phase 0 further; left out: nothing."""
@@ -201,6 +205,13 @@ class CueSettings(Settings):
     adapt: AdaptSettings = AdaptSettings()
     crf: CRFSettings = CRFSettings()
     """The dense CRF, where a cue method uses it."""
+
+    @field_validator("method")
+    @classmethod
+    def _is_a_method(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(f"{value!r} is no cue method: name one of {', '.join(METHODS)}")
+        return value
 
     @model_validator(mode="after")
     def _refines_something_else(self) -> CueSettings:

@@ -57,7 +57,7 @@ class PrecisionSettings(Settings):
 
 
 class CRFSettings(Settings):
-    """Dense CRF (Krähenbühl and Koltun 2011), with the values of DeepLab (method of the paper)."""
+    """Dense CRF (Krähenbühl and Koltun 2011), with the values of DeepLab (method 1.8)."""
 
     iterations: PositiveInt = 10
     gaussian_sxy: PositiveFloat = 3.0

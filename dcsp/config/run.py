@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
 
 from dcsp.config.base import Fuse, Place, PositiveFloat, PositiveInt, Scales, Settings, Unit
 from dcsp.config.corpus import CorpusSettings
-from dcsp.config.cues import CueSettings
+from dcsp.config.cues import METHODS, CueSettings
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
 from dcsp.config.saliency import SaliencySettings
 from dcsp.config.selftags import SelfTagSettings
@@ -40,6 +41,9 @@ class ReportSettings(Settings):
 class ClusterSettings(Settings):
     """How work is spread; never part of a fingerprint, since it does not change any result."""
 
+    executor: Literal["ray", "here"] = "ray"
+    """``ray``: a cluster, of this machine alone where none is named; ``here``: this process, one
+    thing after the other, without Ray."""
     address: str | None = None
     """Ray address; left out: ``RAY_ADDRESS``, else a cluster of this machine alone."""
     actors: PositiveInt | None = None
@@ -116,3 +120,17 @@ class RunConfig(Settings):
                 "fcan.classification_weight=0: set selftags.source=probabilities, or that weight"
             )
         return self
+
+
+def add_method(name: str, settings: type[Settings]) -> None:
+    """Add a cue method of another package to what ``cues`` may hold.
+
+    Args:
+        name: What ``cues.method`` calls it, and its block in ``cues``.
+        settings: The block, all of whose settings have defaults.
+    """
+    METHODS.append(name)
+    CueSettings.model_fields[name] = FieldInfo(annotation=settings, default=settings())
+    CueSettings.model_rebuild(force=True)
+    RunConfig.model_fields["cues"].default = CueSettings()
+    RunConfig.model_rebuild(force=True)

@@ -19,7 +19,7 @@ from dcsp.corpus.pack import Batch, Record, Tally
 from dcsp.corpus.sources.base import TRAIN
 from dcsp.corpus.unknown_tags import UnknownTags, count_unknown
 from dcsp.errors import CorpusError
-from dcsp.tables.layout import LATEST, catalogue_file, rejected_file, stage_directories
+from dcsp.tables.layout import CHECKPOINTS, LATEST, catalogue_file, rejected_file, stage_directories
 from dcsp.tables.snapshot import Snapshot
 
 Each = Callable[[Any], None]
@@ -154,7 +154,7 @@ def _join(listing: Listing, base: Base, grown: Holdings, map_items: MapItems) ->
     if not groups:
         return grown
     store = listing.packer.store
-    tables = (name for name in stage_directories(store) if not name.startswith("checkpoints/"))
+    tables = (name for name in stage_directories(store) if not name.startswith(f"{CHECKPOINTS}/"))
     pieces = [[grown.parts[index] for index in group] for group in groups]
     wholes = map_items(Joiner(store, tuple(tables)), pieces, lambda _: None)
     return grown.joined(dict(zip(groups, wholes, strict=True)))

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.attention import attention_views, tag_attention
 from dcsp.cues.fusion import discover, fuse, refine_cue, to_image
+from dcsp.cues.stage import EvidenceStage, Infer, Relabelling, Row
 from dcsp.cues.table import (
     CORPUS_COLUMNS,
-    CueImages,
     CueRow,
-    CueWriter,
-    cue_key,
-    tagged_corpus,
 )
-from dcsp.inference.multiscale import prepare, score_views
-from dcsp.networks.checkpoint import load_checkpoint
+from dcsp.inference.multiscale import score_views
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.stages.rows import infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Device
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_map, decode_maps, encode_maps, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import CUES, ERROR, OK
+from dcsp.tables.layout import CORPUS_DIRECTORY
+from dcsp.tables.schemas import ERROR, OK
 
 VERSION = 2
 _EVERYWHERE = np.ones((1, 1), np.float32)
 
 
 @dataclass(frozen=True)
-class DCSPStage:
+class DCSPStage(EvidenceStage):
     """Attention of a network, fused with S_k; without saliency, as if all were salient.
 
     Attributes:
@@ -55,15 +49,10 @@ class DCSPStage:
     phase: int = 0
     selftags: StageKey | None = None
 
-    @cached_property
-    def images(self) -> CueImages:
-        """How images are seen."""
-        return CueImages.of(self.config)
-
-    @cached_property
-    def key(self) -> StageKey:
+    @property
+    def given_key(self) -> StageKey:
         """Settings, network and saliency decide the cues."""
-        key = StageKey(
+        return StageKey(
             "cues",
             VERSION,
             settings={
@@ -77,7 +66,6 @@ class DCSPStage:
                 **({"saliency": self.saliency.fingerprint} if self.saliency else {}),
             },
         )
-        return cue_key(key, self.selftags)
 
     @property
     def method(self) -> str:
@@ -85,79 +73,65 @@ class DCSPStage:
         return "dcsp" if self.saliency else "attention"
 
     @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.CUES`."""
-        return CUES
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """Corpus and saliency."""
-        return (*tagged_corpus(self.selftags), *self._saliency_input("maps", "status", "error"))
+    def own_inputs(self) -> tuple[TableInput, ...]:
+        """Saliency."""
+        return self._saliency_input("maps", "status", "error")
 
     @property
     def evidence_inputs(self) -> tuple[TableInput, ...]:
         """The attention of its own table, and saliency."""
-        columns = ("attention", "attention_shape", "status", "error")
-        own = TableInput("start", self.key.directory, columns)
-        return (own, *self._saliency_input("maps"))
+        return (*super().evidence_inputs, *self._saliency_input("maps"))
 
-    def evidence(self, row: dict[str, Any]) -> NDArray[np.float32]:
+    def evidence(self, row: Row) -> NDArray[np.float32]:
         """Means of attention and saliency, nHW, at the size the network saw."""
         attention, saliency = self._at_image(
             row, row["start.attention"], row["start.attention_shape"]
         )
         return fuse(attention, saliency, self.settings.mean)
 
+    def first_pass(self) -> Relabelling | None:
+        """The same attention with S_1 in place of S_k."""
+        if self.saliency is None:
+            return None
+        columns = CORPUS_COLUMNS if self.settings.crf else CORPUS_COLUMNS[:-1]
+        corpus = TableInput("", CORPUS_DIRECTORY, columns)
+
+        def label(row: Row) -> NDArray[np.uint8]:
+            return self.label(row, row["start.attention"], row["start.attention_shape"], 1)
+
+        return Relabelling((corpus, *self.evidence_inputs), label)
+
     def _saliency_input(self, *columns: str) -> tuple[TableInput, ...]:
         return (TableInput("saliency", self.saliency.directory, columns),) if self.saliency else ()
 
-    def load(self, store: Store, device: Device) -> PartModel:
-        """Load the network; the model adds the attention of the tagged classes to the rows."""
-        settings = self.settings.attention
-        precision = self.images.precision
-        network = prepare(
-            load_checkpoint(store, self.network.directory, SegmentationNetwork),
-            precision,
-            device.name,
-        )
+    @property
+    def needs_image(self) -> bool:
+        """For the CRF."""
+        return self.settings.crf
+
+    def wants(self, row: Row) -> bool:
+        """Tagged images, where saliency is there or not needed."""
+        return bool(row["tags"]) and row.get("saliency.status", OK) == OK
+
+    def load_infer(self, store: Store, device: Device) -> Infer:
+        """The attention of the tagged classes."""
+        settings, precision = self.settings.attention, self.images.precision
+        network = self.network_of(self.network, SegmentationNetwork, store, device)
         views = attention_views(settings)
 
-        def model(rows: pa.Table) -> pa.Table:
-            tags: list[Any] = rows["tags"].to_pylist()
-
-            def infer(images: list[NDArray[np.uint8]], numbers: list[int]) -> list[bytes]:
-                volumes = score_views(
-                    network, images, views, max_side=None, precision=precision, device=device.name
-                )
-                return [
-                    pack_array(tag_attention(volume, tags[i], settings))
-                    for volume, i in zip(volumes, numbers, strict=True)
-                ]
-
-            wanted = [bool(t) for t in tags]
-            if self.saliency:
-                usable = [status == OK for status in rows["saliency.status"].to_pylist()]
-                wanted = [w and ok for w, ok in zip(wanted, usable, strict=True)]
-            results = infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
-            kept = CORPUS_COLUMNS if self.settings.crf else CORPUS_COLUMNS[:-1]
-            of_saliency = [name for name in rows.column_names if name.startswith("saliency.")]
-            return (
-                rows.select([*kept, *of_saliency])
-                .append_column("raw", pa.array(results.values, pa.large_binary()))
-                .append_column("status", pa.array(results.statuses()))
-                .append_column("error", pa.array(results.errors, pa.string()))
+        def infer(images: list[NDArray[np.uint8]], rows: list[Row]) -> list[bytes]:
+            volumes = score_views(
+                network, images, views, max_side=None, precision=precision, device=device.name
             )
+            return [
+                pack_array(tag_attention(volume, row["tags"], settings))
+                for volume, row in zip(volumes, rows, strict=True)
+            ]
 
-        return model
+        return infer
 
-    def finish(self, rows: pa.Table) -> pa.Table:
-        """Fuse attention and saliency at image size."""
-        writer = CueWriter(self.method, self.phase)
-        for row in rows.to_pylist():
-            writer.add(row, row["status"], self._cue(row))
-        return writer.table()
-
-    def _cue(self, row: dict[str, Any]) -> CueRow:
+    def cue(self, row: Row) -> CueRow:
+        """Attention and saliency fused at image size."""
         if row["tags"] and row.get("saliency.status") == ERROR:
             return CueRow(error=f"saliency: {row['saliency.error']}")
         if row["raw"] is None:
@@ -167,7 +141,7 @@ class DCSPStage:
 
     def label(
         self,
-        row: dict[str, Any],
+        row: Row,
         attention: bytes,
         shape: tuple[int, ...],
         saliency_pass: int | None = None,
@@ -187,7 +161,7 @@ class DCSPStage:
         return self.discovered(row, full, saliency)
 
     def discovered(
-        self, row: dict[str, Any], attention: NDArray[np.float32], saliency: NDArray[np.float32]
+        self, row: Row, attention: NDArray[np.float32], saliency: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
         """Algorithm 1, with the dense CRF where the settings ask for it.
 
@@ -204,7 +178,7 @@ class DCSPStage:
 
     def _at_image(
         self,
-        row: dict[str, Any],
+        row: Row,
         attention: bytes,
         shape: tuple[int, ...],
         saliency_pass: int | None = None,

@@ -14,7 +14,7 @@ from dcsp.config import CRFSettings, PrecisionSettings, RunConfig
 from dcsp.images.decode import decode_rgb, probe_size
 from dcsp.images.resize import limit_side, resize_labels, resize_rgb
 from dcsp.labels import IGNORE
-from dcsp.stages.stage import TableInput
+from dcsp.stages.parts import TableInput
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY

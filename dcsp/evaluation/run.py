@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dcsp.cues.dcsp import DCSPStage
+from dcsp.cues.stage import CueStage, Relabelling
 from dcsp.evaluation.quality import (
     Figures,
     Quality,
@@ -23,18 +23,19 @@ from dcsp.evaluation.quality import (
     summarize,
 )
 from dcsp.images.resize import resize_labels
-from dcsp.run.plan import PREDICTIONS, Plan
+from dcsp.run.plan import Plan
 from dcsp.stages.parts import live_rows, read_part
-from dcsp.stages.stage import TableInput
-from dcsp.stages.step import Step
+from dcsp.stages.stage import Stage
+from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
+from dcsp.tables.layout import part_file
 from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import CorpusPart
 
 Qualities = dict[str, Quality]
 """What was measured → its summable quality: ``cues_phase0``, ``cues_phase0_s1``, ``val``,
 ``val_crf`` …"""
+_FIRST_PASS = "_s1"
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ class Evaluator:
         truth = live_rows(self.store.read_table(part.truth, TRUTH.names), part.dead)
         found: Qualities = {}
         if part.split == "train":
-            for step in self.plan.steps:
-                if step.stage.key.stage == "cues":
-                    table = self._table(step.stage.key.directory, part)
-                    found[step.title] = evaluate_cues(table, truth, self._classes)
-            if self.plan.first_dcsp:
-                found["cues_phase0_s1"] = self._first_pass(self.plan.first_dcsp, part, truth)
+            for step in cue_tables(self.plan):
+                table = self._table(step.stage.key.directory, part)
+                found[step.title] = evaluate_cues(table, truth, self._classes)
+                if of_first_pass := first_pass(step):
+                    quality = self._relabelled(of_first_pass, part, truth)
+                    found[step.title + _FIRST_PASS] = quality
         if part.split in self.plan.labelled:
-            table = self._table(self.plan.step(PREDICTIONS).stage.key.directory, part)
+            table = self._table(self.plan.of(Role.PREDICTIONS)[0].stage.key.directory, part)
             qualities = evaluate_predictions(table, truth, self._classes)
             found[part.split] = qualities["label_without_crf"]
             if self.plan.config.predict.crf:
@@ -72,30 +73,30 @@ class Evaluator:
     def _table(self, directory: str, part: CorpusPart) -> pa.Table:
         return live_rows(self.store.read_table(part_file(directory, part.name)), part.dead)
 
-    def _first_pass(self, step: Step, part: CorpusPart, truth: pa.Table) -> Quality:
-        """Cues of saliency with S_1 in place of S_k, from the same attention."""
-        stage = step.stage
-        assert isinstance(stage, DCSPStage) and stage.saliency
-        corpus = ("image_id", "height", "width", "tags", "bytes")
-        cues = ("status", "attention", "attention_shape")
-        zipped = read_part(
-            self.store,
-            (
-                TableInput("", CORPUS_DIRECTORY, corpus if stage.settings.crf else corpus[:-1]),
-                TableInput("saliency", stage.saliency.directory, ("maps",)),
-                TableInput("cue", stage.key.directory, cues),
-            ),
-            part.name,
-        )
-        rows = live_rows(zipped, part.dead)
+    def _relabelled(self, other: Relabelling, part: CorpusPart, truth: pa.Table) -> Quality:
+        """The quality of other labels from the same tables."""
+        rows = live_rows(read_part(self.store, other.inputs, part.name), part.dead)
 
         def labeller(index: int) -> NDArray[np.uint8]:
             row: dict[str, Any] = rows.slice(index, 1).to_pylist()[0]
-            label = stage.label(row, row["cue.attention"], row["cue.attention_shape"], 1)
-            return resize_labels(label, row["height"], row["width"])
+            return resize_labels(other.label(row), row["height"], row["width"])
 
-        table = rows.rename_columns({"cue.status": "status"})
+        table = rows.rename_columns({"start.status": "status"})
         return evaluate_labels(table, truth, self._classes, labeller)
+
+
+def cue_tables(plan: Plan) -> list[Step[Stage]]:
+    """The steps of a plan whose tables are measured as cues."""
+    return [step for step in plan if step.role.is_cues]
+
+
+def first_pass(step: Step[Stage]) -> Relabelling | None:
+    """How the cues that start a run would be with one pass of the detector alone (paper 4.2).
+
+    None of other cues: those of later phases, and those that no hierarchy of saliency made.
+    """
+    starts = step.role is Role.START or (step.role is Role.CUES and step.phase == 0)
+    return step.stage.first_pass() if starts and isinstance(step.stage, CueStage) else None
 
 
 def add_qualities(total: Qualities, part: Qualities) -> Qualities:
@@ -122,11 +123,11 @@ def build_metrics(
     """
     figures = {name: summarize(q, plan.snapshot.classes) for name, q in qualities.items()}
     cues: dict[str, Any] = {}
-    for step in plan.steps:
-        if step.stage.key.stage == "cues":
-            cues[step.title.removeprefix("cues_")] = _cue_metrics(figures.get(step.title))
-    first = figures.get("cues_phase0_s1")
-    cues["phase0"]["miou_s1"] = first["miou"] if first else None
+    for step in cue_tables(plan):
+        cues[step.name] = _cue_metrics(figures.get(step.title))
+        if first_pass(step):
+            first = figures.get(step.title + _FIRST_PASS)
+            cues[step.name]["miou_s1"] = first["miou"] if first else None
     metrics: dict[str, Any] = {"run_id": plan.run_id, "cues": cues}
     for split in plan.labelled:
         metrics[split] = _split_metrics(figures.get(split), figures.get(f"{split}_crf"))

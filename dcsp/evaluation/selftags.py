@@ -7,11 +7,11 @@ from typing import TypedDict
 import numpy as np
 import pyarrow.compute as pc
 
-from dcsp.methods.selftags import SELFTAGS
 from dcsp.run.plan import Plan
 from dcsp.selftags.calibration import Thresholds
 from dcsp.selftags.table import read_thresholds
 from dcsp.stages.columns import read_columns
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.schemas import OK
 
@@ -55,9 +55,10 @@ def selftag_metrics(store: Store, plan: Plan) -> dict[str, SelfTagFigures]:
     Raises:
         StoreError: The table is not there.
     """
-    step = next((step for step in plan if step.title == SELFTAGS), None)
-    if step is None:
+    found = plan.of(Role.SELFTAGS)
+    if not found:
         return {}
+    (step,) = found
     key, parts = step.stage.key, plan.parts(step)
     untagged = self_tagged = 0
     images = np.zeros(len(plan.snapshot.classes) + 1, np.int64)
@@ -66,18 +67,18 @@ def selftag_metrics(store: Store, plan: Plan) -> dict[str, SelfTagFigures]:
         selftags = rows["selftags"].combine_chunks()
         images += np.bincount(pc.list_flatten(selftags).to_numpy(), minlength=len(images))
         self_tagged += len(pc.unique(pc.list_parent_indices(selftags)))
-    found = read_thresholds(store, key)
+    thresholds = read_thresholds(store, key)
     return {
-        SELFTAGS: {
+        "selftags": {
             "use": plan.config.selftags.use,
             "untagged": untagged,
             "self_tagged": self_tagged,
-            "split": found.split,
-            "held_out": found.held_out,
-            "calibrated_on": found.images,
-            "precision": found.precision,
-            "min_support": found.min_support,
-            "per_class": _per_class(found, images[1:].tolist()),
+            "split": thresholds.split,
+            "held_out": thresholds.held_out,
+            "calibrated_on": thresholds.images,
+            "precision": thresholds.precision,
+            "min_support": thresholds.min_support,
+            "per_class": _per_class(thresholds, images[1:].tolist()),
         }
     }
 

@@ -76,6 +76,15 @@ def resize_labels(labels: NDArray[np.uint8], height: int, width: int) -> NDArray
     return np.asarray(labels[rows[:, None], columns[None, :]])
 
 
+def grid_side(side: int, stride: int) -> int:
+    """The number of pixels nearest to ``side`` whose cells' centres end on its last pixel.
+
+    Cell i is centred on pixel i × stride, so that n cells need (n − 1) × stride + 1 pixels; there
+    are at least two.
+    """
+    return max(1, round((side - 1) / stride)) * stride + 1
+
+
 def limit_side(height: int, width: int, max_side: int | None) -> tuple[int, int]:
     """The size an image gets when its longest side may have at most ``max_side`` pixels.
 

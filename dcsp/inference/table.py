@@ -18,8 +18,9 @@ from dcsp.inference.prediction import predict_labels
 from dcsp.inference.scores import to_half
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
@@ -31,7 +32,7 @@ COLUMNS = ("image_id", "height", "width", "tags", "bytes")
 
 
 @dataclass(frozen=True)
-class PredictionStage:
+class PredictionStage(TableStage):
     """Fused views, probabilities, CRF, argmax; tags are carried along and never looked at.
 
     Attributes:
@@ -95,11 +96,7 @@ class PredictionStage:
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, self._decode, infer, device=device)
-            return (
-                rows.append_column("raw", pa.array(results.values, pa.large_binary()))
-                .append_column("status", pa.array(results.statuses()))
-                .append_column("error", pa.array(results.errors, pa.string()))
-            )
+            return results.onto(rows)
 
         return model
 

@@ -13,12 +13,15 @@ from typing import Any
 from dcsp.errors import StoreError
 from dcsp.store.store import Store
 from dcsp.tables.layout import (
+    CHECKPOINTS,
     COMPLETE_FILE,
+    CORPUS,
     CURRENT,
-    METRICS_FILE,
-    RUN_FILE,
+    RUNS,
     STAGE_FILE,
     is_manifest,
+    metrics_file,
+    run_file,
     stage_directories,
 )
 
@@ -38,11 +41,6 @@ class Run:
     record: Mapping[str, Any]
     metrics: Mapping[str, Any] | None
     is_current: bool
-
-    @property
-    def directories(self) -> dict[str, str]:
-        """Title of each step → directory of what it made."""
-        return {step["title"]: step["directory"] for step in self.record.get("steps", ())}
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Output:
     @property
     def is_checkpoint(self) -> bool:
         """Whether it is a trained network instead of a table."""
-        return self.directory.startswith("checkpoints/")
+        return self.directory.startswith(f"{CHECKPOINTS}/")
 
     @property
     def bytes(self) -> int:
@@ -93,7 +91,7 @@ def open_store(url: str) -> Store:
         StoreError: There is none at this place.
     """
     store = Store(url)
-    if not {"corpus", "runs"} & set(store.list("")):
+    if not {CORPUS, RUNS} & set(store.list("")):
         raise StoreError(f"There is no store at {url}: give the store= of a job that has run.")
     return store
 
@@ -104,7 +102,7 @@ def runs(store: Store) -> list[Run]:
     Raises:
         StoreError: A file cannot be read.
     """
-    found = [_read_run(store, name) for name in store.list("runs")]
+    found = [_read_run(store, name) for name in store.list(RUNS)]
     known = [run for run in found if run is not None]
     return sorted(known, key=lambda run: (str(run.record.get("created", "")), run.run_id))
 
@@ -193,7 +191,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Dif
 
 
 def _read_run(store: Store, run_id: str) -> Run | None:
-    record, metrics = f"runs/{run_id}/{RUN_FILE}", f"runs/{run_id}/{METRICS_FILE}"
+    record, metrics = run_file(run_id), metrics_file(run_id)
     if not store.exists(record):
         return None
     return Run(

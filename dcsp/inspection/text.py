@@ -54,7 +54,7 @@ def difference_text(left: Run, right: Run) -> str:
     for title, one, other in (
         ("settings", left.record.get("config", {}), right.record.get("config", {})),
         ("corpus", _corpus(left), _corpus(right)),
-        ("stages", left.directories, right.directories),
+        ("stages", _directories(left), _directories(right)),
     ):
         rows = ((d.key, _cell(d.first), _cell(d.second)) for d in differences(one, other))
         said.append(section(title, header, rows, "<<<", none="the same"))
@@ -92,6 +92,10 @@ def _users(output: Output) -> str:
 
 def _corpus(run: Run) -> dict[str, Any]:
     return {"snapshot": run.record.get("snapshot")}
+
+
+def _directories(run: Run) -> dict[str, str]:
+    return {step["title"]: step["directory"] for step in run.record.get("steps", ())}
 
 
 def _figures(run: Run) -> dict[str, Any]:

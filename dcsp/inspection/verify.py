@@ -17,15 +17,15 @@ import pyarrow as pa
 from dcsp.corpus.catalogue import CATALOGUE
 from dcsp.errors import DcspError
 from dcsp.inspection.inventory import Output, outputs, runs
+from dcsp.methods.registry import methods
 from dcsp.stages.parts import live_rows, scope
 from dcsp.stages.statuses import count_statuses
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest_lines
-from dcsp.tables.layout import COMPLETE_FILE, CORPUS_DIRECTORY, part_file
+from dcsp.tables.layout import COMPLETE_FILE, CORPUS_DIRECTORY, MODEL_FILE, part_file
 from dcsp.tables.schemas import CORPUS, ERROR, OK, REJECTED, SCHEMAS, SKIPPED, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
-MODEL_FILE = "model.safetensors"
 P = ParamSpec("P")
 _STATUSES = {OK, SKIPPED, ERROR}
 
@@ -139,7 +139,7 @@ class _Verifier:
         if output.is_checkpoint:
             self.check_checkpoint(output)
             return
-        schema = SCHEMAS.get(output.directory.split("/")[0])
+        schema = schemas().get(output.directory.split("/")[0])
         statuses: dict[str, pa.Table] = {}
         for file in sorted(output.files):
             if file.endswith(".parquet"):
@@ -226,6 +226,11 @@ class _Verifier:
         self.found.rows += table.num_rows
         self.on_part()
         return table
+
+
+def schemas() -> dict[str, pa.Schema]:
+    """Table name → schema, those of single cue methods included."""
+    return SCHEMAS | {name: s for method in methods() for name, s in method.schemas.items()}
 
 
 def _tables_about(store: Store) -> Iterator[tuple[str, pa.Schema]]:

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dcsp.methods.base import CueMethod
-from dcsp.methods.shared import SaliencySource, Workshop
-from dcsp.stages.step import TRAIN, Step
+from dcsp.methods.shared import SaliencySource, StepMaker
+from dcsp.stages.stage import Stage
+from dcsp.stages.step import Role, Step
+from dcsp.training.stage import TrainStage
 
 
 class DCSPMethod(CueMethod):
     """Algorithm 1 of the paper; later phases adapt."""
 
-    def saliency(self, shop: Workshop) -> SaliencySource:
+    def saliency(self, make: StepMaker) -> SaliencySource:
         """S_k of the settings; S_K where the cues use none."""
-        number = shop.config.cues.dcsp.saliency_pass or shop.config.saliency.passes
-        return SaliencySource(shop.saliency(), number)
+        number = make.config.cues.dcsp.saliency_pass or make.config.saliency.passes
+        return SaliencySource(make.saliency(), number)
 
-    def before_fcan(self, shop: Workshop) -> Iterator[Step]:
+    def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
         """Hierarchical saliency."""
-        yield shop.saliency_step()
+        yield make.saliency_step()
 
-    def first(self, shop: Workshop) -> Iterator[Step]:
+    def first(self, make: StepMaker, fcan: TrainStage) -> Iterator[Step[Stage]]:
         """The compared cue tables, then the one that is trained on."""
-        cues, fcan = shop.config.cues, self.fcan(shop).stage
-        for name, settings in (*cues.compare.items(), ("phase0", cues.dcsp)):
-            yield Step(f"cues_{name}", shop.algorithm_1(settings, fcan.key), TRAIN)
+        settings = make.config.cues
+        for name, compared in settings.compare.items():
+            stage = make.algorithm_1(compared, fcan.key)
+            yield Step(Role.COMPARED, f"cues_{name}", stage)
+        yield make.cues(make.algorithm_1(settings.dcsp, fcan.key))

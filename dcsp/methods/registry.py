@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from dcsp.config import CueSettings
+from dcsp.config import CueSettings, Settings
+from dcsp.config.run import add_method
 from dcsp.methods.affinity.method import AffinityMethod, AttentionMethod
 from dcsp.methods.base import CueMethod
 from dcsp.methods.builtin.method import BuiltinMethod
@@ -20,7 +21,24 @@ METHODS: dict[str, CueMethod] = {
 REFINEMENTS: dict[str, Callable[[CueMethod], CueMethod]] = {"affinity": AffinityMethod}
 
 
+def register(name: str, method: CueMethod, settings: type[Settings]) -> None:
+    """Add a method of another package; before any config is read, in every process of a run.
+
+    Args:
+        name: What ``cues.method`` calls it, and the name of its block of settings in ``cues``.
+        method: The method.
+        settings: Its block, all of whose settings have defaults.
+    """
+    add_method(name, settings)
+    METHODS[name] = method
+
+
 def method_of(settings: CueSettings) -> CueMethod:
     """The method that the settings name, refined where they ask for it."""
     method = METHODS[settings.method]
     return REFINEMENTS[settings.refine](method) if settings.refine else method
+
+
+def methods() -> Iterator[CueMethod]:
+    """Every method."""
+    yield from METHODS.values()

@@ -1,27 +1,24 @@
-"""What every cue method may use: the steps that methods share, and trainings with fingerprints."""
+"""What cue methods share: the steps that several make, and trainings from their recipes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dcsp.config import DCSPSettings, RunConfig, TrainSettings
 from dcsp.cues.adapt import AdaptStage
 from dcsp.cues.dcsp import DCSPStage
+from dcsp.cues.stage import CueStage
 from dcsp.errors import ConfigError
-from dcsp.networks.weights import backbone_digest, weights_digest
+from dcsp.methods.builtin.loss import PriorLoss
+from dcsp.networks.weights import weights_digest
 from dcsp.saliency.table import SaliencyStage
-from dcsp.stages.stage import PartMap
-from dcsp.stages.step import TRAIN, Step
+from dcsp.stages.stage import TableStage
+from dcsp.stages.step import TRAIN, Role, Step
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.snapshot import Snapshot
+from dcsp.training.recipe import Recipe, ScoreRecipe, TrainingInput
 from dcsp.training.stage import TrainStage
-
-TRAIN_VERSION = 1
-SPEED_ALONE = {"checkpoint_every"}
-"""Training settings that do not decide the result."""
-WEIGHTS_ALONE = {"weights", "weights_sha256"}
-"""Network settings that say where a file lies; its digest decides the result."""
 
 
 class SaliencySource(NamedTuple):
@@ -32,20 +29,30 @@ class SaliencySource(NamedTuple):
         number: k of S_k, from 1.
     """
 
-    stage: PartMap
+    stage: TableStage
     number: int
+
+    @property
+    def learned(self) -> TrainingInput:
+        """The map as losses on saliency learn from it."""
+        return TrainingInput("saliency", self.stage.key, "maps", "saliency", self.number)
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Makes the steps of one run over one snapshot."""
+class StepMaker:
+    """Makes the steps of one run over one snapshot.
+
+    Attributes:
+        config: Of the run.
+        snapshot: The corpus that networks learn from.
+    """
 
     config: RunConfig
     snapshot: Snapshot
 
-    def saliency_step(self) -> Step:
+    def saliency_step(self) -> Step[SaliencyStage]:
         """The step of :meth:`saliency`."""
-        return Step("saliency", self.saliency(), TRAIN, needs_snapshot=False)
+        return Step(Role.MAPS, "saliency", self.saliency())
 
     def saliency(self) -> SaliencyStage:
         """Hierarchical saliency (paper 4.2).
@@ -90,79 +97,81 @@ class Workshop:
             return AdaptStage(self.config, network, phase)
         return self.algorithm_1(rule, network, phase)
 
-    def training(
-        self,
-        title: str,
-        settings: TrainSettings,
-        *,
-        block: str,
-        learns: Literal["scores", "affinity", "region"] = "scores",
-        initial: TrainStage | None = None,
-        cues: PartMap | None = None,
-        selfcues: PartMap | None = None,
-        saliency: SaliencySource | None = None,
-        regions: PartMap | None = None,
-        radius: int | None = None,
-        min_share: float | None = None,
-    ) -> Step:
-        """A training with the fingerprint of all that decides its checkpoint.
+    def cues(self, stage: CueStage, phase: int = 0) -> Step[CueStage]:
+        """The step of the cues that a phase is trained on."""
+        return Step(Role.CUES, f"cues_phase{phase}", stage, phase)
+
+    def fcan(self, saliency: SaliencySource | None) -> Step[TrainStage]:
+        """The training of the attention network (paper 4.1).
 
         Args:
-            title: Of the step, such as ``"joint_phase0"``.
-            settings: Steps, batch, learning rates.
-            block: Name of the settings' block, for messages.
-            learns: What is learned; see :class:`dcsp.training.stage.TrainStage`.
-            initial: Training to go on from; left out: the backbone's weights alone.
-            cues: Cue table to learn from.
-            selfcues: Cues by self-tags to learn from as well.
-            saliency: Saliency for the losses that need it; others do not depend on it.
-            regions: Table of superpixels to learn from.
-            radius: Of pairs of cells, for affinities.
-            min_share: Share of a superpixel that its label must cover, for superpixels.
+            saliency: For losses that need it; others do not depend on it.
         """
-        source = saliency if settings.needs_saliency else None
-        inputs = {"corpus": self.snapshot.learned_from(list(TRAIN))}
-        if initial:
-            inputs["initial"] = initial.key.fingerprint
-        for name, table in (("cues", cues), ("selfcues", selfcues), ("regions", regions)):
-            if table:
-                inputs[name] = table.key.fingerprint
-        if source:
-            inputs["saliency"] = source.stage.key.fingerprint
-        network = self.config.network
-        key = StageKey(
-            title,
-            TRAIN_VERSION,
-            settings={
-                "train": settings.model_dump(mode="json", exclude=SPEED_ALONE),
-                "network": network.model_dump(mode="json", exclude=WEIGHTS_ALONE),
-                "precision": self.config.precision.model_dump(mode="json"),
-                **({"saliency_pass": source.number} if source else {}),
-                **({"radius": radius} if radius else {}),
-                **({"min_share": min_share} if min_share is not None else {}),
-            },
-            inputs=inputs,
-            weights={} if initial else {"backbone": backbone_digest(network)},
-            seed=self.config.seed,
-            home="checkpoints",
+        settings = self.config.fcan
+        recipe = ScoreRecipe("fcan", "fcan", settings, extra=_extra(settings))
+        return self.training(Role.FCAN, recipe, _learned(settings, saliency))
+
+    def joint(
+        self,
+        phase: int,
+        initial: TrainStage,
+        cues: CueStage,
+        selfcues: CueStage | None,
+        saliency: SaliencySource | None,
+    ) -> Step[TrainStage]:
+        """The joint training of a phase (paper 4.3).
+
+        Args:
+            phase: From 0.
+            initial: The training whose network it goes on with.
+            cues: To learn from.
+            selfcues: Cues by self-tags to learn from as well.
+            saliency: For losses that need it; others do not depend on it.
+        """
+        settings = self.config.joint
+        recipe = ScoreRecipe(f"joint_phase{phase}", "joint", settings, True, _extra(settings))
+        tables = [TrainingInput("cues", cues.key, "label", "cue")]
+        if selfcues:
+            tables.append(TrainingInput("selfcues", selfcues.key, "label", "cue"))
+        return self.training(
+            Role.JOINT, recipe, (*tables, *_learned(settings, saliency)), initial.key, phase
         )
+
+    def training(
+        self,
+        role: Role,
+        recipe: Recipe,
+        tables: tuple[TrainingInput, ...],
+        initial: StageKey | None = None,
+        phase: int | None = None,
+    ) -> Step[TrainStage]:
+        """A training by any recipe.
+
+        Args:
+            role: Of the step.
+            recipe: What it builds and minimises; it names the step.
+            tables: What it learns from beside images and tags.
+            initial: Key of a training to go on from; None: the backbone's weights alone.
+            phase: Of the step.
+        """
         stage = TrainStage(
-            title=title,
-            learns=learns,
-            block=block,
-            key=key,
-            network=network,
-            classes=self.snapshot.classes,
-            settings=settings,
-            precision=self.config.precision,
-            seed=self.config.seed,
-            initial=initial.key.directory if initial else None,
-            cues=cues.key.directory if cues else None,
-            selfcues=selfcues.key.directory if selfcues else None,
-            saliency=source.stage.key.directory if source else None,
-            saliency_pass=source.number if source else 1,
-            regions=regions.key.directory if regions else None,
-            radius=radius,
-            min_share=min_share,
+            recipe,
+            self.config.network,
+            self.snapshot.classes,
+            self.config.precision,
+            self.config.seed,
+            self.snapshot.learned_from(list(TRAIN)),
+            tables,
+            initial,
         )
-        return Step(title, stage, TRAIN)
+        return Step(role, recipe.title, stage, phase)
+
+
+def _learned(settings: TrainSettings, saliency: SaliencySource | None) -> tuple[TrainingInput, ...]:
+    return (saliency.learned,) if saliency and settings.needs_saliency else ()
+
+
+def _extra(settings: TrainSettings) -> tuple[PriorLoss, ...]:
+    if settings.prior_weight == 0:
+        return ()
+    return (PriorLoss(settings.prior_weight, settings.prior_sharpness),)

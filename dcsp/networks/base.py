@@ -51,6 +51,11 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define its stages")
 
+    def convolutions(self, image_BCHW: Tensor) -> list[Tensor]:
+        """As :meth:`forward`, by the convolutions of the classifier alone, which its file fills."""
+        found: list[Tensor] = self(image_BCHW)
+        return found
+
     def load_pretrained(self, state: Mapping[str, Tensor], source: str) -> None:
         """Fill the backbone from a classifier's state dict with the same key names.
 

@@ -1,25 +1,58 @@
-"""Models as bytes: their weights as safetensors, and a card that says what to build them from."""
+"""Trained networks in a store: weights as safetensors, and a card that says what to build.
+
+A checkpoint directory holds ``model.safetensors`` and ``model.json``, the loss ``history.json``,
+TensorBoard events, and ``complete.json``, written last.
+"""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 
 from dcsp.errors import WeightsError
-from dcsp.methods.affinity.network import AffinityNetwork
-from dcsp.methods.mcof.network import RegionNetwork
-from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.networks.model import Model
 from dcsp.store.store import Store
 from dcsp.tables.layout import CARD_FILE, COMPLETE_FILE, MODEL_FILE
 
 FORMAT = 1
+"""Version of the card."""
 Net = TypeVar("Net", bound=Model)
-KINDS = {kind.kind: kind for kind in (SegmentationNetwork, AffinityNetwork, RegionNetwork)}
-"""Kind on the card → its class."""
+
+
+def save_network(store: Store, directory: str, network: Model) -> int:
+    """Write a network into a checkpoint; returns the bytes of its weights.
+
+    The checkpoint is not marked as complete by that.
+    """
+    weights, card = model_to_bytes(network)
+    store.write_bytes(f"{directory}/{MODEL_FILE}", weights)
+    store.write_json(f"{directory}/{CARD_FILE}", card)
+    return len(weights)
+
+
+def load_checkpoint(store: Store, directory: str, kind: type[Net]) -> Net:
+    """The network of a finished training, on the CPU and in evaluation mode.
+
+    Args:
+        store: The store.
+        directory: Of the checkpoint.
+        kind: Class that the network must be of.
+
+    Raises:
+        StoreError: The checkpoint is not there.
+        WeightsError: It is of another kind or version, or is damaged.
+    """
+    card = store.read_json(f"{directory}/{CARD_FILE}")
+    return model_from_bytes(
+        store.read_bytes(f"{directory}/{MODEL_FILE}"), card, kind, store.path(directory)
+    )
+
+
+def checkpoint_is_complete(store: Store, directory: str) -> bool:
+    """Whether a training has ended and left its network."""
+    return store.exists(f"{directory}/{COMPLETE_FILE}")
 
 
 def model_to_bytes(model: Model) -> tuple[bytes, dict[str, Any]]:
@@ -29,21 +62,27 @@ def model_to_bytes(model: Model) -> tuple[bytes, dict[str, Any]]:
 
 
 def model_from_bytes(
-    weights: bytes, card: dict[str, Any], device: str | torch.device = "cpu"
-) -> Model:
+    weights: bytes, card: dict[str, Any], kind: type[Net], place: str = "The checkpoint"
+) -> Net:
     """Build the model that :func:`model_to_bytes` stored, in evaluation mode.
 
+    Args:
+        weights: Safetensors.
+        card: What :func:`model_to_bytes` gave with them.
+        kind: Class that the model must be of.
+        place: Where it lies, for messages.
+
     Raises:
-        WeightsError: The card is of another format, or weights and card do not belong together.
+        WeightsError: The card is of another format or kind, or weights and card do not belong
+            together.
     """
-    kind = KINDS.get(card.get("kind", SegmentationNetwork.kind))
-    if card.get("format") != FORMAT or kind is None:
+    if card.get("format") != FORMAT or card.get("kind", kind.kind) != kind.kind:
         raise WeightsError(
-            f"The model is of format {card.get('format')!r} and kind {card.get('kind')!r}, this "
-            f"version reads format {FORMAT} of {', '.join(KINDS)}: train it again or use the "
-            "version of dcsp that wrote it."
+            f"{place} holds a model of format {card.get('format')!r} and kind "
+            f"{card.get('kind')!r}, expected were format {FORMAT} and kind {kind.kind!r}: name "
+            "another checkpoint, train it again, or use the version of dcsp that wrote it."
         )
-    model: Model = kind.from_card(card)
+    model = kind.from_card(card)
     try:
         model.load_state_dict(safetensors.torch.load(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -51,31 +90,4 @@ def model_from_bytes(
             f"The stored weights of {card['backbone']} are damaged or belong to another card "
             f"({str(error).splitlines()[0]}): remove this checkpoint and train it again."
         ) from error
-    return model.to(device).eval()
-
-
-def checkpoint_is_complete(store: Store, directory: str) -> bool:
-    """Whether a training stage has ended and left its model."""
-    return store.exists(f"{directory}/{COMPLETE_FILE}")
-
-
-def load_checkpoint(store: Store, directory: str, kind: type[Net]) -> Net:
-    """The network of a finished training stage, on the CPU.
-
-    Args:
-        store: The store.
-        directory: Of the checkpoint.
-        kind: Class that the network must be of.
-
-    Raises:
-        StoreError: The checkpoint is not there.
-        WeightsError: It does not fit the network its card describes, or is of another kind.
-    """
-    card = store.read_json(f"{directory}/{CARD_FILE}")
-    model = model_from_bytes(store.read_bytes(f"{directory}/{MODEL_FILE}"), card)
-    if not isinstance(model, kind):
-        raise WeightsError(
-            f"{store.path(directory)} holds a {type(model).__name__}, not a {kind.__name__}: "
-            "name the checkpoint of another training."
-        )
-    return model
+    return model.eval()

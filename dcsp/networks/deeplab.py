@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ class SegmentationNetwork(Model):
         }
 
     @classmethod
-    def from_card(cls, card: dict[str, Any]) -> SegmentationNetwork:
+    def from_card(cls, card: dict[str, Any]) -> Self:
         """The network that a card describes, with random weights."""
         backbone = build_backbone(card["backbone"], card["output_stride"])
         backbone.new_layers = tuple(card["new_layers"])

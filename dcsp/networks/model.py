@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,15 @@ class Model(nn.Module):
 
     def stages(self, image_BCHW: Tensor) -> list[Tensor]:
         """The backbone's five stages for RGB images, uint8 or float; normalised in here."""
+        return list(self.backbone(self._normalised(image_BCHW)))
+
+    def convolutions(self, image_BCHW: Tensor) -> list[Tensor]:
+        """As :meth:`stages`, by layers that the backbone's weights file fills alone."""
+        return self.backbone.convolutions(self._normalised(image_BCHW))
+
+    def _normalised(self, image_BCHW: Tensor) -> Tensor:
         image = image_BCHW if image_BCHW.is_floating_point() else image_BCHW.float()
-        return list(self.backbone((image - self._mean) / self._std))
+        return (image - self._mean) / self._std
 
     def train(self, mode: bool = True) -> Model:
         """Training mode for all but BatchNorm, whose statistics stay frozen (paper 5.1)."""
@@ -58,6 +65,15 @@ class Model(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
+
+    @classmethod
+    def from_card(cls, card: dict[str, Any]) -> Self:
+        """The network that :meth:`card` describes, with random weights.
+
+        Raises:
+            NotImplementedError: Called on the base class.
+        """
+        raise NotImplementedError(f"{cls.__name__} cannot be built from a card")
 
     def own_modules(self) -> Sequence[nn.Module]:
         """The layers beside the backbone.
@@ -73,7 +89,7 @@ class Model(nn.Module):
         return [*self.own_modules(), *filled_later]
 
     def card(self) -> dict[str, Any]:
-        """What a checkpoint's model is built from again (:mod:`dcsp.networks.checkpoint`), as JSON."""
+        """What :meth:`from_card` builds the model from again, as JSON values."""
         return {
             "kind": self.kind,
             "backbone": self.backbone_name,

@@ -61,14 +61,18 @@ class VGG16(Backbone):
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """Features of float images normalised with the ImageNet mean and std, deepest last."""
+        *stages, pool5 = self.convolutions(image_BCHW)
+        fc6 = self._dropout(torch.relu(self.fc6(pool5)))
+        return [*stages, self._dropout(torch.relu(self.fc7(fc6)))]
+
+    def convolutions(self, image_BCHW: Tensor) -> list[Tensor]:
+        """pool1 … pool5: an ImageNet file fills neither fc6 nor fc7."""
         stages = []
         x = image_BCHW
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self._pools:
                 stages.append(x)
-        x = self._dropout(torch.relu(self.fc6(x)))
-        stages[-1] = self._dropout(torch.relu(self.fc7(x)))
         return stages
 
 

@@ -15,17 +15,16 @@ from dcsp.errors import ImageError
 from dcsp.evaluation.quality import Figures
 from dcsp.images.decode import decode_rgb
 from dcsp.images.resize import limit_side
-from dcsp.methods.selftags import SELFTAGS
+from dcsp.methods.registry import method_of
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
-from dcsp.run.plan import PREDICTIONS, Plan
-from dcsp.stages.parts import live_rows, read_part
-from dcsp.stages.stage import TableInput
+from dcsp.run.plan import Plan
+from dcsp.stages.parts import TableInput, live_rows, read_part
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
 from dcsp.tables.layout import (
     CORPUS_DIRECTORY,
-    HISTORY_FILE,
     metrics_file,
     rejected_file,
     report_file,
@@ -33,10 +32,7 @@ from dcsp.tables.layout import (
 )
 from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import CorpusPart
-from dcsp.training.stage import TrainStage
 
-MAPS = ("saliency", "foreground")
-"""Stages whose tables hold maps of what stands out."""
 TRAIN_SHARE = 2 / 3
 """Share of the gallery that shows training images, which have cues to show."""
 UNPLOTTED = {"step", "learning_rate"}
@@ -69,19 +65,11 @@ def collect(store: Store, plan: Plan) -> ReportData:
         corpus=_corpus_line(plan.config.corpus),
         classes=plan.snapshot.classes,
         images={s: plan.snapshot.rows([s]) for s in plan.config.corpus.splits},
-        cues=[
-            CuePhase(
-                phase,
-                step.stage.key.settings["method"],
-                metrics["cues"][f"phase{phase}"]["figures"],
-                metrics["cues"][f"phase{phase}"].get("miou_s1"),
-            )
-            for phase, step in enumerate(plan.cue_steps)
-        ],
-        compared={  # mined by the method dcsp alone
-            name: metrics["cues"][name]["figures"]
-            for name in plan.config.cues.compare
-            if name in metrics["cues"]
+        method=method_of(plan.config.cues).words,
+        start=_phases(plan, metrics, Role.START),
+        cues=_phases(plan, metrics, Role.CUES),
+        compared={
+            step.name: metrics["cues"][step.name]["figures"] for step in plan.of(Role.COMPARED)
         },
         prediction=figures.get("without_crf"),
         prediction_crf=figures.get("with_crf"),
@@ -96,14 +84,27 @@ def collect(store: Store, plan: Plan) -> ReportData:
         versions=run["versions"],
         gallery=list(gallery_items(store, plan)),
         ends_with_cues=plan.model is None,
-        selftags=metrics.get(SELFTAGS),
+        selftags=metrics.get("selftags"),
         selfcues=_selfcues(plan, metrics),
     )
 
 
+def _phases(plan: Plan, metrics: dict[str, Any], role: Role) -> list[CuePhase]:
+    """The cues of a role, by phase, with their figures."""
+    return [
+        CuePhase(
+            step.phase or 0,
+            step.stage.key.settings["method"],
+            metrics["cues"][step.name]["figures"],
+            metrics["cues"][step.name].get("miou_s1"),
+        )
+        for step in plan.of(role)
+    ]
+
+
 def _selfcues(plan: Plan, metrics: dict[str, Any]) -> Figures | None:
-    titles = [step.title for step in plan if step.title.startswith("selfcues_phase")]
-    figures: Figures | None = metrics["cues"][titles[-1]]["figures"] if titles else None
+    steps = plan.of(Role.SELFCUES)
+    figures: Figures | None = metrics["cues"][steps[-1].name]["figures"] if steps else None
     return figures if figures and figures["images"] else None
 
 
@@ -114,12 +115,11 @@ def _corpus_line(settings: CorpusSettings) -> str:
 
 
 def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
-    for step in plan.steps:
-        if isinstance(step.stage, TrainStage):
-            history = store.read_json(f"{step.stage.key.directory}/{HISTORY_FILE}")
-            names = [n for n in (history[0] if history else ()) if n not in UNPLOTTED]
-            losses = {n: [(int(entry["step"]), entry[n]) for entry in history] for n in names}
-            yield Curve(step.title, losses)
+    for step in plan.trainings:
+        history = step.stage.history(store)
+        names = [n for n in (history[0] if history else ()) if n not in UNPLOTTED]
+        losses = {n: [(int(entry["step"]), entry[n]) for entry in history] for n in names}
+        yield Curve(step.title, losses)
 
 
 def gallery_items(store: Store, plan: Plan) -> Iterator[GalleryItem]:
@@ -142,7 +142,7 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
     if part.truth:
         masks = live_rows(store.read_table(part.truth, TRUTH.names), part.dead)
         truth = masks["label"].to_pylist()
-    phases = len(plan.cue_steps)
+    phases, words = len(plan.cue_steps), method_of(plan.config.cues).words
     for row, mask in zip(rows, truth, strict=False):
         maps = row.get("saliency.maps") or []
         attention = row.get("cue0.attention")
@@ -151,7 +151,9 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
             split=part.split,
             tags=row["tags"],
             image=decode_image(row, plan.config.corpus.max_pixels),
-            saliency={f"S_{k}": decode_map(maps[k - 1]) for k in sorted({1, len(maps)}) if maps},
+            saliency={
+                words.map_title(k): decode_map(maps[k - 1]) for k in sorted({1, len(maps)}) if maps
+            },
             attention=decode_maps(attention, row["cue0.attention_shape"]) if attention else None,
             cues={
                 f"cue {phase}": decode_labels(row[f"cue{phase}.label"])
@@ -168,14 +170,13 @@ def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
     corpus = ("image_id", "height", "width", "tags", "bytes")
     tables = [TableInput("", CORPUS_DIRECTORY, corpus)]
     if split == "train":
-        maps = next((s.stage.key.directory for s in plan if s.stage.key.stage in MAPS), None)
-        if maps:
-            tables.append(TableInput("saliency", maps, ("maps", "error")))
+        for step in plan.of(Role.MAPS)[:1]:
+            tables.append(TableInput("saliency", step.stage.key.directory, ("maps", "error")))
         for phase, step in enumerate(plan.cue_steps):
             columns = ("label", "attention", "attention_shape", "error")
             tables.append(TableInput(f"cue{phase}", step.stage.key.directory, columns))
     if split in plan.labelled:
-        directory = plan.step(PREDICTIONS).stage.key.directory
+        directory = plan.of(Role.PREDICTIONS)[0].stage.key.directory
         tables.append(TableInput("prediction", directory, ("label", "error")))
     return tuple(tables)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dcsp.corpus.admission import BAD_MASK
 from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
+from dcsp.methods.base import Words
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class ReportData:
         corpus: One line that names the source of the images.
         classes: Class names in id order, background left out.
         images: Split → number of images.
+        method: What the cue method calls its parts.
+        start: Cues that the method made those of phase 0 from; empty where it made none better.
         cues: The phases in order.
         compared: Name → figures of phase 0 cues mined with other settings, for comparison alone.
         prediction: Figures of the predictions before the CRF, on the images that have a mask.
@@ -113,6 +116,8 @@ class ReportData:
     corpus: str
     classes: Sequence[str]
     images: Mapping[str, int]
+    method: Words = field(default_factory=Words)
+    start: Sequence[CuePhase] = ()
     cues: Sequence[CuePhase] = ()
     compared: Mapping[str, Figures | None] = field(default_factory=dict)
     prediction: Figures | None = None

@@ -53,7 +53,7 @@ def build_report(run: ReportData) -> str:
         ),
         section(
             "Gallery",
-            "Saliency after one pass and after all, attention in the colours of the tags, the "
+            "Where things stand out, attention in the colours of the tags, the "
             "labels of each phase, and the ground truth where there is one. Click a picture to "
             "enlarge it.",
             gallery(run.gallery, run.classes) if run.gallery else None,

@@ -169,13 +169,13 @@ def _steps(run: ReportData) -> list[_Step]:
         for name, figures in run.compared.items()
         if figures and figures["miou"] is not None
     ]
-    for phase in run.cues:
+    starts = [("Cues that phase 0 starts from", start) for start in run.start]
+    for name, phase in (*starts, *((f"Cues of phase {p.phase}", p) for p in run.cues)):
         if phase.miou_first_pass is not None:
-            name = f"Cues of phase {phase.phase}, one saliency pass"
-            steps.append(_Step(name, "train", phase.miou_first_pass, "cue"))
+            first = f"{name}, one saliency pass"
+            steps.append(_Step(first, "train", phase.miou_first_pass, "cue"))
         if phase.figures and phase.figures["miou"] is not None:
-            name = f"Cues of phase {phase.phase} ({phase.method})"
-            steps.append(_Step(name, "train", phase.figures["miou"], "cue"))
+            steps.append(_Step(f"{name} ({phase.method})", "train", phase.figures["miou"], "cue"))
     for name, figures in (
         ("Predictions", run.prediction),
         ("Predictions with dense CRF", run.prediction_crf),

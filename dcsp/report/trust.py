@@ -162,24 +162,45 @@ def _describe_weak(final: Figures, name: str) -> str:
 
 
 def _cues(data: ReportData) -> Iterator[Statement]:
-    if not data.cues:
+    for first in (*data.start, *data.cues[:1]):
+        if (
+            first.figures
+            and first.figures["miou"] is not None
+            and first.miou_first_pass is not None
+        ):
+            yield _hierarchy(first.figures["miou"] - first.miou_first_pass)
+    yield from _start(data)
+
+
+def _start(data: ReportData) -> Iterator[Statement]:
+    """What a method made of the cues that it started from."""
+    scores = [c.figures["miou"] if c.figures else None for c in (*data.start, *data.cues[:1])]
+    if len(scores) < 2 or scores[0] is None or scores[1] is None:
         return
-    first = data.cues[0]
-    if first.figures is None or first.figures["miou"] is None or first.miou_first_pass is None:
-        return
-    gain = first.figures["miou"] - first.miou_first_pass
+    method, gain = data.cues[0].method, scores[1] - scores[0]
     if gain > 0:
+        yield Statement("good", f"{method} lifted the cues by {gain:.1f} points of mIoU.")
+    else:
         yield Statement(
+            "caution",
+            f"{method} changed the cues that it started from by {points(gain)} mIoU: here they "
+            "may serve as they are.",
+        )
+
+
+def _hierarchy(gain: float) -> Statement:
+    """What the later passes of the detector brought."""
+    if gain > 0:
+        return Statement(
             "good",
             f"Hierarchical saliency does its work: it lifts the first cues by {gain:.1f} points "
             "of mIoU over one pass of the detector.",
         )
-    else:
-        yield Statement(
-            "caution",
-            f"Hierarchical saliency changed the first cues by {points(gain)} mIoU over one pass of "
-            "the detector: on this corpus fewer passes (cues.dcsp.saliency_pass) may serve better.",
-        )
+    return Statement(
+        "caution",
+        f"Hierarchical saliency changed the first cues by {points(gain)} mIoU over one pass of "
+        "the detector: on this corpus fewer passes (cues.dcsp.saliency_pass) may serve better.",
+    )
 
 
 def _adapt(data: ReportData) -> Iterator[Statement]:
@@ -188,12 +209,15 @@ def _adapt(data: ReportData) -> Iterator[Statement]:
         return
     gain = scores[-1] - scores[0]
     if gain > 0:
-        yield Statement("good", f"Adapting lifted the cues by {gain:.1f} points of mIoU.")
+        yield Statement(
+            "good", f"{data.method.later} lifted the cues by {gain:.1f} points of mIoU."
+        )
     else:
         yield Statement(
             "caution",
-            f"Adapting changed the cues by {points(gain)} mIoU: the jointly trained network knows "
-            "no more than the cues it learned from; try longer training, or cues.adapt.rounds=0.",
+            f"{data.method.later} changed the cues by {points(gain)} mIoU: the jointly trained "
+            "network knows no more than the cues it learned from; try longer training, or "
+            f"{data.method.advice}.",
         )
 
 

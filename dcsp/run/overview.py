@@ -6,11 +6,12 @@ from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.sources.shards import not_now
 from dcsp.errors import CorpusError
-from dcsp.run.plan import Plan, build_plan
+from dcsp.run.plan import Plan, draft_plan
 from dcsp.run.retraining import plan_run
+from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.tables.snapshot import Snapshot
 from dcsp.text import in_columns
 
 UNKNOWN = "after ingest"
@@ -40,8 +41,7 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
     rows = [("stage", "fingerprint", "images", "what will happen")]
     if snapshot is None:
         rows.append(("ingest", UNKNOWN, "", "will list the source and read what is new"))
-        placeholder = Snapshot(config.corpus.classes, (CorpusPart("unknown", "train", 0),))
-        for step in build_plan(config, placeholder):
+        for step in draft_plan(config):
             print_ = UNKNOWN if step.needs_snapshot else step.stage.key.fingerprint
             rows.append((step.title, print_, "", "will run, unless done before"))
     else:
@@ -53,9 +53,9 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
     return "\n".join(in_columns(rows, "<<><"))
 
 
-def _planned(store: Store, plan: Plan, step: Step) -> tuple[str, str, str, str]:
-    left = step.rows_left(store, plan.snapshot)
-    done = not left and step.is_done(store, plan.snapshot)
+def _planned(store: Store, plan: Plan, step: Step[Stage]) -> tuple[str, str, str, str]:
+    left = step.left(store, plan.snapshot)
+    done = not left and plan.is_done(store, step)
     what = "done" if done else f"will run, {left} images to go"
     rows = sum(part.live for part in plan.parts(step))
     return (step.title, step.stage.key.fingerprint, str(rows), what)

@@ -7,29 +7,26 @@ would be.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 from dcsp.config import RunConfig
-from dcsp.cues.dcsp import DCSPStage
+from dcsp.cues.stage import CueStage
 from dcsp.errors import ConfigError, CorpusError
 from dcsp.inference.table import PredictionStage
 from dcsp.methods.registry import method_of
 from dcsp.methods.selftags import selfcue_steps, selftag_steps
-from dcsp.methods.shared import Workshop
-from dcsp.stages.stage import PartMap
-from dcsp.stages.step import Step
+from dcsp.methods.shared import StepMaker
+from dcsp.stages.stage import Stage
+from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey, digest
 from dcsp.tables.layout import rejected_file
-from dcsp.tables.snapshot import Part, Snapshot
+from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 from dcsp.training.stage import TrainStage
 
 EVALUATION_VERSION = 1
-PREDICTIONS = "predictions"
-"""Title of the last step."""
-_PHASE = re.compile(r"cues_phase\d+")
 
 
 @dataclass(frozen=True)
@@ -45,55 +42,64 @@ class Plan:
 
     config: RunConfig
     snapshot: Snapshot
-    steps: tuple[Step, ...]
+    steps: tuple[Step[Stage], ...]
     learned_from: Snapshot | None = None
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[Step[Stage]]:
         return iter(self.steps)
 
-    def step(self, title: str) -> Step:
-        """The step of that title."""
-        return next(step for step in self.steps if step.title == title)
+    def of(self, *roles: Role) -> list[Step[Stage]]:
+        """The steps of some roles, in order."""
+        return [step for step in self.steps if step.role in roles]
+
+    def named(self, title: str) -> Step[Stage] | None:
+        """The step that a person names by its title."""
+        return next((step for step in self.steps if step.title == title), None)
 
     @property
     def learned(self) -> Snapshot:
         """The corpus that networks are trained on."""
         return self.learned_from or self.snapshot
 
-    def parts(self, step: Step) -> list[Part]:
+    @property
+    def trainings(self) -> list[Step[TrainStage]]:
+        """The trainings, in order."""
+        return [cast(Step[TrainStage], step) for step in self.steps if step.stage.learns]
+
+    def parts(self, step: Step[Stage]) -> list[Part]:
         """The parts that a step works on."""
-        is_training = isinstance(step.stage, TrainStage)
-        return step.parts(self.learned if is_training else self.snapshot)
+        return step.parts(self.learned if step.stage.learns else self.snapshot)
 
-    def before(self, step: Step) -> tuple[Step, ...]:
-        """The steps before one, in order."""
-        return self.steps[: self.steps.index(step)]
+    def is_done(self, store: Store, step: Step[Stage]) -> bool:
+        """Whether the output of a step is complete in the store."""
+        return step.stage.is_done(store, self.parts(step))
+
+    def reads(self, step: Step[Stage]) -> list[Step[Stage]]:
+        """The steps whose output a step reads, in order."""
+        return [other for other in self.steps if other.stage.key.fingerprint in step.reads]
+
+    def behind(self, step: Step[Stage]) -> list[Step[Stage]]:
+        """A step, and all that its output was made from, in order."""
+        needed = {step.stage.key.fingerprint}
+        for earlier in reversed(self.steps):
+            if earlier.stage.key.fingerprint in needed:
+                needed |= earlier.reads
+        return [other for other in self.steps if other.stage.key.fingerprint in needed]
 
     @property
-    def cue_steps(self) -> list[Step]:
+    def cue_steps(self) -> list[Step[Stage]]:
         """The cue tables that are trained on, by phase."""
-        return [step for step in self.steps if _PHASE.fullmatch(step.title)]
-
-    @property
-    def first_dcsp(self) -> Step | None:
-        """The cues of phase 0, or those they start from, where saliency made them."""
-        for step in self.steps:
-            if step.title in ("cues_start", "cues_phase0") and type(step.stage) is DCSPStage:
-                return step if step.stage.saliency else None
-        return None
+        return self.of(Role.CUES)
 
     @property
     def labelled(self) -> tuple[str, ...]:
         """The splits that are labelled; none of a plan that ends before that."""
-        return next((step.splits for step in self.steps if step.title == PREDICTIONS), ())
+        return next((step.splits for step in self.of(Role.PREDICTIONS)), ())
 
     @property
     def model(self) -> TrainStage | None:
         """The training whose network is published; None of a plan that ends before that."""
-        joint = [step.stage for step in self.steps if step.title.startswith("joint_phase")]
-        stage = joint[-1] if self.labelled else None
-        assert stage is None or isinstance(stage, TrainStage)
-        return stage
+        return self.trainings[-1].stage if self.labelled else None
 
     def until(self, title: str) -> Plan:
         """The plan up to a cue table, which it ends with.
@@ -101,10 +107,11 @@ class Plan:
         Raises:
             ConfigError: No cue table that is trained on has the title.
         """
-        titles = [step.title for step in self.cue_steps]
-        if title not in titles:
-            raise ConfigError(f"--until {title!r} is none of {', '.join(titles)}.")
-        return replace(self, steps=(*self.before(self.step(title)), self.step(title)))
+        last = self.named(title)
+        if last is None or last.role is not Role.CUES:
+            titles = ", ".join(step.title for step in self.cue_steps)
+            raise ConfigError(f"--until {title!r} is none of {titles}.")
+        return replace(self, steps=self.steps[: self.steps.index(last) + 1])
 
     @property
     def run_id(self) -> str:
@@ -142,55 +149,64 @@ def build_plan(config: RunConfig, snapshot: Snapshot, learned: Snapshot | None =
             "No image of the split 'train' has a tag: nothing can be learned; give the corpus its "
             "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
-    steps: dict[str, Step] = {}
+    steps: list[Step[Stage]] = []
+    done: set[tuple[Role, str, str]] = set()
     for step in _steps(config, learned or snapshot):
-        steps.setdefault(step.title, step)
-    return Plan(config, snapshot, tuple(steps.values()), learned)
+        same = (step.role, step.title, step.stage.key.fingerprint)
+        if same not in done:
+            done.add(same)
+            steps.append(step)
+    return Plan(config, snapshot, tuple(steps), learned)
 
 
-def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step]:
+def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
+    """The plan of a config before its corpus is known: what the corpus decides is provisional.
+
+    Args:
+        config: The run's settings.
+        lineage: Plans of equal ones have equal fingerprints.
+
+    Raises:
+        WeightsError: Named weights are unknown or are not there.
+    """
+    part = CorpusPart(lineage, "train", 0)
+    return build_plan(config, Snapshot(config.corpus.classes, (part,)))
+
+
+def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step[Stage]]:
     """In their order; one that several ask for comes as often."""
-    shop, method = Workshop(config, snapshot), method_of(config.cues)
-    yield from method.before_fcan(shop)
-    fcan = method.fcan(shop)
+    make, method = StepMaker(config, snapshot), method_of(config.cues)
+    saliency = method.saliency(make)
+    yield from method.before_fcan(make)
+    fcan = make.fcan(saliency)
     yield fcan
     use, selftags = config.selftags.use, None
     if use != "never":
-        *_, tagging = steps = selftag_steps(shop, fcan.stage.key)
+        *_, tagging = steps = selftag_steps(make, fcan.stage.key)
         yield from steps
         selftags = tagging.stage.key
     network = fcan.stage
     last = method.rounds(config)
     for phase in range(last + 1):
-        assert isinstance(network, TrainStage)
-        following = method.following(shop, phase, network) if phase else method.first(shop)
-        *before, cues = following
+        *before, cues = (
+            method.following(make, phase, network) if phase else method.first(make, network)
+        )
+        stage = cues.stage
+        assert isinstance(stage, CueStage), "the last step of a phase is its cue table"
         yield from before
         selfcues = None
         if selftags and (use == "train" or phase == last):
-            *_, selfcues = found = list(selfcue_steps(cues, selftags))
+            found = list(selfcue_steps(make.cues(stage, phase), selftags))
             yield from found
+            selfcues = found[-1].stage if use == "train" else None
         yield cues
-        joint = shop.training(
-            f"joint_phase{phase}",
-            config.joint,
-            block="joint",
-            initial=network,
-            cues=_table(cues),
-            selfcues=_table(selfcues) if selfcues and use == "train" else None,
-            saliency=method.saliency(shop),
-        )
+        joint = make.joint(phase, network, stage, selfcues, saliency)
         yield joint
         network = joint.stage
     yield _predictions(config, network.key)
 
 
-def _table(step: Step) -> PartMap:
-    assert not isinstance(step.stage, TrainStage)
-    return step.stage
-
-
-def _predictions(config: RunConfig, network: StageKey) -> Step:
+def _predictions(config: RunConfig, network: StageKey) -> Step[PredictionStage]:
     stage = PredictionStage(
         config.predict,
         config.precision,
@@ -198,4 +214,4 @@ def _predictions(config: RunConfig, network: StageKey) -> Step:
         config.corpus.max_pixels,
         network.directory,
     )
-    return Step(PREDICTIONS, stage, config.predict.splits)
+    return Step(Role.PREDICTIONS, "predictions", stage, splits=config.predict.splits)

@@ -14,11 +14,15 @@ from dcsp.config.file import parse_config
 from dcsp.errors import StoreError
 from dcsp.networks.checkpoint import checkpoint_is_complete
 from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import COMPLETE_FILE, CURRENT, manifest_file, metrics_file, run_directory
+from dcsp.tables.layout import (
+    CURRENT,
+    metrics_file,
+    run_file,
+)
 from dcsp.tables.snapshot import Snapshot
-from dcsp.training.stage import TrainStage
 
 PACKAGES = ("dcsp", "ray", "torch", "onnxruntime", "pyarrow", "numpy", "pillow", "pydensecrf2")
 
@@ -32,7 +36,7 @@ def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
         computed: Step → whether this submission computed it.
     """
     store.write_json(
-        f"{run_directory(plan.run_id)}/run.json",
+        run_file(plan.run_id),
         {
             "run_id": plan.run_id,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -42,6 +46,8 @@ def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
             "steps": [
                 {
                     "title": step.title,
+                    "role": step.role.value,
+                    "phase": step.phase,
                     "fingerprint": step.stage.key.fingerprint,
                     "directory": step.stage.key.directory,
                     "computed": computed.get(step.title, False),
@@ -117,9 +123,13 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
         Snapshot.load(store, run["snapshot"]),
         Snapshot.load(store, learned) if learned != run["snapshot"] else None,
     )
-    known = {step["title"]: step["fingerprint"] for step in run["steps"]}
+    known = [step["fingerprint"] for step in run["steps"]]
     plan = replace(plan, steps=plan.steps[: len(known)])  # it may have ended with a cue table
-    changed = [step.title for step in plan if known.get(step.title) != step.stage.key.fingerprint]
+    changed = [
+        step.title
+        for step, before in zip(plan, known, strict=False)
+        if before != step.stage.key.fingerprint
+    ]
     if changed:
         raise StoreError(
             f"The stage {changed[0]} of the run {run['run_id']} has another fingerprint now: use "
@@ -143,7 +153,7 @@ def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:
     name = run_id or current_run(store)
     if not name:
         raise StoreError(f"The store {store.url} has no published run: run jobs/relabel.py first.")
-    run: dict[str, Any] = store.read_json(f"{run_directory(name)}/run.json")
+    run: dict[str, Any] = store.read_json(run_file(name))
     return run
 
 
@@ -167,21 +177,16 @@ def publish(store: Store, run_id: str) -> None:
     store.write_bytes(CURRENT, f"{run_id}\n".encode())
 
 
-def step_record(store: Store, plan: Plan, step: Step) -> dict[str, Any]:
+def step_record(store: Store, plan: Plan, step: Step[Stage]) -> dict[str, Any]:
     """What a finished step wrote about itself: ``seconds``, ``bytes`` and a table's ``rows``."""
-    if isinstance(step.stage, TrainStage):
-        file = f"{step.stage.key.directory}/{COMPLETE_FILE}"
-    else:
-        file = manifest_file(step.stage.key, step.scope(plan.snapshot))
-    record: dict[str, Any] = store.read_json(file)
-    return record
+    return step.stage.record(store, plan.parts(step))
 
 
 def table_rows(store: Store, plan: Plan) -> dict[str, dict[str, int]]:
     """Table → status → rows; ``cues`` are the last phase's, each phase has its own entry too."""
     rows = {"corpus": {"ok": plan.snapshot.rows(["train", "val"]), "skipped": 0, "error": 0}}
     for step in plan.steps:
-        if not isinstance(step.stage, TrainStage):
+        if not step.stage.learns:
             rows[step.title] = step_record(store, plan, step)["rows"]
     return rows | {"cues": rows[plan.cue_steps[-1].title]}
 

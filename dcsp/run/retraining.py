@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dcsp.config import RunConfig
-from dcsp.networks.checkpoint import checkpoint_is_complete
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import current_run, learned_of
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
-from dcsp.training.stage import TrainStage
 
 TRAIN = ("train",)
 
@@ -26,11 +24,7 @@ def plan_run(store: Store, config: RunConfig, snapshot: Snapshot) -> Plan:
     last = _last_learned(store, config, snapshot)
     if last is not None:
         plan = build_plan(config, snapshot, last)
-        if all(
-            checkpoint_is_complete(store, step.stage.key.directory)
-            for step in plan
-            if isinstance(step.stage, TrainStage)
-        ):
+        if all(plan.is_done(store, step) for step in plan.trainings):
             return plan
     return build_plan(config, snapshot)
 

@@ -14,8 +14,9 @@ from dcsp.images.resize import resize_rgb
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
+from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_levels, pack_array, quantize, unpack_array
 from dcsp.tables.fingerprint import StageKey
@@ -28,7 +29,7 @@ PLACE_ALONE = {"model", "sha256"}
 
 
 @dataclass(frozen=True)
-class SaliencyStage:
+class SaliencyStage(TableStage):
     """Image by image: decode, K detector passes with erasing in between, 8-bit maps.
 
     Attributes:
@@ -79,12 +80,7 @@ class SaliencyStage:
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, decode, infer, device=where)
-            return (
-                rows.select(["image_id", "height", "width"])
-                .append_column("raw", pa.array(results.values, pa.large_binary()))
-                .append_column("status", pa.array(results.statuses()))
-                .append_column("error", pa.array(results.errors, pa.string()))
-            )
+            return results.onto(rows.select(["image_id", "height", "width"]))
 
         return model
 

@@ -20,8 +20,9 @@ from dcsp.cues.table import CORPUS_INPUT, CueImages
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import RowResults, infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import TAG_SCORES
@@ -105,16 +106,12 @@ class TagScorer:
 def with_results(rows: pa.Table, results: RowResults[NDArray[np.float32]]) -> pa.Table:
     """Rows without their bytes, with scores, status and error."""
     scores = [None if value is None else value.tolist() for value in results.values]
-    return (
-        rows.select(["image_id", "height", "width", "tags"])
-        .append_column("scores", pa.array(scores, pa.list_(pa.float32())))
-        .append_column("status", pa.array(results.statuses()))
-        .append_column("error", pa.array(results.errors, pa.string()))
-    )
+    kept = rows.select(["image_id", "height", "width", "tags"])
+    return results.onto(kept, "scores", scores, pa.list_(pa.float32()))
 
 
 @dataclass(frozen=True)
-class TagScoreStage:
+class TagScoreStage(TableStage):
     """Scores of tagged images, which thresholds are calibrated on.
 
     Attributes:
@@ -148,7 +145,3 @@ class TagScoreStage:
             return with_results(rows, score(rows, wanted))
 
         return model
-
-    def finish(self, rows: pa.Table) -> pa.Table:
-        """Nothing is left to do."""
-        return rows

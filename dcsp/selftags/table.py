@@ -14,8 +14,8 @@ from dcsp.cues.table import CORPUS_INPUT
 from dcsp.selftags.calibration import ScoreCounts, Thresholds
 from dcsp.selftags.scores import TagScorer, TagScoreStage, with_results
 from dcsp.stages.columns import read_columns
-from dcsp.stages.parts import scope
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.parts import TableInput, scope
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import THRESHOLDS_FILE
@@ -40,7 +40,7 @@ def read_thresholds(store: Store, key: StageKey) -> Thresholds:
 
 
 @dataclass(frozen=True)
-class SelfTagStage:
+class SelfTagStage(TableStage):
     """Self-tags of untagged training images; given tags are carried along and never changed.
 
     Attributes:
@@ -81,10 +81,6 @@ class SelfTagStage:
             return with_results(rows, results).append_column("selftags", column)
 
         return model
-
-    def finish(self, rows: pa.Table) -> pa.Table:
-        """Nothing is left to do."""
-        return rows
 
 
 @dataclass(frozen=True)

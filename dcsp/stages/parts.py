@@ -1,8 +1,7 @@
-"""Tables made image by image: one part of the corpus in, one aligned part of a derived table out.
+"""Parts of tables: zipped to be read, checked to be written, counted to be complete.
 
-A :class:`PartMap` says what a stage reads and how it turns rows into rows; it knows nothing of
-where it runs. ``jobs`` spreads parts over a Ray cluster; :func:`run_part` does one part here.
-Every corpus row has exactly one row in the derived table, with a status: nothing is dropped.
+Every corpus row has exactly one row in every derived table, with a status: nothing is dropped.
+Nothing here knows a stage; :mod:`dcsp.stages.stage` is built on it.
 """
 
 from __future__ import annotations
@@ -17,13 +16,31 @@ import numpy as np
 import pyarrow as pa
 
 from dcsp.errors import StoreError
-from dcsp.stages.stage import Device, PartMap, PartModel, TableInput
 from dcsp.stages.statuses import Counted, count_parts, count_statuses, remember
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey, digest
 from dcsp.tables.layout import STAGE_FILE, manifest_file, part_file
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
 from dcsp.tables.snapshot import Part
+
+
+@dataclass(frozen=True)
+class TableInput:
+    """Columns that a stage reads of another aligned table.
+
+    Attributes:
+        name: Prefix of the columns in the zipped part (``name.column``); ``""`` for the corpus.
+        directory: Directory of the table in the store.
+        columns: Columns to read.
+    """
+
+    name: str
+    directory: str
+    columns: tuple[str, ...]
+
+    def column(self, column: str) -> str:
+        """Name of one of the columns in the zipped part."""
+        return f"{self.name}.{column}" if self.name else column
 
 
 @dataclass
@@ -40,9 +57,9 @@ class PartSummary:
         return asdict(self)
 
 
-def pending_parts(store: Store, stage: PartMap, parts: Sequence[Part]) -> list[Part]:
-    """The parts whose rows are not there yet, in order; costs one listing."""
-    done = store.parts(stage.key.directory)
+def pending_parts(store: Store, directory: str, parts: Sequence[Part]) -> list[Part]:
+    """The parts that a table does not have yet, in order; costs one listing."""
+    done = store.parts(directory)
     return [part for part in parts if part.name not in done]
 
 
@@ -79,7 +96,9 @@ def live_rows(table: pa.Table, dead: Sequence[int]) -> pa.Table:
     return table.filter(pa.array(is_live))
 
 
-def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> PartSummary:
+def write_part(
+    store: Store, directory: str, schema: pa.Schema, part: Part, rows: pa.Table
+) -> PartSummary:
     """Check the rows of one finished part against its schema and write them whole.
 
     Raises:
@@ -87,30 +106,12 @@ def write_part(store: Store, stage: PartMap, part: Part, rows: pa.Table) -> Part
     """
     if rows.num_rows != part.rows:
         raise RuntimeError(
-            f"The stage {stage.key.stage} made {rows.num_rows} rows of the {part.rows} rows of "
+            f"{rows.num_rows} rows of the table {directory} were made of the {part.rows} rows of "
             f"part {part.name}: this is a fault of the stage; nothing was written."
         )
-    table = rows.select(stage.schema.names).cast(stage.schema)
-    size = store.write_table(part_file(stage.key.directory, part.name), table)
+    table = rows.select(schema.names).cast(schema)
+    size = store.write_table(part_file(directory, part.name), table)
     return PartSummary(part.name, table.num_rows, size, count_statuses(table))
-
-
-def run_part(store: Store, stage: PartMap, model: PartModel, part: Part) -> PartSummary:
-    """Do one part in this process: read, model, finish, write."""
-    rows = model(read_part(store, stage.inputs, part.name))
-    return write_part(store, stage, part, stage.finish(rows))
-
-
-def run_parts_here(
-    store: Store, stage: PartMap, parts: Sequence[Part], device: Device | None = None
-) -> list[PartSummary]:
-    """Do the pending parts one after the other in this process, without Ray."""
-    pending = pending_parts(store, stage, parts)
-    if not pending:
-        return []
-    begin_stage(store, stage.key)
-    model = stage.load(store, device or Device())
-    return [run_part(store, stage, model, part) for part in pending]
 
 
 def begin_stage(store: Store, key: StageKey) -> None:
@@ -125,36 +126,41 @@ def scope(parts: Sequence[Part]) -> str:
     return digest([[part.name, *part.dead] if part.dead else part.name for part in parts])
 
 
-def remember_parts(store: Store, key: StageKey, summaries: Iterable[PartSummary]) -> None:
+def remember_parts(store: Store, directory: str, summaries: Iterable[PartSummary]) -> None:
     """Note beside a table what became of parts, so that nobody has to count their rows again."""
-    remember(store, key.directory, _counted(summaries))
+    remember(store, directory, _counted(summaries))
 
 
-def complete_stage(
-    store: Store,
-    stage: PartMap,
-    snapshot: str,
-    parts: Sequence[Part],
-    summaries: Sequence[PartSummary],
-    seconds: float,
-    actors: int | None = None,
+@dataclass(frozen=True)
+class Made:
+    """What one submission did for a table.
+
+    Attributes:
+        summaries: Of the parts that it made.
+        actors: Models that worked side by side; None where there was nothing to do.
+    """
+
+    summaries: Sequence[PartSummary] = ()
+    actors: int | None = None
+
+
+def complete_table(
+    store: Store, key: StageKey, parts: Sequence[Part], made: Made, seconds: float
 ) -> dict[str, Any]:
     """Write the manifest of a table for a snapshot: the last act of a stage.
 
     Args:
         store: The store.
-        stage: The stage.
-        snapshot: Names what the table is complete for: :func:`scope` of the parts.
+        key: Of the stage.
         parts: Every part of the snapshot that the table must have.
-        summaries: Of the parts that this submission did; other parts are counted by what is
-            remembered of them, or from their rows.
+        made: By this submission; other parts are counted by what is remembered of them, or from
+            their rows.
         seconds: Wall time that this submission spent on the stage.
-        actors: Model actors that it had.
 
     Raises:
         StoreError: A part is missing, or does not have the rows of its corpus part.
     """
-    directory = stage.key.directory
+    directory, snapshot = key.directory, scope(parts)
     sizes = store.sizes(directory)
     missing = [part.name for part in parts if f"{part.name}.parquet" not in sizes]
     if missing:
@@ -164,7 +170,7 @@ def complete_stage(
         )
     statuses: Counter[str] = Counter({OK: 0, SKIPPED: 0, ERROR: 0})
     wanted = {part.name: sizes[f"{part.name}.parquet"] for part in parts}
-    counted = count_parts(store, directory, wanted, _counted(summaries))
+    counted = count_parts(store, directory, wanted, _counted(made.summaries))
     for part in parts:
         found = counted[part.name].statuses
         if sum(found.values()) != part.rows:
@@ -175,18 +181,18 @@ def complete_stage(
             )
         statuses.update(_live_statuses(store, directory, part, found))
     manifest = {
-        "stage": stage.key.stage,
-        "fingerprint": stage.key.fingerprint,
+        "stage": key.stage,
+        "fingerprint": key.fingerprint,
         "snapshot": snapshot,
         "parts": len(parts),
         "rows": dict(statuses),
         "bytes": sum(wanted.values()),
         "seconds": round(seconds, 3),
-        "computed": sum(summary.rows for summary in summaries),
-        "actors": actors,
+        "computed": sum(summary.rows for summary in made.summaries),
+        "actors": made.actors,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    store.write_json(manifest_file(stage.key, snapshot), manifest)
+    store.write_json(manifest_file(key, snapshot), manifest)
     return manifest
 
 

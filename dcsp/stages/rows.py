@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from dcsp.tables.schemas import ERROR, OK, SKIPPED
 
 Image = np.ndarray
 Result = TypeVar("Result")
+_BYTES = pa.large_binary()
 
 
 class RowResults(Generic[Result]):
@@ -28,6 +29,28 @@ class RowResults(Generic[Result]):
     def __init__(self, rows: int) -> None:
         self.values: list[Result | None] = [None] * rows
         self.errors: list[str | None] = [None] * rows
+
+    def onto(
+        self,
+        rows: pa.Table,
+        name: str = "raw",
+        values: Sequence[Any] | None = None,
+        type_: pa.DataType = _BYTES,
+    ) -> pa.Table:
+        """Rows with the results, ``status`` and ``error`` as further columns.
+
+        Args:
+            rows: Of the same images in the same order.
+            name: Column of the results.
+            values: What it holds in their place, row by row.
+            type_: Of the column.
+        """
+        column = pa.array(self.values if values is None else values, type_)
+        return (
+            rows.append_column(name, column)
+            .append_column("status", pa.array(self.statuses(), pa.string()))
+            .append_column("error", pa.array(self.errors, pa.string()))
+        )
 
     def statuses(self) -> list[str]:
         """``ok`` where there is a value, ``error`` where there is an error, else ``skipped``."""

@@ -18,26 +18,26 @@ SKIPPED = "skipped"
 ERROR = "error"
 """Status of a row that failed; ``error`` says why."""
 
-_HEAD: list[pa.Field[Any]] = [
+HEAD: list[pa.Field[Any]] = [
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("height", pa.int32()),
     pa.field("width", pa.int32()),
 ]
 _TAGS = pa.field("tags", pa.list_(pa.int16()))
-_STATUS: list[pa.Field[Any]] = [
+STATUS: list[pa.Field[Any]] = [
     pa.field("status", pa.string(), nullable=False),
     pa.field("error", pa.string()),
 ]
 
 CORPUS = pa.schema(
     [
-        *_HEAD,
+        *HEAD,
         _TAGS,
         pa.field("split", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("bytes", pa.large_binary()),
-        *_STATUS,
+        *STATUS,
     ]
 )
 """Ingested images: ``bytes`` are the source's own and ``sha256`` theirs; ``height`` and ``width``
@@ -55,19 +55,15 @@ REJECTED = pa.schema(
 )
 """What ingest could not use, one row each: images and, of images that it kept, tags and masks."""
 
-TRUTH = pa.schema([*_HEAD, pa.field("label", pa.binary()), *_STATUS])
+TRUTH = pa.schema([*HEAD, pa.field("label", pa.binary()), *STATUS])
 """Ground-truth masks, read by evaluation and the report alone; ``skipped`` where there is none."""
 
-SALIENCY = pa.schema([*_HEAD, pa.field("maps", pa.list_(pa.binary())), *_STATUS])
+SALIENCY = pa.schema([*HEAD, pa.field("maps", pa.list_(pa.binary())), *STATUS])
 """S_1 … S_K as 8-bit grey PNGs at the detector's size, to be resized to ``height``×``width``."""
-
-SUPERPIXELS = pa.schema([*_HEAD, pa.field("regions", pa.binary()), *_STATUS])
-"""Superpixels: ``regions`` a grey PNG (8 or 16 bits) of region ids from 0, at the size the network
-sees the image at."""
 
 CUES = pa.schema(
     [
-        *_HEAD,
+        *HEAD,
         _TAGS,
         pa.field("method", pa.string()),
         pa.field("phase", pa.int16()),
@@ -75,24 +71,24 @@ CUES = pa.schema(
         pa.field("attention", pa.binary()),
         pa.field("attention_shape", pa.list_(pa.int32())),
         pa.field("foreground", pa.float32()),
-        *_STATUS,
+        *STATUS,
     ]
 )
 """Cues: ``label`` a palette PNG of class ids (0 background, 255 ignore); ``attention`` an 8-bit
 grey PNG of ``attention_shape`` = [n, h, w] maps stacked top to bottom, one a tag, at score-map
 size; ``foreground`` the share of pixels with a class."""
 
-TAG_SCORES = pa.schema([*_HEAD, _TAGS, pa.field("scores", pa.list_(pa.float32())), *_STATUS])
+TAG_SCORES = pa.schema([*HEAD, _TAGS, pa.field("scores", pa.list_(pa.float32())), *STATUS])
 """How strongly the FCAN believes in each class, in id order, in [0, 1]; images without tags are
 ``skipped``."""
 
 SELFTAGS = pa.schema(
     [
-        *_HEAD,
+        *HEAD,
         _TAGS,
         pa.field("selftags", pa.list_(pa.int16())),
         pa.field("scores", pa.list_(pa.float32())),
-        *_STATUS,
+        *STATUS,
     ]
 )
 """Self-tags, apart from the given ``tags``: ``selftags`` sorted unique class ids of an image
@@ -101,7 +97,7 @@ which are ``skipped``."""
 
 PREDICTIONS = pa.schema(
     [
-        *_HEAD,
+        *HEAD,
         _TAGS,
         pa.field("label", pa.binary()),
         pa.field("label_without_crf", pa.binary()),
@@ -117,7 +113,7 @@ PREDICTIONS = pa.schema(
                 )
             ),
         ),
-        *_STATUS,
+        *STATUS,
     ]
 )
 """Predictions: ``label`` a palette PNG after the CRF (where it is on); ``areas`` one entry for each
@@ -128,11 +124,10 @@ SCHEMAS = {
     "rejected": REJECTED,
     "truth": TRUTH,
     "saliency": SALIENCY,
-    "superpixels": SUPERPIXELS,
     "tag_scores": TAG_SCORES,
     "selftags": SELFTAGS,
     "cues": CUES,
     "selfcues": CUES,
     "predictions": PREDICTIONS,
 }
-"""Table name → schema."""
+"""Table name → schema; tables of a single cue method are with the method."""

@@ -23,7 +23,7 @@ from dcsp.errors import StoreError, TrainingError
 from dcsp.networks.model import Model, parameter_groups
 from dcsp.training.objective import Losses, Objective
 from dcsp.training.schedule import learning_rates
-from dcsp.training.stream import stable_seed
+from dcsp.training.stream import Rank, stable_seed
 
 STATE_FORMAT = 2
 """Version of what :meth:`Trainer.state_dict` gives."""
@@ -43,8 +43,7 @@ class Trainer:
         block: Name of its block of settings, such as ``joint``; a saved state belongs to it.
         precision: Autocast and memory layout.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
-        rank: Of this process.
-        world: Number of processes.
+        rank: Which process this is, of how many.
         seed: Of the random layers.
     """
 
@@ -56,8 +55,7 @@ class Trainer:
         precision: PrecisionSettings,
         block: str,
         device: str | torch.device = "cpu",
-        rank: int = 0,
-        world: int = 1,
+        rank: Rank = Rank(),  # noqa: B008  # immutable
         seed: int = 0,
     ) -> None:
         self.step_number = 0
@@ -65,7 +63,7 @@ class Trainer:
         self.settings = settings
         self.device = torch.device(device)
         self._precision = precision
-        self._rank = rank
+        self._rank = rank.number
         self._seed = seed
         self._objective = objective
         self.network = network.to(self.device).train()
@@ -73,7 +71,7 @@ class Trainer:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(parameter_groups(network, settings), settings)
         self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self._model = _distribute(self.network, self.device) if world > 1 else self.network
+        self._model = _distribute(self.network, self.device) if rank.world > 1 else self.network
         self._ema = _Average(self.network, settings.ema_decay) if settings.ema_decay else None
         self._readings = _Readings(("step", "learning_rate", *self._objective.names), self.device)
 

@@ -1,4 +1,4 @@
-"""The losses: ℓ_c (eq. 1), ℓ_s, their sum (eq. 2) and the joint saliency loss (method 1.2, 5, 6).
+"""The losses: ℓ_c (eq. 1), ℓ_s, their sum (eq. 2) and the joint saliency loss (method 1.2, 4, 5).
 
 Every loss is a sum over a rank's share of the global batch and a count. Counts are added up over
 all ranks before dividing, so that any number of ranks gives the loss and gradients of one.
@@ -8,7 +8,7 @@ Dimensions: B images of a rank, C classes, K = C + 1 with background, h, w score
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from dcsp.config import TrainSettings
 from dcsp.labels import IGNORE
-from dcsp.methods.builtin.loss import PriorTerms, foreground_mask, prior_terms
 from dcsp.training.terms import Term, around_cells, at_cells, inside_boxes
 
 
@@ -148,6 +147,17 @@ class Objective(Protocol):
         """
 
 
+class ExtraLoss(Protocol):
+    """A loss on score maps that a method adds to those here; picklable."""
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Name of each of its terms → weight."""
+
+    def __call__(self, output: ScoreMaps, batch: Mapping[str, Tensor]) -> Mapping[str, Term]:
+        """Its terms; ``tags``, ``saliency`` and ``valid`` are in the batch."""
+
+
 class ScoreObjective:
     """The weighted sum of the losses on score maps and attention.
 
@@ -158,18 +168,26 @@ class ScoreObjective:
         settings: ``classification_weight`` and ``saliency_weight`` are used.
         cues: Whether there are cues to learn from.
         world: Number of ranks; above 1, ``torch.distributed`` must be initialised.
+        extra: Losses of methods' own.
     """
 
     inputs = ()
 
-    def __init__(self, settings: TrainSettings, cues: bool, world: int = 1) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        cues: bool,
+        world: int = 1,
+        extra: Sequence[ExtraLoss] = (),
+    ) -> None:
         self.weights = {"classification": settings.classification_weight}
         if cues:
             self.weights["segmentation"] = 1.0
         if settings.saliency_weight > 0:
             self.weights["saliency"] = settings.saliency_weight
-        if settings.prior_weight > 0:
-            self.weights |= {f"prior_{part}": settings.prior_weight for part in PriorTerms._fields}
+        for loss in extra:
+            self.weights |= loss.weights
+        self._extra = tuple(extra)
         self._settings = settings
         self._world = world
 
@@ -186,14 +204,10 @@ class ScoreObjective:
 
     def __call__(self, output: ScoreMaps, batch: Mapping[str, Tensor]) -> Losses:
         """See :class:`Objective`; ẑ is the global average of the attention volume."""
-        terms = {}
-        if self._settings.prior_weight > 0:
-            mask_BHW = foreground_mask(batch["saliency"], batch["valid"])
-            found = prior_terms(
-                output.score_map, batch["tags"], mask_BHW, self._settings.prior_sharpness
-            )
-            terms = {f"prior_{part}": term for part, term in found._asdict().items()}
-        terms = {n: terms.get(n) or self._term(n, output, batch) for n in self.weights}
+        extra: dict[str, Term] = {}
+        for loss in self._extra:
+            extra |= loss(output, batch)
+        terms = {n: extra.get(n) or self._term(n, output, batch) for n in self.weights}
         return combine(terms, self.weights, self._world)
 
     def _term(self, name: str, output: ScoreMaps, batch: Mapping[str, Tensor]) -> Term:

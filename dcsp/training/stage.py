@@ -1,15 +1,12 @@
-"""A training stage: what it learns from, what it starts from, and where its checkpoint goes.
-
-A checkpoint directory holds ``model.safetensors`` and ``model.json``, the loss ``history.json``,
-TensorBoard events, and ``complete.json``, written last.
-"""
+"""A training stage: a recipe, the tables it learns from, what it starts from, its checkpoint."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,104 +14,151 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
-from dcsp.methods.affinity.loss import AffinityObjective
-from dcsp.methods.affinity.network import build_affinity_network
-from dcsp.methods.mcof.loss import RegionObjective
-from dcsp.methods.mcof.network import build_region_network
-from dcsp.networks.checkpoint import load_checkpoint, model_to_bytes
-from dcsp.networks.deeplab import build_network
+from dcsp.networks.checkpoint import checkpoint_is_complete, load_checkpoint, save_network
 from dcsp.networks.model import Model
-from dcsp.networks.weights import backbone_weights
-from dcsp.stages.parts import begin_stage, live_rows, read_part
-from dcsp.stages.stage import TableInput
+from dcsp.networks.weights import backbone_digest, backbone_weights
+from dcsp.progress import Progress
+from dcsp.stages.parts import TableInput, begin_stage, live_rows, read_part
+from dcsp.stages.stage import Executor, Stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CARD_FILE, COMPLETE_FILE, CORPUS_DIRECTORY, HISTORY_FILE, MODEL_FILE
+from dcsp.tables.layout import CHECKPOINTS, COMPLETE_FILE, CORPUS_DIRECTORY, HISTORY_FILE
 from dcsp.tables.snapshot import Part
 from dcsp.training.augment import make_samples
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer
-from dcsp.training.objective import Objective, ScoreObjective
-from dcsp.training.stream import PartSlice, rank_batch, rank_stream, rebatch, row_order
+from dcsp.training.recipe import Recipe, TrainingInput
+from dcsp.training.stream import PartSlice, Rank, rank_batch, rank_stream, row_order
 
-Net = TypeVar("Net", bound=Model)
+VERSION = 1
+CORPUS_COLUMNS = ("image_id", "height", "width", "bytes", "tags")
+SPEED_ALONE = {"checkpoint_every"}
+"""Training settings that do not decide the result."""
+WEIGHTS_ALONE = {"weights", "weights_sha256"}
+"""Network settings that say where a file lies; its digest decides the result."""
+_LIKE = ("batch", "crop", "train_backbone")
+"""Settings of a training that decide how long a step takes, besides the network."""
 
 
 @dataclass(frozen=True)
-class TrainStage:
+class TrainStage(Stage):
     """One training of a network (paper 4.3, 5.1).
 
     Attributes:
-        title: ``"fcan"`` or ``"joint_phase0"``, ``"joint_phase1"`` …
-        learns: What is learned: ``"scores"`` (ℓ_c, and ℓ_s where there are cues),
-            ``"affinity"`` of pairs of cells, or classes of superpixels (``"region"``).
-        block: Name of its block of settings, for messages.
-        key: What decides the checkpoint.
+        recipe: What it builds and minimises, and its settings.
         network: Architecture and ImageNet weights.
         classes: Class names, background left out.
-        settings: Steps, batch, crop, learning rates.
         precision: Arithmetic.
         seed: Of initialisation, data order and augmentation.
-        initial: Checkpoint directory to go on from; ``None``: the backbone's weights alone.
-        cues: Directory of the cue table to learn from; ``None`` for the FCAN stage.
-        selfcues: Directory of cues by self-tags to learn from as well. Self-tags themselves are
-            never learned from: a class that is none is not known to be absent.
-        saliency: Directory of the saliency table; ``None`` where no loss needs it.
-        saliency_pass: Which S_k of that table.
-        regions: Directory of the table of superpixels; ``None`` where they do not matter.
-        radius: Pairs of cells are nearer than this; for affinities alone.
-        min_share: Share of a superpixel that its label must cover; for superpixels alone.
+        corpus: Fingerprint of the images and tags that it learns from.
+        tables: What else it learns from; never ground truth. Self-tags themselves are never
+            learned from: a class that is none is not known to be absent.
+        initial: Key of the training whose network it goes on with; None: the backbone's weights.
     """
 
-    title: str
-    learns: Literal["scores", "affinity", "region"]
-    block: str
-    key: StageKey
+    recipe: Recipe
     network: NetworkSettings
     classes: tuple[str, ...]
-    settings: TrainSettings
     precision: PrecisionSettings
     seed: int
-    initial: str | None = None
-    cues: str | None = None
-    selfcues: str | None = None
-    saliency: str | None = None
-    saliency_pass: int = 1
-    regions: str | None = None
-    radius: int | None = None
-    min_share: float | None = None
+    corpus: str
+    tables: tuple[TrainingInput, ...] = ()
+    initial: StageKey | None = None
+
+    learns = True
+
+    @cached_property
+    def key(self) -> StageKey:
+        """All that decides the checkpoint."""
+        inputs = {"corpus": self.corpus, **{t.name: t.key.fingerprint for t in self.tables}}
+        if self.initial:
+            inputs["initial"] = self.initial.fingerprint
+        return StageKey(
+            self.recipe.title,
+            VERSION,
+            settings={
+                "train": self.settings.model_dump(mode="json", exclude=SPEED_ALONE),
+                "network": self.network.model_dump(mode="json", exclude=WEIGHTS_ALONE),
+                "precision": self.precision.model_dump(mode="json"),
+                **{f"{t.name}_pass": t.number for t in self.tables if t.number is not None},
+                **self.recipe.decides,
+            },
+            inputs=inputs,
+            weights={} if self.initial else {"backbone": backbone_digest(self.network)},
+            seed=self.seed,
+            home=CHECKPOINTS,
+        )
+
+    @property
+    def title(self) -> str:
+        """Name of the training, such as ``"joint_phase0"``."""
+        return self.recipe.title
+
+    @property
+    def settings(self) -> TrainSettings:
+        """Steps, batch, crop, learning rates."""
+        return self.recipe.settings
+
+    @property
+    def steps(self) -> int:  # type: ignore[override]
+        """Optimiser steps of the whole schedule."""
+        return self.settings.steps
 
     @property
     def inputs(self) -> tuple[TableInput, ...]:
-        """What a worker reads of every part: never ground truth."""
-        tables = [
-            TableInput("", CORPUS_DIRECTORY, ("image_id", "height", "width", "bytes", "tags"))
-        ]
-        if self.cues:
-            tables.append(TableInput("cue", self.cues, ("label",)))
-        if self.selfcues:
-            tables.append(TableInput("selfcue", self.selfcues, ("label",)))
-        if self.saliency:
-            tables.append(TableInput("saliency", self.saliency, ("maps",)))
-        if self.regions:
-            tables.append(TableInput("regions", self.regions, ("regions",)))
-        return tuple(tables)
+        """What a worker reads of every part."""
+        tables = (TableInput(t.name, t.key.directory, (t.column,)) for t in self.tables)
+        return (TableInput("", CORPUS_DIRECTORY, CORPUS_COLUMNS), *tables)
+
+    def is_done(self, store: Store, parts: Sequence[Part]) -> bool:
+        """See :class:`~dcsp.stages.stage.Stage`."""
+        return checkpoint_is_complete(store, self.key.directory)
+
+    def left(self, store: Store, parts: Sequence[Part]) -> int:
+        """See :class:`~dcsp.stages.stage.Stage`."""
+        return 0 if self.is_done(store, parts) else self.steps * self.settings.batch
+
+    def compute(
+        self, executor: Executor, store: Store, parts: Sequence[Part], title: str
+    ) -> Callable[[float], dict[str, Any]]:
+        """See :class:`~dcsp.stages.stage.Stage`; the training itself marks its checkpoint."""
+        begin_stage(store, self.key)
+        with Progress(title, self.steps * self.settings.batch) as progress:
+            executor.training(store, self, parts, progress)
+        return lambda _: self.record(store, parts)
+
+    def record(self, store: Store, parts: Sequence[Part]) -> dict[str, Any]:
+        """See :class:`~dcsp.stages.stage.Stage`."""
+        record: dict[str, Any] = store.read_json(f"{self.key.directory}/{COMPLETE_FILE}")
+        return record
+
+    def costs_as(self, key: Mapping[str, Any]) -> bool:
+        """Trainings of the same name but for its phase, network, batch and crop do."""
+        own, settings = self.key, key.get("settings", {})
+        if _without_phase(key.get("stage", "")) != _without_phase(own.stage):
+            return False
+        train, mine = settings.get("train", {}), own.settings["train"]
+        same = settings.get("network") == own.settings["network"]
+        return same and all(train.get(name) == mine[name] for name in _LIKE)
+
+    def history(self, store: Store) -> list[dict[str, float]]:
+        """See :class:`~dcsp.stages.stage.Stage`."""
+        found: list[dict[str, float]] = store.read_json(f"{self.key.directory}/{HISTORY_FILE}")
+        return found
 
     def read(self, store: Store, piece: PartSlice) -> dict[str, NDArray[Any]]:
         """The augmented samples of one slice of a part, a function of the seed and the slice."""
         rows = live_rows(read_part(store, self.inputs, piece.part), piece.dead)
         order = row_order(piece.row_order_seed, rows.num_rows)[piece.start : piece.stop]
         rows = rows.take(order)
-        names = {"cue.label": "cue", "regions.regions": "regions"}
-        rows = rows.rename_columns([names.get(name, name) for name in rows.column_names])
-        if self.selfcues:  # no image has both
-            either = pc.coalesce(rows["cue"], rows["selfcue.label"])
-            rows = rows.drop_columns(["cue", "selfcue.label"]).append_column("cue", either)
-        if self.saliency:
-            maps = rows["saliency.maps"].to_pylist()
-            chosen = [m[self.saliency_pass - 1] if m else None for m in maps]
-            rows = rows.drop_columns("saliency.maps")
-            rows = rows.append_column("saliency", pa.array(chosen, pa.binary()))
+        samples: dict[str, Any] = {}
+        for table in self.tables:
+            column = _map_of(rows[f"{table.name}.{table.column}"], table.number)
+            known = samples.get(table.sample)
+            samples[table.sample] = column if known is None else pc.coalesce(known, column)
+        rows = rows.select(CORPUS_COLUMNS)
+        for name, column in samples.items():
+            rows = rows.append_column(name, column)
         return make_samples(
             rows,
             self.settings,
@@ -125,16 +169,15 @@ class TrainStage:
             self.network.max_side,
         )
 
-    def pieces(self, parts: Sequence[Part], rank: int, world: int, step: int) -> list[PartSlice]:
+    def pieces(self, parts: Sequence[Part], rank: Rank, step: int) -> list[PartSlice]:
         """What one rank still has to read from a step on."""
-        batch = rank_batch(self.settings.batch, rank, world)
+        batch = rank_batch(self.settings.batch, *rank)
         dead = {part.name: part.dead for part in parts}
         pieces = rank_stream(
             [(part.name, part.live) for part in parts],
             self.seed,
-            rank,
-            world,
-            rows_needed=(self.settings.steps - step) * batch,
+            *rank,
+            rows_needed=(self.steps - step) * batch,
             rows_to_skip=step * batch,
             stage=self.title,
         )
@@ -143,73 +186,54 @@ class TrainStage:
     def build(self, store: Store) -> Model:
         """The network this stage starts from."""
         if self.initial:
-            return load_checkpoint(store, self.initial, Model)
+            return load_checkpoint(store, self.initial.directory, self.recipe.model)
         torch.manual_seed(self.seed)
-        weights = backbone_weights(self.network)
-        if self.learns == "affinity":
-            return build_affinity_network(self.network, weights)
-        if self.learns == "region":
-            return build_region_network(self.network, self.classes, weights)
-        return build_network(self.network, self.classes, weights)
+        return self.recipe.build(self.network, self.classes, backbone_weights(self.network))
 
-    def objective(self, world: int) -> Objective:
-        """What this stage minimises on some ranks."""
-        if self.learns == "affinity":
-            assert self.radius is not None
-            return AffinityObjective(self.radius, world)
-        if self.learns == "region":
-            assert self.min_share is not None
-            return RegionObjective(self.min_share, world)
-        return ScoreObjective(self.settings, bool(self.cues), world)
-
-    def trainer(self, store: Store, device: str, rank: int = 0, world: int = 1) -> Trainer:
+    def trainer(self, store: Store, device: str, rank: Rank = Rank()) -> Trainer:  # noqa: B008
         """The network with its optimiser, at step 0."""
         return Trainer(
             self.build(store),
             self.settings,
-            self.objective(world),
+            self.recipe.objective(rank.world),
             self.precision,
-            self.block,
+            self.recipe.block,
             device,
             rank,
-            world,
             self.seed,
         )
 
+    def log(self) -> TrainLog:
+        """An empty log of this training."""
+        return TrainLog(self.title, self.steps, self.settings.batch)
 
-def save_checkpoint(store: Store, stage: TrainStage, network: Model, log: TrainLog) -> None:
-    """Write the trained network and its log and, last, the mark that the stage is complete."""
-    weights, card = model_to_bytes(network)
-    directory = stage.key.directory
-    store.write_bytes(f"{directory}/{MODEL_FILE}", weights)
-    store.write_json(f"{directory}/{CARD_FILE}", card)
-    store.write_json(f"{directory}/{HISTORY_FILE}", log.history)
-    log.write_events(store, f"{directory}/tensorboard")
-    store.write_json(
-        f"{directory}/{COMPLETE_FILE}",
-        {
-            "stage": stage.title,
-            "fingerprint": stage.key.fingerprint,
-            "steps": stage.settings.steps,
-            "restarts": log.restarts,
-            "bytes": len(weights),
-            "seconds": round(log.seconds, 3),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        },
-    )
+    def save(self, store: Store, network: Model, log: TrainLog) -> None:
+        """Write the trained network and its log and, last, the mark that the stage is complete."""
+        directory = self.key.directory
+        size = save_network(store, directory, network)
+        store.write_json(f"{directory}/{HISTORY_FILE}", log.history)
+        log.write_events(store, f"{directory}/tensorboard")
+        store.write_json(
+            f"{directory}/{COMPLETE_FILE}",
+            {
+                "stage": self.title,
+                "fingerprint": self.key.fingerprint,
+                "steps": self.steps,
+                "restarts": log.restarts,
+                "bytes": size,
+                "seconds": round(log.seconds, 3),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )
 
 
-def train_here(
-    store: Store, stage: TrainStage, parts: Sequence[Part], device: str = "cpu"
-) -> Model:
-    """Run a whole training stage in this process, without Ray."""
-    begin_stage(store, stage.key)
-    trainer = stage.trainer(store, device)
-    log = TrainLog(stage.title, stage.settings.steps, stage.settings.batch)
-    pieces = stage.pieces(parts, rank=0, world=1, step=0)
-    for batch in rebatch((stage.read(store, piece) for piece in pieces), stage.settings.batch):
-        log.add(trainer.step(batch))
-    log.add(trainer.flush())
-    network = trainer.trained_network()
-    save_checkpoint(store, stage, network, log)
-    return network
+def _without_phase(title: str) -> str:
+    return title.rstrip("0123456789")
+
+
+def _map_of(column: pa.ChunkedArray[Any], number: int | None) -> pa.ChunkedArray[Any]:
+    """The chosen map of every row's list; null where there is none."""
+    if number is None:
+        return column
+    chosen = [maps[number - 1] if maps else None for maps in column.to_pylist()]
+    return pa.chunked_array([pa.array(chosen, pa.binary())])

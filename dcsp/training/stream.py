@@ -38,6 +38,13 @@ class PartSlice(NamedTuple):
     dead: Sequence[int] = ()
 
 
+class Rank(NamedTuple):
+    """One of the processes of a training: its number, and how many there are."""
+
+    number: int = 0
+    world: int = 1
+
+
 def stable_seed(*keys: str | int) -> int:
     """A 64-bit seed that depends on the keys and their order alone, on every machine."""
     text = "\x1f".join(f"s{key}" if isinstance(key, str) else f"i{int(key)}" for key in keys)

@@ -16,8 +16,8 @@ from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, StoreError
 from dcsp.progress import Progress
-from dcsp.stages.parts import PartSummary, begin_stage, remember_parts
-from dcsp.stages.stage import Device, PartMap
+from dcsp.stages.parts import Made, PartSummary, remember_parts
+from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Part
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
@@ -31,18 +31,18 @@ REMEMBER_SECONDS = 60.0
 
 def map_parts(
     store: Store,
-    stage: PartMap,
+    stage: TableStage,
     parts: Sequence[Part],
     resources: Resources,
     settings: ClusterSettings,
     progress: Progress,
-) -> list[PartSummary]:
+) -> Made:
     """Make parts of a table: reads, model actors and writes overlap, each part goes whole.
 
     Args:
         store: The store.
         stage: What to make.
-        parts: The parts to do: only those that are not there yet.
+        parts: The parts to do, at least one: only those that are not there yet.
         resources: Of the cluster.
         settings: Numbers of actors, stall limit.
         progress: Told of every finished part.
@@ -50,9 +50,6 @@ def map_parts(
     Raises:
         DcspError: The stage met something the user must mend, or made no progress for too long.
     """
-    if not parts:
-        return []
-    begin_stage(store, stage.key)
     summaries: list[PartSummary] = []
     patience = Patience(stage.key.stage, settings.stall_minutes, settings.total_minutes)
     noted = time.monotonic()
@@ -61,7 +58,7 @@ def map_parts(
         nonlocal noted
         noted = time.monotonic()
         with suppress(StoreError):  # it only saves work: parts can be counted again
-            remember_parts(store, stage.key, summaries)
+            remember_parts(store, stage.key.directory, summaries)
 
     try:
         # Nothing here refers to the dataset: it would keep its actors as long as an error is kept.
@@ -75,12 +72,12 @@ def map_parts(
     except BaseException:
         note()
         raise
-    return summaries
+    return Made(summaries, resources.mining_actors(settings, len(parts)))
 
 
 def _dataset(
     store: Store,
-    stage: PartMap,
+    stage: TableStage,
     parts: Sequence[Part],
     resources: Resources,
     settings: ClusterSettings,

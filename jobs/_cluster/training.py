@@ -33,16 +33,16 @@ from dcsp.errors import ClusterError, DcspError
 from dcsp.networks.checkpoint import checkpoint_is_complete
 from dcsp.progress import Progress
 from dcsp.store.store import Store
-from dcsp.tables.layout import RESUMABLE, STAGE_FILE
+from dcsp.tables.layout import RESUMABLE
 from dcsp.tables.snapshot import Part
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
-from dcsp.training.stage import TrainStage, save_checkpoint
-from dcsp.training.stream import PartSlice, rank_batch, rebatch
+from dcsp.training.stage import TrainStage
+from dcsp.training.stream import PartSlice, Rank, rank_batch, rebatch
 from jobs._blocks import ReadSamples, windows
 from jobs._cluster.connection import data_context
 from jobs._cluster.mapping import outcome
-from jobs._watch import Board, Patience
+from jobs._watch import Patience, TrainingStatus
 
 ABORT_SECONDS = 20.0
 """What a trainer gets to give its workers' places back."""
@@ -68,9 +68,8 @@ def train(
     resources.check_training_fits(settings)
     directory = stage.key.directory
     resumable = f"{RESUMABLE}/{stage.key.fingerprint}"
-    store.write_json(f"{directory}/{STAGE_FILE}", stage.key.as_dict())
-    board = ray.remote(num_cpus=0)(Board).remote()
-    job = {"store": store, "stage": stage, "parts": list(parts), "board": board}
+    status = ray.remote(num_cpus=0)(TrainingStatus).remote()
+    job = {"store": store, "stage": stage, "parts": list(parts), "status": status}
     # Where the driver is, and it ends with it: what the trainer starts is then ended by Ray.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
@@ -81,7 +80,7 @@ def train(
     def follow() -> None:
         nonlocal reached
         try:
-            done, note, error = ray.get(board.read.remote(), timeout=30)
+            done, note, error = ray.get(status.read.remote(), timeout=30)
         except (RayError, TimeoutError):
             return
         if error is not None:
@@ -95,7 +94,7 @@ def train(
         outcome(fitting, patience, every=follow)
     except BaseException:
         with suppress(Exception):  # a cluster that is gone must not hide why
-            board.give_up.remote()
+            status.give_up.remote()
             ray.wait([fitting], timeout=2 * ABORT_SECONDS)
             free_places()
         raise
@@ -158,7 +157,7 @@ def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: in
     )
     handler = signal.getsignal(signal.SIGINT)
     ended = threading.Event()
-    threading.Thread(target=_obey, args=(job["board"], ended), daemon=True).start()
+    threading.Thread(target=_obey, args=(job["status"], ended), daemon=True).start()
     try:
         trainer.fit()
     except KeyboardInterrupt:
@@ -168,7 +167,7 @@ def _fit(job: dict[str, Any], scaling: ray.train.ScalingConfig, max_failures: in
         signal.signal(signal.SIGINT, handler)  # the trainer's keeps its controller's process alive
 
 
-def _obey(board: Any, ended: threading.Event) -> None:
+def _obey(status: Any, ended: threading.Event) -> None:
     """End this process's training when the driver gives it up: first as Ctrl-C does, then at once.
 
     A trainer that is only killed leaves its workers' places taken as long as the driver lives; one
@@ -176,7 +175,7 @@ def _obey(board: Any, ended: threading.Event) -> None:
     """
     while not ended.wait(1.0):
         try:
-            given_up = ray.get(board.is_given_up.remote())
+            given_up = ray.get(status.is_given_up.remote())
         except RayError:
             return
         if given_up:
@@ -189,45 +188,45 @@ def _obey(board: Any, ended: threading.Event) -> None:
 def _train_worker(job: dict[str, Any]) -> None:
     """One training process; what the user must mend goes to the driver as it is."""
     try:
-        _train_on_rank(job["store"], job["stage"], job["parts"], job["board"])
+        _train_on_rank(job["store"], job["stage"], job["parts"], job["status"])
     except DcspError as error:
-        ray.get(job["board"].write.remote(0, "", error))
+        ray.get(job["status"].write.remote(0, "", error))
         raise
 
 
-def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], board: Any) -> None:
+def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], status: Any) -> None:
     """Restore, stream samples, step, report; rank 0 leaves the model."""
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    trainer = stage.trainer(store, str(ray.train.torch.get_device()), rank, world)
-    log = TrainLog(stage.title, stage.settings.steps, stage.settings.batch)
+    rank = Rank(context.get_world_rank(), context.get_world_size())
+    trainer = stage.trainer(store, str(ray.train.torch.get_device()), rank)
+    log = stage.log()
     restored = ray.train.get_checkpoint()
     if restored is not None:
         with restored.as_directory() as folder:
             trainer.load_state_dict(state_from_bytes(Path(folder, "state.pt").read_bytes()))
             log.restore(Path(folder, "log.json").read_text(), trainer.step_number)
-    for batch in _samples(store, stage, parts, rank, world, trainer.step_number):
+    for batch in _samples(store, stage, parts, rank, trainer.step_number):
         log.add(trainer.step(batch))
-        if rank == 0:
-            board.write.remote(log.done, log.note())
+        if rank.number == 0:
+            status.write.remote(log.done, log.note())
         if trainer.step_number % stage.settings.checkpoint_every == 0 and not trainer.finished:
-            _report(trainer, log, rank)
-    if rank == 0:
+            _report(trainer, log, rank.number)
+    if rank.number == 0:
         log.add(trainer.flush())
-        save_checkpoint(store, stage, trainer.trained_network(), log)
+        stage.save(store, trainer.trained_network(), log)
     ray.train.report({"step": trainer.step_number})
 
 
 def _samples(
-    store: Store, stage: TrainStage, parts: Sequence[Part], rank: int, world: int, step: int
+    store: Store, stage: TrainStage, parts: Sequence[Part], rank: Rank, step: int
 ) -> Iterator[dict[str, Any]]:
     """This rank's batches from a step on: a Ray Data stream over slices of parts, in order.
 
     Each rank owns its stream, so that its length is known beforehand, no rank waits for another
     one's reads, and a resumed training goes on at its very next image.
     """
-    pieces = stage.pieces(parts, rank, world, step)
-    size = rank_batch(stage.settings.batch, rank, world)
+    pieces = stage.pieces(parts, rank, step)
+    size = rank_batch(stage.settings.batch, *rank)
     yield from rebatch(_windows(ReadSamples(store, stage), pieces), size)
 
 

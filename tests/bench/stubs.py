@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dcsp.stages.stage import Device, PartMap, PartModel, TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Device, PartMap, PartModel
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY

@@ -14,7 +14,8 @@ import pyarrow as pa
 import ray
 
 from dcsp.errors import StoreError, TrainingError
-from dcsp.stages.stage import Device, TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Device
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Device, PartModel
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file

@@ -13,6 +13,7 @@ import pytest
 from dcsp.errors import StoreError
 from dcsp.stages.parts import (
     PartSummary,
+    TableInput,
     begin_stage,
     complete_stage,
     pending_parts,
@@ -20,7 +21,6 @@ from dcsp.stages.parts import (
     run_parts_here,
     write_part,
 )
-from dcsp.stages.stage import TableInput
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, manifest_file, part_file
 from dcsp.tables.snapshot import Part

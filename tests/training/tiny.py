@@ -10,6 +10,7 @@ from dcsp.networks.base import Backbone
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.training.loop import Trainer
 from dcsp.training.objective import ScoreObjective
+from dcsp.training.stream import Rank
 
 CLASSES = ("cat", "dog", "cow")
 CROP = 32
@@ -47,7 +48,7 @@ def trainer_of(
 ) -> Trainer:
     """A trainer of the paper's FCAN or joint stage."""
     objective = ScoreObjective(settings, cues=block == "joint", world=world)
-    return Trainer(network, settings, objective, precision, block, "cpu", rank, world)
+    return Trainer(network, settings, objective, precision, block, "cpu", Rank(rank, world))
 
 
 def tiny_batch(size: int, seed: int = 0) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ IMAGE_SUFFIXES = (
     *("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff"),
     *("ppm", "pgm", "pbm", "jp2", "avif", "mpo"),
 )
-"""Extensions of what :func:`dcsp.images.decode.decode_rgb` reads, lower case, the preferred first."""
+"""Extensions of what :func:`dcsp.images.decode.decode_rgb` reads, lower case, best first."""
 
 _CHANGED = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 # What file systems call the time of a change, where they give no etag.

@@ -2,9 +2,9 @@
 
 Images may lie in subfolders; the id of an image is its path below the root without extension. Tag
 tables are what :mod:`dcsp.corpus.sources.tag_tables` reads: columns ``image`` and ``tags``, or
-COCO's JSON. Several rows of one image add up; an image without a row is kept without tags; a row without an
-image is rejected as missing. In the place of a file a row may name an http(s) URL, of a host that
-the config allows (:func:`dcsp.corpus.sources.urls.url_id` says what such an image is
+COCO's JSON. Several rows of one image add up; an image without a row is kept without tags; a row
+without an image is rejected as missing. In the place of a file a row may name an http(s) URL, of a
+host that the config allows (:func:`dcsp.corpus.sources.urls.url_id` says what such an image is
 called). Rows without a split are of the training split; an image of several splits, or of one that
 :func:`dcsp.corpus.sources.base.split_of` does not know, is rejected.
 """

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import CRFSettings, RunConfig
-from dcsp.cues.evidence import EvidenceStage
-from dcsp.cues.table import CORPUS_INPUT, CueImages, CueRow, CueWriter
+from dcsp.cues.stage import CueStage, EvidenceStage, Infer, Row
+from dcsp.cues.table import CueRow
 from dcsp.inference.crf import DenseCRF
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND, IGNORE
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Device, PartModel
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import CUES, OK
+from dcsp.tables.schemas import OK
 
 VERSION = 1
 
@@ -64,7 +62,7 @@ def confident_areas(
 
 
 @dataclass(frozen=True)
-class AreasStage:
+class AreasStage(CueStage):
     """Confident areas of other cues, as a cue table of their own.
 
     Attributes:
@@ -75,20 +73,17 @@ class AreasStage:
     config: RunConfig
     start: EvidenceStage
 
-    @cached_property
-    def images(self) -> CueImages:
-        """How images are seen."""
-        return CueImages.of(self.config)
+    method = "areas"
 
-    @cached_property
-    def key(self) -> StageKey:
+    @property
+    def given_key(self) -> StageKey:
         """The cues, both exponents and the CRF decide the areas."""
         settings = self.config.cues.affinity
         return StageKey(
             "cues",
             VERSION,
             settings={
-                "method": "areas",
+                "method": self.method,
                 "alpha_low": settings.alpha_low,
                 "alpha_high": settings.alpha_high,
                 **self.images.key(uses_crf=True),
@@ -97,27 +92,20 @@ class AreasStage:
         )
 
     @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.CUES`."""
-        return CUES
+    def own_inputs(self) -> tuple[TableInput, ...]:
+        """The evidence."""
+        return self.start.evidence_inputs
 
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus and the evidence."""
-        return (CORPUS_INPUT, *self.start.evidence_inputs)
+    def load_infer(self, store: Store, device: Device) -> Infer:
+        """Never called: see :meth:`load`."""
+        raise AssertionError("areas look at images with a CRF alone")
 
     def load(self, store: Store, device: Device) -> PartModel:
         """No model: the work is the CRF's."""
-        return _unchanged
+        return lambda rows: rows.append_column("status", rows["start.status"])
 
-    def finish(self, rows: pa.Table) -> pa.Table:
+    def cue(self, row: Row) -> CueRow:
         """Two CRFs an image."""
-        writer = CueWriter("areas", phase=0)
-        for row in rows.to_pylist():
-            writer.add(row, row["start.status"], self._cue(row))
-        return writer.table()
-
-    def _cue(self, row: dict[str, Any]) -> CueRow:
         if row["start.status"] != OK:
             return CueRow(error=row["start.error"])
         settings = self.config.cues.affinity
@@ -131,7 +119,3 @@ class AreasStage:
                 self.images.crf,
             )
         )
-
-
-def _unchanged(rows: pa.Table) -> pa.Table:
-    return rows

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from dcsp.config import RunConfig
-from dcsp.cues.evidence import EvidenceStage
-from dcsp.cues.table import CueImages, CueRow, CueWriter, cue_key, tagged_corpus
-from dcsp.images.resize import resize_map, resize_rgb
+from dcsp.cues.stage import CueStage, EvidenceStage, Infer, Row
+from dcsp.cues.table import CueRow
+from dcsp.images.resize import grid_side, resize_map, resize_rgb
 from dcsp.inference.crf import dense_crf
-from dcsp.inference.multiscale import autocast, prepare
+from dcsp.inference.multiscale import autocast
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND
 from dcsp.methods.affinity.areas import with_background
 from dcsp.methods.affinity.network import STRIDE, AffinityNetwork
 from dcsp.methods.affinity.walk import pair_affinities, pair_offsets, random_walk
-from dcsp.networks.checkpoint import load_checkpoint
-from dcsp.stages.rows import infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Device
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_maps, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import CUES, OK
+from dcsp.tables.schemas import OK
 
 VERSION = 2
 
 
 @dataclass(frozen=True)
-class AffinityStage:
+class AffinityStage(CueStage):
     """Evidence of other cues, walked over the affinities of each image's cells.
 
     Attributes:
@@ -50,76 +46,62 @@ class AffinityStage:
     network: StageKey
     selftags: StageKey | None = None
 
-    @cached_property
-    def images(self) -> CueImages:
-        """How images are seen."""
-        return CueImages.of(self.config)
+    method = "affinity"
 
-    @cached_property
-    def key(self) -> StageKey:
+    @property
+    def given_key(self) -> StageKey:
         """The evidence, the network and the walk decide the cues."""
         settings = self.config.cues.affinity
         walk = ("alpha", "radius", "beta", "walk_steps", "crf")
-        key = StageKey(
+        return StageKey(
             "cues",
             VERSION,
             settings={
-                "method": "affinity",
+                "method": self.method,
                 **{name: getattr(settings, name) for name in walk},
                 **self.images.key(settings.crf),
             },
             inputs={"start": self.start.key.fingerprint, "network": self.network.fingerprint},
         )
-        return cue_key(key, self.selftags)
 
     @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.CUES`."""
-        return CUES
+    def own_inputs(self) -> tuple[TableInput, ...]:
+        """The evidence."""
+        return self.start.evidence_inputs
 
     @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus and the evidence."""
-        return (*tagged_corpus(self.selftags), *self.start.evidence_inputs)
+    def needs_image(self) -> bool:
+        """For the CRF."""
+        return self.config.cues.affinity.crf
 
-    def load(self, store: Store, device: Device) -> PartModel:
-        """Load the network; the model adds the walked scores to the rows."""
-        precision = self.images.precision
-        checkpoint = load_checkpoint(store, self.network.directory, AffinityNetwork)
-        network = prepare(checkpoint, precision, device.name)
+    @property
+    def spent(self) -> tuple[str, ...]:
+        """The evidence, once it has walked."""
+        columns = (source.column(name) for source in self.own_inputs for name in source.columns)
+        return tuple(name for name in columns if name != "start.error")
 
-        def model(rows: pa.Table) -> pa.Table:
-            known = rows.to_pylist()
+    def by_selftags(self, selftags: StageKey) -> tuple[CueStage, ...]:
+        """The cues it starts from by self-tags, too; the network learned from given tags alone."""
+        *before, start = self.start.by_selftags(selftags)
+        assert isinstance(start, EvidenceStage)
+        return (*before, start, replace(self, start=start, selftags=selftags))
 
-            def infer(images: list[NDArray[np.uint8]], numbers: list[int]) -> list[bytes]:
-                return [
-                    pack_array(self._walk(network, image, known[number], device.name))
-                    for image, number in zip(images, numbers, strict=True)
-                ]
+    def wants(self, row: Row) -> bool:
+        """Images that have evidence."""
+        return bool(row["start.status"] == OK)
 
-            wanted = [row["start.status"] == OK for row in known]
-            results = infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
-            status = [
-                row["start.status"] if row["start.status"] != OK else own
-                for row, own in zip(known, results.statuses(), strict=True)
-            ]
-            return (
-                rows.select(["image_id", "height", "width", "tags", "bytes", "start.error"])
-                .append_column("raw", pa.array(results.values, pa.large_binary()))
-                .append_column("status", pa.array(status))
-                .append_column("error", pa.array(results.errors, pa.string()))
-            )
+    def load_infer(self, store: Store, device: Device) -> Infer:
+        """The walked scores."""
+        network = self.network_of(self.network, AffinityNetwork, store, device)
 
-        return model
+        def infer(images: list[NDArray[np.uint8]], rows: list[Row]) -> list[bytes]:
+            pairs = zip(images, rows, strict=True)
+            return [pack_array(self._walk(network, i, row, device.name)) for i, row in pairs]
 
-    def finish(self, rows: pa.Table) -> pa.Table:
+        return infer
+
+    def cue(self, row: Row) -> CueRow:
         """Argmax at image size."""
-        writer = CueWriter("affinity", phase=0)
-        for row in rows.to_pylist():
-            writer.add(row, row["status"], self._cue(row))
-        return writer.table()
-
-    def _cue(self, row: dict[str, Any]) -> CueRow:
         if row["raw"] is None:
             return CueRow(error=row["start.error"] or row["error"])
         walked = unpack_array(row["raw"]).astype(np.float32)
@@ -133,11 +115,11 @@ class AffinityStage:
         return CueRow(label, attention, shape)
 
     def _walk(
-        self, network: AffinityNetwork, image: NDArray[np.uint8], row: dict[str, Any], device: str
+        self, network: AffinityNetwork, image: NDArray[np.uint8], row: Row, device: str
     ) -> NDArray[np.float16]:
         """Background and tags, (1+n)hw, after the walk."""
         settings = self.config.cues.affinity
-        height, width = (_grid(side) for side in image.shape[:2])
+        height, width = (grid_side(side, STRIDE) for side in image.shape[:2])
         pixels = torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
         evidence = with_background(self.start.evidence(row), settings.alpha)
         seeds = torch.from_numpy(resize_map(evidence, height, width)).to(device)
@@ -149,8 +131,3 @@ class AffinityStage:
             affinities = pair_affinities(features, offsets)
             walked = random_walk(affinities, offsets, pooled, settings.beta, settings.walk_steps)
         return walked.cpu().numpy().astype(np.float16)
-
-
-def _grid(side: int) -> int:
-    """The nearest number of pixels whose cells' centres end on its last pixel."""
-    return max(1, round((side - 1) / STRIDE)) * STRIDE + 1

@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dcsp.config import DCSPSettings, RunConfig
-from dcsp.cues.evidence import EvidenceStage
+from dcsp.cues.stage import EvidenceStage
 from dcsp.methods.affinity.areas import AreasStage
 from dcsp.methods.affinity.cues import AffinityStage
+from dcsp.methods.affinity.recipe import AffinityRecipe
 from dcsp.methods.base import CueMethod
-from dcsp.methods.shared import SaliencySource, Workshop
-from dcsp.stages.step import TRAIN, Step
+from dcsp.methods.shared import SaliencySource, StepMaker
+from dcsp.stages.stage import Stage
+from dcsp.stages.step import Role, Step
+from dcsp.training.recipe import TrainingInput
 from dcsp.training.stage import TrainStage
 
 
 class AttentionMethod(CueMethod):
     """Attention alone: what AffinityNet starts from."""
 
-    def saliency(self, shop: Workshop) -> SaliencySource | None:
+    def saliency(self, make: StepMaker) -> SaliencySource | None:
         """None is needed; where a loss asks for it, S_K."""
-        trained = (shop.config.fcan, shop.config.joint)
+        trained = (make.config.fcan, make.config.joint)
         if not any(settings.needs_saliency for settings in trained):
             return None
-        return SaliencySource(shop.saliency(), shop.config.saliency.passes)
+        return SaliencySource(make.saliency(), make.config.saliency.passes)
 
-    def before_fcan(self, shop: Workshop) -> Iterator[Step]:
+    def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
         """Saliency, where a loss asks for it."""
-        if self.saliency(shop):
-            yield shop.saliency_step()
+        if self.saliency(make):
+            yield make.saliency_step()
 
-    def first(self, shop: Workshop) -> Iterator[Step]:
+    def first(self, make: StepMaker, fcan: TrainStage) -> Iterator[Step[Stage]]:
         """Attention against a threshold."""
-        own = shop.config.cues.affinity
+        own = make.config.cues.affinity
         settings = DCSPSettings(
             attention=own.attention, saliency_pass=0, gamma_low=own.gamma, gamma_high=own.gamma
         )
-        cues = shop.algorithm_1(settings, self.fcan(shop).stage.key)
-        yield Step("cues_phase0", cues, TRAIN)
+        yield make.cues(make.algorithm_1(settings, fcan.key))
 
 
 class AffinityMethod(CueMethod):
@@ -48,39 +51,36 @@ class AffinityMethod(CueMethod):
 
     def __init__(self, start: CueMethod) -> None:
         self._start = start
+        self.words, self.schemas = start.words, start.schemas
 
     def rounds(self, config: RunConfig) -> int:
         """As the other method."""
         return self._start.rounds(config)
 
-    def saliency(self, shop: Workshop) -> SaliencySource | None:
+    def saliency(self, make: StepMaker) -> SaliencySource | None:
         """As the other method."""
-        return self._start.saliency(shop)
+        return self._start.saliency(make)
 
-    def before_fcan(self, shop: Workshop) -> Iterator[Step]:
+    def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
         """As the other method."""
-        return self._start.before_fcan(shop)
+        return self._start.before_fcan(make)
 
-    def following(self, shop: Workshop, phase: int, network: TrainStage) -> Iterator[Step]:
+    def following(self, make: StepMaker, phase: int, network: TrainStage) -> Iterator[Step[Stage]]:
         """As the other method."""
-        return self._start.following(shop, phase, network)
+        return self._start.following(make, phase, network)
 
-    def first(self, shop: Workshop) -> Iterator[Step]:
+    def first(self, make: StepMaker, fcan: TrainStage) -> Iterator[Step[Stage]]:
         """The other method's cues, their confident areas, the affinity network, the walk."""
-        *before, last = self._start.first(shop)
+        *before, last = self._start.first(make, fcan)
+        start = last.stage
+        assert isinstance(start, EvidenceStage), "a refinement starts from evidence"
         yield from before
-        start: EvidenceStage = last.stage  # type: ignore[assignment]
-        areas = AreasStage(shop.config, start)
-        settings = shop.config.cues.affinity
-        training = shop.training(
-            "affinity",
-            settings.train,
-            block="cues.affinity.train",
-            learns="affinity",
-            cues=areas,
-            radius=settings.radius,
-        )
-        yield Step("cues_start", start, TRAIN)
-        yield Step("cues_areas", areas, TRAIN)
-        yield training
-        yield Step("cues_phase0", AffinityStage(shop.config, start, training.stage.key), TRAIN)
+        areas = AreasStage(make.config, start)
+        settings = make.config.cues.affinity
+        recipe = AffinityRecipe("affinity", "cues.affinity.train", settings.train, settings.radius)
+        learned = TrainingInput("cues", areas.key, "label", "cue")
+        network = make.training(Role.HELPER, recipe, (learned,))
+        yield replace(last, role=Role.START, title="cues_start")
+        yield Step(Role.SEEDS, "cues_areas", areas)
+        yield network
+        yield make.cues(AffinityStage(make.config, start, network.stage.key))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class AffinityNetwork(Model):
         return [*self.reduce, self.join]
 
     @classmethod
-    def from_card(cls, card: dict[str, Any]) -> AffinityNetwork:
+    def from_card(cls, card: dict[str, Any]) -> Self:
         """The network that a card describes, with random weights."""
         backbone = build_backbone(card["backbone"], card["output_stride"])
         backbone.new_layers = tuple(card["new_layers"])

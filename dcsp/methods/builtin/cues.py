@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.cues.dcsp import DCSPStage
+from dcsp.cues.stage import Row
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND
 from dcsp.methods.builtin.foreground import multi_class, multi_class_labels
@@ -27,20 +26,24 @@ class BuiltinStage(DCSPStage):
     the two thresholds γ are not used.
     """
 
-    @cached_property
-    def key(self) -> StageKey:
-        """The rule and all that decides DCSP's cues decide these."""
-        known, own = super().key, self.config.cues.builtin
+    @property
+    def given_key(self) -> StageKey:
+        """The rule and all that decides DCSP's cues, their version included, decide these."""
+        known, own = super().given_key, self.config.cues.builtin
         rule = {"method": "builtin", "threshold": own.threshold, "exponent": own.exponent}
-        settings = {**known.settings, **rule}
-        return StageKey("cues", VERSION, settings, known.inputs, home=known.home)
+        settings = {**known.settings, **rule, "dcsp_version": known.version}
+        return StageKey("cues", VERSION, settings, known.inputs)
 
     @property
     def method(self) -> str:
         """Name in the table."""
         return "builtin"
 
-    def evidence(self, row: dict[str, Any]) -> NDArray[np.float32]:
+    def first_pass(self) -> None:
+        """There is no hierarchy of passes."""
+        return None
+
+    def evidence(self, row: Row) -> NDArray[np.float32]:
         """Probabilities of the tags, nHW, before the CRF."""
         attention, foreground = self._at_image(
             row, row["start.attention"], row["start.attention_shape"]
@@ -48,7 +51,7 @@ class BuiltinStage(DCSPStage):
         return self._probabilities(attention, foreground, row["tags"])[1:]
 
     def discovered(
-        self, row: dict[str, Any], attention: NDArray[np.float32], saliency: NDArray[np.float32]
+        self, row: Row, attention: NDArray[np.float32], saliency: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
         """The multi-class mask, after the dense CRF where the settings ask for it."""
         tags = row["tags"]

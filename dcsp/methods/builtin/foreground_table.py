@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
 from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages
-from dcsp.images.resize import resize_map, resize_rgb
+from dcsp.images.resize import grid_side, resize_map, resize_rgb
 from dcsp.inference.multiscale import autocast, prepare
 from dcsp.methods.builtin.foreground import foreground_mask, fuse_activations
 from dcsp.networks.model import Model, start_backbone
 from dcsp.networks.weights import backbone_digest, backbone_weights
+from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_map, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import SALIENCY
 
-VERSION = 2
+VERSION = 3
 CELL = 8
 """Pixels of an image per pixel of the stored foreground map."""
 MAP, MASK = 1, 2
@@ -33,7 +34,7 @@ MAP, MASK = 1, 2
 
 
 @dataclass(frozen=True)
-class ForegroundStage:
+class ForegroundStage(TableStage):
     """Two maps an image: the fused activations, and the same after a dense CRF of two labels.
 
     The table has the schema of saliency, in whose place it stands.
@@ -90,12 +91,7 @@ class ForegroundStage:
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, self.images.decode, infer, device=device)
-            return (
-                rows.select([name for name in CORPUS_COLUMNS if name != "tags"])
-                .append_column("raw", pa.array(results.values, pa.large_binary()))
-                .append_column("status", pa.array(results.statuses()))
-                .append_column("error", pa.array(results.errors, pa.string()))
-            )
+            return results.onto(rows.select([name for name in CORPUS_COLUMNS if name != "tags"]))
 
         return model
 
@@ -110,10 +106,10 @@ class ForegroundStage:
         self, model: Model, image: NDArray[np.uint8], device: str
     ) -> NDArray[np.float32]:
         stride = model.output_stride
-        height, width = (max(1, round((s - 1) / stride)) * stride + 1 for s in image.shape[:2])
+        height, width = (grid_side(side, stride) for side in image.shape[:2])
         pixels = torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
         with torch.inference_mode(), autocast(self.images.precision, torch.device(device)):
-            *_, fourth, fifth = model.stages(pixels.to(device))
+            *_, fourth, fifth = model.convolutions(pixels.to(device))
         size = (-(-image.shape[0] // CELL), -(-image.shape[1] // CELL))
         return fuse_activations(fourth[0], fifth[0], *size, sign=self.config.cues.builtin.sign)
 

@@ -9,12 +9,15 @@ h, w score map, H, W crop.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dcsp.labels import IGNORE
+from dcsp.training.objective import ScoreMaps
 from dcsp.training.terms import Term, at_cells, inside_boxes
 
 _LEAST = 1e-16  # pooled probabilities, and what they lack to 1, are clipped here
@@ -120,6 +123,30 @@ def foreground_mask(saliency_BHW: Tensor, valid_B4: Tensor) -> Tensor:
     """
     inside_BHW = inside_boxes(valid_B4, saliency_BHW.shape[-2], saliency_BHW.shape[-1])
     return (saliency_BHW > 127).to(torch.uint8).masked_fill(~inside_BHW, IGNORE)
+
+
+@dataclass(frozen=True)
+class PriorLoss:
+    """The loss as one that is added to others (:class:`dcsp.training.objective.ExtraLoss`).
+
+    Attributes:
+        weight: Of each of its three terms.
+        sharpness: r of the pooling.
+    """
+
+    weight: float
+    sharpness: float
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The three terms, by name."""
+        return {f"prior_{part}": self.weight for part in PriorTerms._fields}
+
+    def __call__(self, output: ScoreMaps, batch: Mapping[str, Tensor]) -> dict[str, Term]:
+        """The terms of a batch, its saliency taken as the foreground."""
+        mask_BHW = foreground_mask(batch["saliency"], batch["valid"])
+        terms = prior_terms(output.score_map, batch["tags"], mask_BHW, self.sharpness)
+        return {f"prior_{part}": term for part, term in terms._asdict().items()}
 
 
 def _any(cells_Bhw: Tensor) -> Tensor:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
-from dcsp.cues.table import CueImages, CueRow, CueWriter, cue_key, tagged_corpus
-from dcsp.images.resize import resize_map, resize_rgb
-from dcsp.inference.multiscale import autocast, prepare
+from dcsp.cues.stage import EvidenceStage, Infer, Row
+from dcsp.cues.table import CueRow
+from dcsp.images.resize import grid_side, resize_map, resize_rgb
+from dcsp.inference.multiscale import autocast
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND
 from dcsp.methods.mcof.bayes import refine_saliency
 from dcsp.methods.mcof.network import RegionNetwork
-from dcsp.networks.checkpoint import load_checkpoint
-from dcsp.stages.rows import infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.parts import TableInput
+from dcsp.stages.stage import Device
 from dcsp.store.store import Store
 from dcsp.tables.codecs import (
     decode_map,
@@ -32,7 +29,6 @@ from dcsp.tables.codecs import (
     unpack_array,
 )
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import CUES
 
 VERSION = 2
 CELL = 8
@@ -40,7 +36,7 @@ CELL = 8
 
 
 @dataclass(frozen=True)
-class RegionStage:
+class RegionStage(EvidenceStage):
     """One round: RegionNet's labels of all superpixels, among background and tags.
 
     Attributes:
@@ -61,20 +57,17 @@ class RegionStage:
     saliency_pass: int = 1
     selftags: StageKey | None = None
 
-    @cached_property
-    def images(self) -> CueImages:
-        """How images are seen."""
-        return CueImages.of(self.config)
+    method = "mcof"
 
-    @cached_property
-    def key(self) -> StageKey:
+    @property
+    def given_key(self) -> StageKey:
         """Network, superpixels and what refines them decide the cues."""
         bayes = {"saliency_pass": self.saliency_pass, "bins": self.config.cues.mcof.bins}
-        key = StageKey(
+        return StageKey(
             "cues",
             VERSION,
             settings={
-                "method": "mcof",
+                "method": self.method,
                 "phase": self.phase,
                 **(bayes if self.saliency else {}),
                 **self.images.key(uses_crf=False),
@@ -85,71 +78,41 @@ class RegionStage:
                 **({"saliency": self.saliency.fingerprint} if self.saliency else {}),
             },
         )
-        return cue_key(key, self.selftags)
 
     @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.CUES`."""
-        return CUES
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """Corpus, superpixels and saliency."""
+    def own_inputs(self) -> tuple[TableInput, ...]:
+        """Superpixels and saliency."""
         regions = TableInput("regions", self.regions.directory, ("regions", "status", "error"))
         if self.saliency is None:
-            return (*tagged_corpus(self.selftags), regions)
-        saliency = TableInput("saliency", self.saliency.directory, ("maps",))
-        return (*tagged_corpus(self.selftags), regions, saliency)
+            return (regions,)
+        return (regions, TableInput("saliency", self.saliency.directory, ("maps",)))
 
-    @property
-    def evidence_inputs(self) -> tuple[TableInput, ...]:
-        """The probabilities of its own table."""
-        columns = ("attention", "attention_shape", "status", "error")
-        return (TableInput("start", self.key.directory, columns),)
-
-    def evidence(self, row: dict[str, Any]) -> NDArray[np.float32]:
+    def evidence(self, row: Row) -> NDArray[np.float32]:
         """Probabilities of the tags, nHW, at the size the network saw."""
         maps = decode_maps(row["start.attention"], row["start.attention_shape"])
         return resize_map(maps, *self.images.inner_size(row["height"], row["width"]))
 
-    def load(self, store: Store, device: Device) -> PartModel:
-        """Load RegionNet; the model adds probabilities of background and tags to the rows."""
-        precision = self.images.precision
-        checkpoint = load_checkpoint(store, self.network.directory, RegionNetwork)
-        network = prepare(checkpoint, precision, device.name)
+    @property
+    def needs_image(self) -> bool:
+        """For the colours that refine saliency."""
+        return self.saliency is not None
 
-        def model(rows: pa.Table) -> pa.Table:
-            tags: list[Any] = rows["tags"].to_pylist()
-            regions: list[Any] = rows["regions.regions"].to_pylist()
+    def wants(self, row: Row) -> bool:
+        """Tagged images that have superpixels."""
+        return bool(row["tags"]) and bool(row["regions.regions"])
 
-            def infer(images: list[NDArray[np.uint8]], numbers: list[int]) -> list[bytes]:
-                return [
-                    pack_array(
-                        self._classify(
-                            network, image, decode_regions(regions[i]), tags[i], device.name
-                        )
-                    )
-                    for image, i in zip(images, numbers, strict=True)
-                ]
+    def load_infer(self, store: Store, device: Device) -> Infer:
+        """Probabilities of background and tags."""
+        network = self.network_of(self.network, RegionNetwork, store, device)
 
-            wanted = [bool(t) and bool(r) for t, r in zip(tags, regions, strict=True)]
-            results = infer_rows(rows, self.images.decode, infer, wanted=wanted, device=device)
-            return (
-                rows.append_column("raw", pa.array(results.values, pa.large_binary()))
-                .append_column("status", pa.array(results.statuses()))
-                .append_column("error", pa.array(results.errors, pa.string()))
-            )
+        def infer(images: list[NDArray[np.uint8]], rows: list[Row]) -> list[bytes]:
+            pairs = zip(images, rows, strict=True)
+            return [pack_array(self._classify(network, i, row, device.name)) for i, row in pairs]
 
-        return model
+        return infer
 
-    def finish(self, rows: pa.Table) -> pa.Table:
-        """Paint the superpixels; where saliency refines them, the refined object is the cue."""
-        writer = CueWriter("mcof", self.phase)
-        for row in rows.to_pylist():
-            writer.add(row, row["status"], self._cue(row))
-        return writer.table()
-
-    def _cue(self, row: dict[str, Any]) -> CueRow:
+    def cue(self, row: Row) -> CueRow:
+        """Superpixels painted; where saliency refines them, the refined object is the cue."""
         if self.selftags and not row["tags"]:
             return CueRow()  # what went wrong with an image with given tags is told of elsewhere
         if row["raw"] is None:
@@ -164,7 +127,7 @@ class RegionStage:
         attention, shape = encode_maps(small.clip(0.0, 1.0))
         return CueRow(label, attention, shape)
 
-    def _refined(self, row: dict[str, Any], painted: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _refined(self, row: Row, painted: NDArray[np.float32]) -> NDArray[np.float32]:
         """Saliency under Bayes, given the colours of what RegionNet mined, for both labels."""
         found = decode_map(row["saliency.maps"][self.saliency_pass - 1])
         saliency = resize_map(found, *painted.shape[1:])
@@ -178,16 +141,15 @@ class RegionStage:
         self,
         network: RegionNetwork,
         image: NDArray[np.uint8],
-        regions: NDArray[np.int32],
-        tags: list[int],
+        row: Row,
         device: str,
     ) -> NDArray[np.float16]:
         """Probabilities (1+n, R) of background and tags, absent classes left out."""
         stride = network.output_stride
-        height, width = (max(1, round((s - 1) / stride)) * stride + 1 for s in image.shape[:2])
+        height, width = (grid_side(side, stride) for side in image.shape[:2])
         pixels = torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
-        ids = torch.from_numpy(regions)[None]
+        ids = torch.from_numpy(decode_regions(row["regions.regions"]))[None]
         with torch.inference_mode(), autocast(self.images.precision, torch.device(device)):
             logits = network(pixels.to(device), ids.to(device)).logits
-            shares = logits[:, [BACKGROUND, *tags]].softmax(dim=1)
+            shares = logits[:, [BACKGROUND, *row["tags"]]].softmax(dim=1)
         return np.asarray(shares.T.float().cpu().numpy(), np.float16)

@@ -3,65 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MappingProxyType
 
 from dcsp.config import RunConfig
-from dcsp.methods.base import CueMethod
+from dcsp.cues.stage import CueStage
+from dcsp.methods.base import CueMethod, Words
 from dcsp.methods.mcof.cues import RegionStage
-from dcsp.methods.mcof.superpixel_table import SuperpixelStage
-from dcsp.methods.shared import SaliencySource, Workshop
-from dcsp.stages.stage import PartMap
-from dcsp.stages.step import TRAIN, Step
+from dcsp.methods.mcof.recipe import RegionRecipe
+from dcsp.methods.mcof.superpixel_table import SUPERPIXELS, SuperpixelStage
+from dcsp.methods.shared import SaliencySource, StepMaker
+from dcsp.stages.stage import Stage
+from dcsp.stages.step import Role, Step
+from dcsp.training.recipe import TrainingInput
 from dcsp.training.stage import TrainStage
 
 
 class MCOFMethod(CueMethod):
     """Seeds → RegionNet → labels of superpixels → the network, whose labels are the next seeds."""
 
+    words = Words(later="More rounds of RegionNet and network", advice="cues.mcof.rounds=1")
+    schemas = MappingProxyType({"superpixels": SUPERPIXELS})
+
     def rounds(self, config: RunConfig) -> int:
         """One less than MCOF counts: its first round is phase 0."""
         return config.cues.mcof.rounds - 1
 
-    def saliency(self, shop: Workshop) -> SaliencySource:
+    def saliency(self, make: StepMaker) -> SaliencySource:
         """S_K."""
-        return SaliencySource(shop.saliency(), shop.config.saliency.passes)
+        return SaliencySource(make.saliency(), make.config.saliency.passes)
 
-    def before_fcan(self, shop: Workshop) -> Iterator[Step]:
+    def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
         """Hierarchical saliency."""
-        yield shop.saliency_step()
+        yield make.saliency_step()
 
-    def first(self, shop: Workshop) -> Iterator[Step]:
+    def first(self, make: StepMaker, fcan: TrainStage) -> Iterator[Step[Stage]]:
         """Superpixels, seeds from attention, RegionNet, its cues refined by saliency."""
-        settings = shop.config.cues.mcof.seeds
-        yield Step("superpixels", self._superpixels(shop), TRAIN, needs_snapshot=False)
-        yield from self._round(shop, 0, shop.algorithm_1(settings, self.fcan(shop).stage.key))
+        settings = make.config.cues.mcof.seeds
+        yield Step(Role.TABLE, "superpixels", SuperpixelStage(make.config))
+        yield from self._round(make, 0, make.algorithm_1(settings, fcan.key))
 
-    def following(self, shop: Workshop, phase: int, network: TrainStage) -> Iterator[Step]:
+    def following(self, make: StepMaker, phase: int, network: TrainStage) -> Iterator[Step[Stage]]:
         """The network's own labels are the seeds."""
-        yield from self._round(shop, phase, shop.adapted(network.key, phase))
+        yield from self._round(make, phase, make.adapted(network.key, phase))
 
-    def _superpixels(self, shop: Workshop) -> SuperpixelStage:
-        return SuperpixelStage(shop.config)
-
-    def _round(self, shop: Workshop, phase: int, seeds: PartMap) -> Iterator[Step]:
-        settings, regions = shop.config.cues.mcof, self._superpixels(shop)
-        yield Step(f"cues_seeds{phase}", seeds, TRAIN)
-        training = shop.training(
-            f"regions_phase{phase}",
-            settings.train,
-            block="cues.mcof.train",
-            learns="region",
-            cues=seeds,
-            regions=regions,
-            min_share=settings.min_share,
+    def _round(self, make: StepMaker, phase: int, seeds: CueStage) -> Iterator[Step[Stage]]:
+        settings, regions = make.config.cues.mcof, SuperpixelStage(make.config)
+        recipe = RegionRecipe(
+            f"regions_phase{phase}", "cues.mcof.train", settings.train, settings.min_share
         )
-        yield training
-        source = self.saliency(shop) if phase < settings.refined_rounds else None
+        learned = (
+            TrainingInput("cues", seeds.key, "label", "cue"),
+            TrainingInput("regions", regions.key, "regions", "regions"),
+        )
+        network = make.training(Role.HELPER, recipe, learned, phase=phase)
+        yield Step(Role.SEEDS, f"cues_seeds{phase}", seeds, phase)
+        yield network
+        source = self.saliency(make) if phase < settings.refined_rounds else None
         cues = RegionStage(
-            shop.config,
-            training.stage.key,
+            make.config,
+            network.stage.key,
             regions.key,
             phase,
             source.stage.key if source else None,
             source.number if source else 1,
         )
-        yield Step(f"cues_phase{phase}", cues, TRAIN)
+        yield make.cues(cues, phase)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,7 +78,7 @@ class RegionNetwork(Model):
         return super().card() | {"classes": list(self.classes)}
 
     @classmethod
-    def from_card(cls, card: dict[str, Any]) -> RegionNetwork:
+    def from_card(cls, card: dict[str, Any]) -> Self:
         """The network that a card describes, with random weights."""
         backbone = build_backbone(card["backbone"], card["output_stride"])
         backbone.new_layers = tuple(card["new_layers"])

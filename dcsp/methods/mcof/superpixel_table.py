@@ -10,18 +10,23 @@ import pyarrow as pa
 from dcsp.config import RunConfig
 from dcsp.cues.table import CORPUS_INPUT, CueImages
 from dcsp.methods.mcof.superpixels import superpixels
+from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import infer_rows
-from dcsp.stages.stage import Device, PartModel, TableInput
+from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_regions
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import SUPERPIXELS
+from dcsp.tables.schemas import HEAD, STATUS
 
 VERSION = 1
 
+SUPERPIXELS = pa.schema([*HEAD, pa.field("regions", pa.binary()), *STATUS])
+"""Superpixels: ``regions`` a grey PNG (8 or 16 bits) of region ids from 0, at the size the network
+sees the image at."""
+
 
 @dataclass(frozen=True)
-class SuperpixelStage:
+class SuperpixelStage(TableStage):
     """Felzenszwalb's superpixels of every image, at the size the network sees it at."""
 
     config: RunConfig
@@ -39,7 +44,7 @@ class SuperpixelStage:
 
     @property
     def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.SUPERPIXELS`."""
+        """See :data:`SUPERPIXELS`."""
         return SUPERPIXELS
 
     @property
@@ -58,15 +63,8 @@ class SuperpixelStage:
                 lambda images, _: [encode_regions(superpixels(i, settings)) for i in images],
                 device=Device(threads=device.threads),  # no model, no GPU
             )
-            return (
-                rows.select(["image_id", "height", "width"])
-                .append_column("regions", pa.array(results.values, pa.binary()))
-                .append_column("status", pa.array(results.statuses()))
-                .append_column("error", pa.array(results.errors, pa.string()))
+            return results.onto(
+                rows.select(["image_id", "height", "width"]), "regions", type_=pa.binary()
             )
 
         return model
-
-    def finish(self, rows: pa.Table) -> pa.Table:
-        """Nothing is left to do."""
-        return rows

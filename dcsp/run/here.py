@@ -1,0 +1,98 @@
+"""Running stages in this process, without Ray: a laptop, or a machine with a GPU and no cluster."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from dcsp.progress import Progress
+from dcsp.stages.parts import Made
+from dcsp.stages.stage import Device, TableStage
+from dcsp.store.store import Store
+from dcsp.tables.layout import RESUMABLE
+from dcsp.tables.snapshot import Part
+from dcsp.training.logs import TrainLog
+from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
+from dcsp.training.stage import TrainStage
+from dcsp.training.stream import PartSlice, Rank, rebatch
+
+_READERS = 2
+"""Slices that are read and augmented ahead of a training."""
+
+
+class Here:
+    """An executor (:class:`dcsp.stages.stage.Executor`) of one process.
+
+    Args:
+        use_gpu: False leaves a GPU alone.
+    """
+
+    def __init__(self, use_gpu: bool = True) -> None:
+        self._device = "cuda" if use_gpu and torch.cuda.is_available() else "cpu"
+
+    def items(
+        self,
+        function: Callable[[Any], Any],
+        items: Sequence[Any],
+        take: Callable[[Any], None],
+        title: str,
+    ) -> None:
+        """One after the other."""
+        for item in items:
+            take(function(item))
+
+    def parts(
+        self, store: Store, stage: TableStage, parts: Sequence[Part], progress: Progress
+    ) -> Made:
+        """One part after the other, by one model with all threads."""
+        model = stage.load(store, Device(self._device, torch.get_num_threads()))
+        summaries = []
+        for part in parts:
+            summaries.append(stage.run(store, model, part))
+            progress.advance(part.rows)
+        return Made(summaries, actors=1)
+
+    def training(
+        self, store: Store, stage: TrainStage, parts: Sequence[Part], progress: Progress
+    ) -> None:
+        """Train, or go on from what a killed training left; samples are read ahead in threads."""
+        kept = f"{RESUMABLE}/{stage.key.fingerprint}/here.pt"
+        trainer, log = stage.trainer(store, self._device), stage.log()
+        if store.exists(kept):
+            _restore(store.read_bytes(kept), trainer, log)
+        pieces = stage.pieces(parts, Rank(), trainer.step_number)
+        for batch in rebatch(_read_ahead(store, stage, pieces), stage.settings.batch):
+            log.add(trainer.step(batch))
+            progress.reach(log.done, log.note())
+            if trainer.step_number % stage.settings.checkpoint_every == 0 and not trainer.finished:
+                log.add(trainer.flush())
+                state = {**trainer.state_dict(), "log": log.dump()}
+                store.write_bytes(kept, state_to_bytes(state))
+        log.add(trainer.flush())
+        stage.save(store, trainer.trained_network(), log)
+        store.remove(f"{RESUMABLE}/{stage.key.fingerprint}")
+
+
+def _read_ahead(
+    store: Store, stage: TrainStage, pieces: Sequence[PartSlice]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The samples of slices in order; few are held."""
+    left = iter(pieces)
+    with ThreadPoolExecutor(_READERS) as pool:
+        waiting = deque(pool.submit(stage.read, store, piece) for piece in islice(left, _READERS))
+        while waiting:
+            samples = waiting.popleft().result()
+            waiting.extend(pool.submit(stage.read, store, piece) for piece in islice(left, 1))
+            yield samples
+
+
+def _restore(data: bytes, trainer: Trainer, log: TrainLog) -> None:
+    state = state_from_bytes(data)
+    trainer.load_state_dict(state)
+    log.restore(state["log"], trainer.step_number)
