@@ -7,10 +7,8 @@ pointer, and ``rejected --replay`` changes what the next job does. Exit codes ar
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,31 +18,14 @@ import yaml
 from typer.core import TyperGroup
 
 from dcsp.errors import DcspError, StoreError
-from dcsp.inspection.inventory import (
-    Output,
-    Run,
-    differences,
-    find_output,
-    find_run,
-    flatten,
-    open_store,
-    outputs,
-    runs,
-)
-from dcsp.stages.parts import live_rows
+from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
+from dcsp.inspection.text import difference_text, section, store_text
 from dcsp.store.store import Store
-from dcsp.tables.layout import STAGE_FILE, part_file, report_file
-from dcsp.tables.schemas import REJECTED
+from dcsp.tables.layout import STAGE_FILE, report_file
 
 MISTAKE = 2
-_FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
-_STATUSES = ("ok", "skipped", "error")
-_TABLE_COLUMNS = ("table", "parts", *_STATUSES, "size", "used by")
-_CHECKPOINT_COLUMNS = ("checkpoint", "stage", "steps", "size", "used by")
 _MOST_TAGS = 50
 """Unknown tags shown; the store keeps more."""
-_WIDEST = 60
-"""Longest value shown in a table."""
 
 
 class _Group(TyperGroup):
@@ -78,13 +59,7 @@ RunArgument = Annotated[
 def show(store: StoreArgument) -> None:
     """List the runs, the tables with their rows by status, and the checkpoints."""
     opened = open_store(store)
-    known = runs(opened)
-    typer.echo(_section("runs", ("run", "ended", *_FIGURES), map(_run_row, known)))
-    found = outputs(opened)
-    tables = [_table_row(output) for output in found if not output.is_checkpoint]
-    checkpoints = [_checkpoint_row(output) for output in found if output.is_checkpoint]
-    typer.echo(_section("tables", _TABLE_COLUMNS, tables))
-    typer.echo(_section("checkpoints", _CHECKPOINT_COLUMNS, checkpoints))
+    typer.echo(store_text(runs(opened), outputs(opened)))
 
 
 @app.command(
@@ -133,20 +108,7 @@ def diff(
 ) -> None:
     """Show the settings, stages and figures in which two runs differ."""
     opened = open_store(store)
-    left, right = find_run(opened, first), find_run(opened, second)
-    header = ("", left.run_id, right.run_id)
-    for title, one, other in (
-        ("settings", left.record.get("config", {}), right.record.get("config", {})),
-        ("corpus", _corpus(left), _corpus(right)),
-        ("stages", _directories(left), _directories(right)),
-    ):
-        rows = ((d.key, _cell(d.first), _cell(d.second)) for d in differences(one, other))
-        typer.echo(_section(title, header, rows, none="the same"))
-    figures = [
-        (d.key, _cell(d.first), _cell(d.second), _change(d.first, d.second))
-        for d in differences(_figures(left), _figures(right))
-    ]
-    typer.echo(_section("figures", (*header, "change"), figures, none="the same"))
+    typer.echo(difference_text(find_run(opened, first), find_run(opened, second)))
 
 
 @app.command()
@@ -181,6 +143,7 @@ def rejected(
 ) -> None:
     """List what the latest ingest, or that of a run, refused, by reason, and unknown tags."""
     from dcsp.inspection.rejections import (
+        as_csv,
         by_reason,
         forget,
         on_one_line,
@@ -196,12 +159,12 @@ def rejected(
         typer.echo(f"the next ingest looks at {forgotten} images once more: submit the job")
     rows = read_rejected(opened, run)
     reasons = [(r.reason, r.stage, str(r.rows), r.example) for r in by_reason(rows)]
-    typer.echo(_section("rejected", ("reason", "stage", "rows", "first"), reasons))
+    typer.echo(section("rejected", ("reason", "stage", "rows", "first"), reasons, "<<><"))
     unknown = islice(read_unknown_tags(opened, run).items(), _MOST_TAGS)
     tags = [(on_one_line(tag), str(images)) for tag, images in unknown]
-    typer.echo(_section("tags without a class", ("tag", "images"), tags))
+    typer.echo(section("tags without a class", ("tag", "images"), tags, "<>"))
     if out is not None:
-        _write_csv(out, rows)
+        _write(out, as_csv(rows).encode())
 
 
 @app.command()
@@ -244,7 +207,7 @@ def report(
 
         write_report(opened, load_run(opened, chosen.run_id)[1])
     if out is not None:
-        _copy(opened, name, out)
+        _write(out, opened.read_bytes(name))
     typer.echo(str(out) if out is not None else opened.path(name))
 
 
@@ -257,12 +220,12 @@ def export(
 ) -> None:
     """Write the label maps of a run as VOC-palette PNG files named after the images."""
     from dcsp.inspection.destination import EXPORT, claim_folder, mark_folder
-    from dcsp.inspection.export import export_masks
+    from dcsp.inspection.export import export_masks, read_predictions
 
     opened = open_store(store)
     found = find_run(opened, run)
     column = "label" if crf else "label_without_crf"
-    predictions = _predictions(opened, found, column)
+    predictions = read_predictions(opened, found, column)
     apart = {"STORE": opened}
     if root := found.record["config"]["corpus"]["root"]:
         apart["the corpus"] = Store(root)
@@ -273,112 +236,13 @@ def export(
     typer.echo(f"{done.written} masks in {out}{left}")
 
 
-def _predictions(store: Store, run: Run, column: str) -> Iterator[Any]:
-    from dcsp.tables.snapshot import Snapshot
-
-    directories = [
-        step["directory"]
-        for step in run.record.get("steps", ())
-        if step.get("role", step["title"]) == "predictions"  # runs of old tell titles alone
-    ]
-    if not directories:
-        raise StoreError(f"The run {run.run_id} has no predictions: submit its job again.")
-    snapshot = Snapshot.load(store, run.record["snapshot"])
-    for part in snapshot.of(run.record["config"]["predict"]["splits"]):
-        file = part_file(directories[0], part.name)
-        yield live_rows(store.read_table(file, ["image_id", "status", column]), part.dead)
-
-
-def _write_csv(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    try:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, REJECTED.names)
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise StoreError(f"Cannot write {out} ({error}): check the path.") from error
-
-
-def _copy(store: Store, name: str, out: Path) -> None:
+def _write(out: Path, data: bytes) -> None:
+    """Write what a command was asked to leave outside of the store."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(store.read_bytes(name))
+        out.write_bytes(data)
     except OSError as error:
         raise StoreError(f"Cannot write {out} ({error}): check the path.") from error
-
-
-def _run_row(run: Run) -> Sequence[str]:
-    mark = " (published)" if run.is_current else ""
-    metrics = run.metrics or {}
-    ended = str(run.record.get("created", "")) if run.metrics is not None else "no"
-    return (run.run_id + mark, ended, *(_cell(metrics.get(key)) for key in _FIGURES))
-
-
-def _table_row(output: Output) -> Sequence[str]:
-    newest = max(output.manifests, key=lambda m: str(m.get("finished", "")), default=None)
-    rows = newest["rows"] if newest else {}
-    counts = [str(rows.get(status, 0)) if newest else "?" for status in _STATUSES]
-    return (output.directory, str(output.parts), *counts, _size(output), _users(output))
-
-
-def _checkpoint_row(output: Output) -> Sequence[str]:
-    mark = output.manifests[0] if output.manifests else {"stage": "not finished"}
-    steps = str(mark.get("steps", ""))
-    return (output.directory, str(mark.get("stage", "")), steps, _size(output), _users(output))
-
-
-def _users(output: Output) -> str:
-    return f"{len(output.used_by)} run(s)" if output.used_by else "no run"
-
-
-def _size(output: Output) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if output.bytes >= size:
-            return f"{output.bytes / size:.1f} {unit}"
-    return f"{output.bytes / 1e3:.1f} kB"
-
-
-def _corpus(run: Run) -> dict[str, Any]:
-    return {"snapshot": run.record.get("snapshot")}
-
-
-def _directories(run: Run) -> dict[str, str]:
-    return {step["title"]: step["directory"] for step in run.record.get("steps", ())}
-
-
-def _figures(run: Run) -> dict[str, Any]:
-    """Metrics without what only repeats them or names the run."""
-    return {
-        key: value
-        for key, value in flatten(run.metrics or {}).items()
-        if ".figures." not in key and key != "run_id"
-    }
-
-
-def _change(first: Any, second: Any) -> str:
-    numbers = [value for value in (first, second) if isinstance(value, int | float)]
-    return f"{numbers[1] - numbers[0]:+.2f}" if len(numbers) == 2 else ""
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    text = f"{value:.2f}" if isinstance(value, float) and abs(value) >= 1 else str(value)
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
-
-
-def _section(
-    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], none: str = "none"
-) -> str:
-    body = list(rows)
-    if not body:
-        return f"{title}: {none}\n"
-    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *body)
-    ]
-    return "\n  ".join([title, *lines]) + "\n"
 
 
 def _yaml(value: Any) -> str:

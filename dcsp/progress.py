@@ -73,14 +73,15 @@ class Progress:
             self._reach(self.done + step, note)
 
     def line(self, note: str = "") -> str:
-        """One line: title, counts, rate, time left."""
+        """One line: title, counts, rate, and time by the clock of a bar."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         rate = self.done / seconds
-        left = max(self.total - self.done, 0) / rate if rate else float("inf")
+        rest = max(self.total - self.done, 0)
+        left = tqdm.format_interval(rest / rate) if rate else "?"
         text = (
             f"{self.title}: {self.done}/{self.total} {self._unit}, "
             f"{f'{rate:.1f}' if rate else '?'} {self._unit}/s, "
-            f"{_clock(seconds)} gone, {_clock(left)} left"
+            f"{tqdm.format_interval(seconds)} gone, {left} left"
         )
         return f"{text}, {note}" if note else text
 
@@ -110,11 +111,3 @@ class Progress:
     def _log(self, note: str = "") -> None:
         self._logged = time.monotonic()
         print(self.line(note), file=self._stream, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

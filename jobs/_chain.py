@@ -36,6 +36,7 @@ from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import Snapshot
+from dcsp.text import duration
 from jobs._watch import Patience, Result, within
 
 
@@ -217,7 +218,7 @@ class Chain:
         record = self._within(step.title, lambda: end(seconds))
         if rows := record.get("rows"):
             counts = ", ".join(f"{count} {status}" for status, count in rows.items())
-            say(f"{step.title}: {counts} rows in {seconds:.0f} s")
+            say(f"{step.title}: {counts} rows in {duration(seconds)}")
 
     def finish(self, plan: Plan) -> None:
         """Evaluate, write the report, and publish the run."""

@@ -29,6 +29,7 @@ from dcsp.run.plan import Plan
 from dcsp.run.retraining import plan_run
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
+from dcsp.text import duration
 from jobs._chain import Chain, say
 from jobs._main import config_parser, read_config, run_job
 
@@ -110,7 +111,7 @@ class Planning:
         lines, probed = self.forecast(probes=probes)
         print(f"\n{cluster_line(self.resources)}")
         if probed:
-            print(f"probe: {probed.images} images in one process, {probed.seconds:.0f} s")
+            print(f"probe: {probed.images} images in one process, {duration(probed.seconds)}")
         print(f"\n{table(lines, self.resources, price)}")
         if probed and probed.trouble:
             print(f"note: the probe ended early: {probed.trouble}")

@@ -39,6 +39,7 @@ from dcsp.stages.step import Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file, rejected_file
 from dcsp.tables.snapshot import Part
+from dcsp.text import duration
 from jobs._chain import Chain, say
 from jobs._lease import hold
 from jobs._main import run_job
@@ -141,7 +142,7 @@ def _deliver(store: Store, plan: Plan, final: Store, out: Path) -> None:
     rejected = rejected_file(plan.snapshot.fingerprint)
     final.write_bytes("rejected.parquet", store.read_bytes(rejected))
     final.remove(WORK)
-    say(f"export: {time.monotonic() - started:.1f} s")
+    say(f"export: {duration(time.monotonic() - started)}")
     print(f"{done.written} masks in {out}, {done.left_out} images failed", end="")
     print(f", {plan.snapshot.rejected} rejected (see rejected.parquet)")
 

@@ -41,7 +41,7 @@ def test_show_lists_runs_tables_and_checkpoints(store: Store) -> None:
     )
     assert line(text, "demo-1111")[-3:] == ["51.50", "40.00", "42.00"]
     assert line(text, CUES_KEY.directory)[1:5] == ["1", "2", "0", "1"]
-    assert line(text, CUES_KEY.directory)[-2:] == ["2", "run(s)"]
+    assert line(text, CUES_KEY.directory)[-2:] == ["2", "runs"]
     assert line(text, "checkpoints/")[1:3] == ["joint_phase0", "40"]
 
 
@@ -53,6 +53,17 @@ def test_show_marks_what_is_not_finished(store: Store) -> None:
     text = dcsp("show", store.url).output
     assert line(text, "demo-2222")[2] == "no"
     assert line(text, CUES_KEY.directory)[2:5] == ["?", "?", "?"]
+
+
+def test_show_starts_without_the_libraries_of_jobs(store: Store) -> None:
+    script = (
+        "import sys\nfrom dcsp.cli import app\n"
+        f"app(['show', {store.url!r}], standalone_mode=False)\n"
+        "print({'torch', 'ray', 'onnxruntime', 'skimage'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", script]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "set()"
 
 
 def test_explain_says_what_decided_a_fingerprint(store: Store) -> None:

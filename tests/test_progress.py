@@ -38,9 +38,9 @@ def test_a_log_gets_a_line_every_few_seconds(clock: Clock) -> None:
             bar.advance(2)
     lines = log.getvalue().splitlines()
     assert lines == [
-        "saliency: 10/100 images, 2.0 images/s, 0:05 gone, 0:45 left",
-        "saliency: 20/100 images, 2.0 images/s, 0:10 gone, 0:40 left",
-        "saliency: 24/100 images, 2.0 images/s, 0:12 gone, 0:38 left",
+        "saliency: 10/100 images, 2.0 images/s, 00:05 gone, 00:45 left",
+        "saliency: 20/100 images, 2.0 images/s, 00:10 gone, 00:40 left",
+        "saliency: 24/100 images, 2.0 images/s, 00:12 gone, 00:38 left",
     ]
 
 
@@ -60,8 +60,8 @@ def test_a_note_stands_at_the_end_of_the_line(clock: Clock) -> None:
         clock.now += 8
         bar.reach(10, "step 1/4, loss 0.693")
     first, last = log.getvalue().splitlines()
-    assert first.endswith("0:24 left, step 1/4, loss 0.693")
-    assert last == "fcan: 10/40 images, 1.2 images/s, 0:08 gone, 0:24 left"
+    assert first.endswith("00:24 left, step 1/4, loss 0.693")
+    assert last == "fcan: 10/40 images, 1.2 images/s, 00:08 gone, 00:24 left"
 
 
 @pytest.fixture
@@ -134,14 +134,16 @@ def test_threads_may_count_together(hurried: None) -> None:
 @pytest.mark.parametrize(
     ("seconds", "done", "expected"),
     [
-        (0.0, 0, "0:00 gone, ? left"),
-        (59.6, 5, "1:00 gone, 1:00 left"),
+        (0.0, 0, "00:00 gone, ? left"),
+        (60.6, 5, "01:00 gone, 01:00 left"),
         (3600 * 25 + 61, 5, "25:01:01 gone, 25:01:01 left"),
-        (10, 10, "0:10 gone, 0:00 left"),
-        (10, 20, "0:10 gone, 0:00 left"),
+        (10, 10, "00:10 gone, 00:00 left"),
+        (10, 20, "00:10 gone, 00:00 left"),
     ],
 )
-def test_times_read_like_a_clock(clock: Clock, seconds: float, done: int, expected: str) -> None:
+def test_times_read_like_the_clock_of_a_bar(
+    clock: Clock, seconds: float, done: int, expected: str
+) -> None:
     bar = Progress("x", 10, stream=io.StringIO())
     clock.now += seconds
     bar.reach(done)

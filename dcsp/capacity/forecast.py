@@ -14,7 +14,7 @@ from dcsp.capacity.pace import Pace
 from dcsp.capacity.resources import SAMPLE_TASKS, TASK_CPUS, Resources
 from dcsp.capacity.workload import Work
 from dcsp.config import ClusterSettings
-from dcsp.text import duration
+from dcsp.text import duration, in_columns, quantity, size
 
 UNKNOWN = "?"
 
@@ -144,12 +144,12 @@ def table(lines: Sequence[Forecast], resources: Resources, price: Price | None) 
         "parts": lambda f: f"{f.work.parts_left:,}/{f.work.parts:,}",
         "images": lambda f: f"{f.work.rows_left:,}" if f.work.rows_left else "done",
         "workers": lambda f: str(f.workers) if f.workers else "",
-        "CPUs": lambda f: _share(f.workers * f.cpus) if f.workers else "",
-        "GPUs": lambda f: _share(f.workers * f.gpus) if f.workers else "",
-        "memory": lambda f: _size(f.memory) if _reads(f) else "",
-        "read": lambda f: _size(f.work.bytes_in) if _reads(f) else "",
-        "written": lambda f: _size(f.bytes_out) if f.workers and f.bytes_out != 0 else "",
-        "time": lambda f: _time(f.seconds) if f.workers else "",
+        "CPUs": lambda f: f"{f.workers * f.cpus:.4g}" if f.workers else "",
+        "GPUs": lambda f: f"{f.workers * f.gpus:.4g}" if f.workers else "",
+        "memory": lambda f: _known(f.memory, size) if _reads(f) else "",
+        "read": lambda f: _known(f.work.bytes_in, size) if _reads(f) else "",
+        "written": lambda f: _known(f.bytes_out, size) if f.workers and f.bytes_out != 0 else "",
+        "time": lambda f: _known(f.seconds, duration) if f.workers else "",
     }
     if price is not None:
         cost = price
@@ -157,15 +157,7 @@ def table(lines: Sequence[Forecast], resources: Resources, price: Price | None) 
     columns["measured by"] = lambda f: f.source
     rows = [list(columns), *([cell(line) for cell in columns.values()] for line in lines)]
     rows.append([_sum(name, lines, resources, price) for name in columns])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = {"stage", "measured by"}
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if name in left else cell.rjust(width)
-            for name, cell, width in zip(columns, row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+    return "\n".join(in_columns(rows, f"<{'>' * (len(columns) - 2)}<"))
 
 
 def _sum(name: str, lines: Sequence[Forecast], resources: Resources, price: Price | None) -> str:
@@ -186,39 +178,26 @@ def _reads(line: Forecast) -> bool:
     return bool(line.workers) and line.work.kind != "tasks"
 
 
-def _share(value: float) -> str:
-    return f"{value:.4g}"
-
-
-def _size(value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value / 2**10:.1f} KiB"
-
-
-def _time(seconds: float | None) -> str:
-    return UNKNOWN if seconds is None else duration(seconds)
+def _known(value: float | None, write: Callable[[float], str]) -> str:
+    return UNKNOWN if value is None else write(value)
 
 
 def _cost(price: Price, resources: Resources, seconds: float | None) -> str:
-    return UNKNOWN if seconds is None else f"{price.of(resources, seconds):,.2f}"
+    return _known(seconds, lambda known: f"{price.of(resources, known):,.2f}")
 
 
 def cluster_line(resources: Resources) -> str:
     """What a cluster has, and how much of it is free."""
-    nodes = f"{resources.nodes} node{'' if resources.nodes == 1 else 's'} ({resources.described})"
+    nodes = f"{quantity(resources.nodes, 'node')} ({resources.described})"
     parts = [f"cluster: {nodes}", f"{resources.cpus:g} CPUs{_free(resources.free_cpus)}"]
     if resources.cores:
         parts[-1] += f" on {resources.cores:g} cores"
     parts.append(f"{resources.gpus:g} GPUs{_free(resources.free_gpus)}")
     if resources.memory:
-        free = "" if resources.free_memory is None else f" ({_size(resources.free_memory)} free)"
-        parts.append(f"{_size(resources.memory)} memory{free}")
+        free = "" if resources.free_memory is None else f" ({size(resources.free_memory)} free)"
+        parts.append(f"{size(resources.memory)} memory{free}")
     if resources.object_store:
-        parts.append(f"object store of {_size(resources.object_store)} a node or more")
+        parts.append(f"object store of {size(resources.object_store)} a node or more")
     return ", ".join(parts)
 
 

@@ -10,6 +10,7 @@ from dcsp.capacity.resources import TASK_CPUS, Resources, worker_size
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, ConfigError
 from dcsp.run.plan import Plan
+from dcsp.text import size
 
 
 def check(
@@ -109,8 +110,8 @@ def check_parts(resources: Resources, largest: int) -> None:
     store = resources.object_store
     if store is not None and largest > store:
         raise ClusterError(
-            f"The largest part of the corpus has {largest / 2**20:.0f} MiB, and the object store "
-            f"of a node {store / 2**20:.0f} MiB: it could never be read; lower corpus.part_rows "
+            f"The largest part of the corpus has {size(largest)}, and the object store "
+            f"of a node {size(store)}: it could never be read; lower corpus.part_rows "
             "and ingest again, or give nodes more (ray start --object-store-memory)."
         )
 
@@ -135,7 +136,7 @@ def check_memory(resources: Resources, title: str, workers: int, each: float, se
     if each > most or workers > fitting:
         cure = f"set {setting} to {fitting} or less" if each <= most else "add nodes with more"
         raise ClusterError(
-            f"{title}: {workers} process(es) of {each / 2**30:.1f} GiB each, as the probe had, do "
-            f"not fit the {have / 2**30:.1f} GiB of memory of the nodes ({resources.described}): "
+            f"{title}: {workers} process(es) of {size(each)} each, as the probe had, do "
+            f"not fit the {size(have)} of memory of the nodes ({resources.described}): "
             f"{cure}."
         )

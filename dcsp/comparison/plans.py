@@ -19,7 +19,7 @@ from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import metrics_file
 from dcsp.tables.snapshot import Snapshot
-from dcsp.text import quantity
+from dcsp.text import in_columns, quantity
 
 UNKNOWN = "after ingest"
 
@@ -140,22 +140,22 @@ def _stages(previews: Sequence[Preview]) -> list[_Stage]:
 
 
 def _run_lines(previews: Sequence[Preview]) -> list[str]:
-    lines = [f"{'run':>3}  {'what will happen':<16}  settings"]
+    rows = [("run", "what will happen", "settings")]
     for number, preview in enumerate(previews, start=1):
         plan = preview.plan
         ended = preview.is_known and Store(plan.config.store).exists(metrics_file(plan.run_id))
         what = "done" if ended else "will run"
-        lines.append(f"{number:>3}  {what:<16}  {preview.run.label}")
-    return lines
+        rows.append((str(number), what, preview.run.label))
+    return in_columns(rows, "><<")
 
 
 def _stage_lines(stages: Sequence[_Stage]) -> list[str]:
-    lines = [f"{'stage':<16}  {'fingerprint':<20}  {'what will happen':<16}  runs"]
+    rows = [("stage", "fingerprint", "what will happen", "runs")]
     for stage in stages:
         unknown = stage.step.needs_snapshot and not stage.first.is_known
         fingerprint = UNKNOWN if unknown else stage.step.stage.key.fingerprint
         what = "done" if stage.is_done else "will run"
         what += ", shared" if len(stage.users) > 1 else ""
         users = ", ".join(map(str, stage.users))
-        lines.append(f"{stage.step.title:<16}  {fingerprint:<20}  {what:<16}  {users}")
-    return lines
+        rows.append((stage.step.title, fingerprint, what, users))
+    return in_columns(rows, "<<<<")

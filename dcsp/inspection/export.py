@@ -7,14 +7,19 @@ labels. No file is ever written outside the folder that was asked for.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
 from dcsp.errors import StoreError
+from dcsp.inspection.inventory import Run
+from dcsp.stages.parts import live_rows
+from dcsp.store.store import Store
+from dcsp.tables.layout import part_file
 from dcsp.tables.schemas import OK
+from dcsp.tables.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,34 @@ class Exported:
 
     written: int
     left_out: int
+
+
+def read_predictions(store: Store, run: Run, column: str) -> Iterator[pa.Table]:
+    """The predictions of a run, one part at a time, dead rows left out.
+
+    Args:
+        store: The store.
+        run: One of its runs.
+        column: Of the labels.
+
+    Raises:
+        StoreError: The run has no predictions, or its snapshot cannot be read.
+    """
+    directories = [
+        step["directory"]
+        for step in run.record.get("steps", ())
+        if step.get("role", step["title"]) == "predictions"  # runs of old tell titles alone
+    ]
+    if not directories:
+        raise StoreError(f"The run {run.run_id} has no predictions: submit its job again.")
+    snapshot = Snapshot.load(store, run.record["snapshot"])
+    return (
+        live_rows(
+            store.read_table(part_file(directories[0], part.name), ["image_id", "status", column]),
+            part.dead,
+        )
+        for part in snapshot.of(run.record["config"]["predict"]["splits"])
+    )
 
 
 def export_masks(predictions: Iterable[pa.Table], out: Path, column: str = "label") -> Exported:

@@ -7,6 +7,8 @@ of the batches concerned are forgotten, and the next ingest reads their images a
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from dcsp.corpus.unknown_tags import read_unknown
 from dcsp.inspection.inventory import find_run
 from dcsp.store.store import Store
 from dcsp.tables.layout import BATCHES, LATEST, LINEAGES, LISTINGS, catalogue_file, rejected_file
+from dcsp.tables.schemas import REJECTED
 
 Row = Mapping[str, Any]
 
@@ -65,6 +68,15 @@ def by_reason(rows: Iterable[Row]) -> list[Reason]:
         key = (row["stage"], row["reason"])
         found.setdefault(key, Reason(*key, 0, example)).rows += 1
     return sorted(found.values(), key=lambda reason: (-reason.rows, reason.stage, reason.reason))
+
+
+def as_csv(rows: Iterable[Row]) -> str:
+    """Every column of the rejected table."""
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, REJECTED.names)
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue()
 
 
 def forget(store: Store) -> int:

@@ -23,6 +23,8 @@ from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 
+from dcsp.text import size
+
 MAX_BYTES = 4 * 2**30
 """Largest file that is fetched."""
 _TIMEOUT = 60.0  # seconds without a byte from a URL
@@ -153,7 +155,7 @@ def _copy(source: IO[bytes], part: Path) -> None:
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > MAX_BYTES:
-                raise FetchError(f"it is larger than {MAX_BYTES} bytes")
+                raise FetchError(f"it is larger than {size(MAX_BYTES)}")
             target.write(chunk)
 
 

@@ -11,6 +11,7 @@ from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
+from dcsp.text import in_columns
 
 UNKNOWN = "after ingest"
 
@@ -36,28 +37,24 @@ def describe(config: RunConfig) -> str:
 
 def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> str:
     """The stages over one snapshot; None when the source has to be read first."""
-    lines = [f"{'stage':<16} {'fingerprint':<21} {'images':>9}  what will happen"]
+    rows = [("stage", "fingerprint", "images", "what will happen")]
     if snapshot is None:
-        lines.append(_line("ingest", UNKNOWN, "", "will list the source and read what is new"))
+        rows.append(("ingest", UNKNOWN, "", "will list the source and read what is new"))
         for step in draft_plan(config):
             print_ = UNKNOWN if step.needs_snapshot else step.stage.key.fingerprint
-            lines.append(_line(step.title, print_, "", "will run, unless done before"))
-        return "\n".join(lines)
-    plan = plan_run(store, config, snapshot)
-    total = sum(part.live for part in snapshot.parts)
-    lines.append(_line("ingest", snapshot.fingerprint, str(total), "done"))
-    lines += [_planned(store, plan, step) for step in plan]
-    lines.append(_line("run", plan.run_id, "", "evaluation, report"))
-    return "\n".join(lines)
+            rows.append((step.title, print_, "", "will run, unless done before"))
+    else:
+        plan = plan_run(store, config, snapshot)
+        total = sum(part.live for part in snapshot.parts)
+        rows.append(("ingest", snapshot.fingerprint, str(total), "done"))
+        rows += [_planned(store, plan, step) for step in plan]
+        rows.append(("run", plan.run_id, "", "evaluation, report"))
+    return "\n".join(in_columns(rows, "<<><"))
 
 
-def _planned(store: Store, plan: Plan, step: Step[Stage]) -> str:
+def _planned(store: Store, plan: Plan, step: Step[Stage]) -> tuple[str, str, str, str]:
     left = step.left(store, plan.snapshot)
     done = not left and plan.is_done(store, step)
     what = "done" if done else f"will run, {left} images to go"
     rows = sum(part.live for part in plan.parts(step))
-    return _line(step.title, step.stage.key.fingerprint, str(rows), what)
-
-
-def _line(title: str, fingerprint: str, images: str, what: str) -> str:
-    return f"{title:<16} {fingerprint:<21} {images:>9}  {what}"
+    return (step.title, step.stage.key.fingerprint, str(rows), what)

@@ -27,6 +27,7 @@ from typing import Self
 from dcsp.errors import StoreError
 from dcsp.store.conditional import read_version, remove_file, write_over
 from dcsp.store.store import Store
+from dcsp.text import duration
 
 LEASE = "LEASE"
 """File of the store that names the job at work."""
@@ -235,7 +236,7 @@ class Lease:
         return StoreError(
             f"Another job ({holder}) works on the store {self._store.url}: wait for it to end, or "
             f"remove {self._store.path(LEASE)} if it is known to be dead; it expires in "
-            f"{holder.seconds_left():.0f} s."
+            f"{duration(holder.seconds_left())}."
         )
 
     def _keep(self) -> None:

@@ -141,7 +141,9 @@ def test_every_training_of_the_plan_has_an_image_for_each_worker() -> None:
 def test_a_part_larger_than_an_object_store_is_refused() -> None:
     small = cluster(Node(4, object_store=2**30), Node(4, object_store=2**28))
     refusals.check_parts(small, 2**28)
-    with pytest.raises(ClusterError, match=r"has 300 MiB, .* 256 MiB: .*lower corpus\.part_rows"):
+    with pytest.raises(
+        ClusterError, match=r"has 300\.0 MiB, .* 256\.0 MiB: .*lower corpus\.part_rows"
+    ):
         refusals.check_parts(small, 300 * 2**20)
     refusals.check_parts(cluster(Node(4)), 2**60)  # nobody knows
 

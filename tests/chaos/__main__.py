@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from dcsp.text import in_columns
 from tests.chaos.clusters import LibraryNodes, StartedNodes
 from tests.chaos.laboratory import Laboratory, Outcome
 from tests.chaos.ledger import Ledger
@@ -64,19 +65,14 @@ def table(outcomes: Sequence[Outcome]) -> str:
         groups.setdefault((outcome.case.stage, outcome.case.victim), []).append(outcome)
     rows = [_row(*names, found) for names, found in groups.items()]
     rows.append(_row("all", "", outcomes))
-    lines = [HEAD, *rows]
-    widths = [max(len(str(line[column])) for line in lines) for column in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(in_columns([HEAD, *rows], f"<<{'>' * (len(HEAD) - 2)}"))
 
 
-def _row(stage: str, victim: str, outcomes: Sequence[Outcome]) -> tuple[object, ...]:
+def _row(stage: str, victim: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     total = sum((outcome.ledger for outcome in outcomes), start=Ledger())
     seconds = round(sum(outcome.seconds for outcome in outcomes))
     counts = (total.expected, total.ok, total.lost, total.duplicated, total.mixed)
-    return (stage, victim, len(outcomes), *counts, seconds)
+    return (stage, victim, *map(str, (len(outcomes), *counts, seconds)))
 
 
 def _undisturbed(folder: Path, nodes: Nodes) -> Run:

@@ -109,7 +109,7 @@ def test_the_command_lists_tags_without_a_class(photos: Path, tmp_path: Path) ->
     assert "tags without a class: none" in result.output
     save_unknown(store, LATEST, Counter({"axe": 3, "bow\x1b[2J": 12}))
     result = CliRunner().invoke(app, ["rejected", store.url])
-    assert "  bow\\x1b[2J  12\n  axe         3" in result.output
+    assert "  bow\\x1b[2J      12\n  axe              3" in result.output
 
 
 def test_rows_of_a_run_are_those_of_its_snapshot(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ JOBS: list[tuple[Callable[[Sequence[str]], None], list[str]]] = [
 WAITING = """
 import sys, time
 from types import SimpleNamespace
-from dcsp.tables import lease
-from dcsp.tables.store import Store
+from dcsp.store import lease
+from dcsp.store.store import Store
 from jobs._lease import hold
 from jobs._main import run_job
 

@@ -19,8 +19,8 @@ from dcsp.store.store import Store
 
 COUNTER = """
 import sys
-from dcsp.tables.conditional import read_version, write_over
-from dcsp.tables.store import Store
+from dcsp.store.conditional import read_version, write_over
+from dcsp.store.store import Store
 
 store, done = Store(sys.argv[1]), 0
 print("ready", flush=True)

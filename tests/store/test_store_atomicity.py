@@ -22,7 +22,7 @@ from tests.tables.samples import noise, numbers
 KILLED_WRITER = """
 import os, sys, time
 import numpy as np, pyarrow as pa
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 
 def stop_before_the_rename(descriptor):
     print("writing", flush=True)
@@ -34,7 +34,7 @@ Store(sys.argv[1]).write_table("cues/part.parquet", pa.table({"bytes": [os.urand
 
 READER = """
 import sys
-from dcsp.tables.store import Store
+from dcsp.store.store import Store
 
 store, reads, seen = Store(sys.argv[1]), 0, set()
 print("ready", flush=True)

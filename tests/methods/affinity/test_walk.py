@@ -260,7 +260,7 @@ def test_a_gpu_walks_as_a_processor_does() -> None:
 LARGE = """
 import resource
 import torch
-from dcsp.cues.walk import pair_affinities, pair_offsets, random_walk
+from dcsp.methods.affinity.walk import pair_affinities, pair_offsets, random_walk
 offsets = pair_offsets(5)
 affinities = pair_affinities(torch.randn(64, 375, 500) / 8, offsets)
 found = random_walk(affinities, offsets, torch.rand(4, 375, 500))

@@ -1,0 +1,119 @@
+"""What the ``dcsp`` command says of runs, tables and checkpoints, as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dcsp.inspection.inventory import Output, Run, differences, flatten
+from dcsp.text import in_columns, quantity, size
+
+_FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
+_STATUSES = ("ok", "skipped", "error")
+_TABLE_HEADER = ("table", "parts", *_STATUSES, "size", "used by")
+_CHECKPOINT_HEADER = ("checkpoint", "stage", "steps", "size", "used by")
+_WIDEST = 60
+"""Longest value shown in a table."""
+
+
+def section(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], align: str, none: str = "none"
+) -> str:
+    """Rows below their title and header; where there are none, a line that says so.
+
+    Args:
+        title: Of the section.
+        header: Of the columns.
+        rows: Cells of each row.
+        align: A sign a column, as :func:`dcsp.text.in_columns` has it.
+        none: What is said where there is no row.
+    """
+    body = list(rows)
+    if not body:
+        return f"{title}: {none}\n"
+    return "\n  ".join([title, *in_columns([header, *body], align)]) + "\n"
+
+
+def store_text(known: Iterable[Run], found: Sequence[Output]) -> str:
+    """The runs, the tables with their rows by status, and the checkpoints."""
+    tables = [_table_row(output) for output in found if not output.is_checkpoint]
+    checkpoints = [_checkpoint_row(output) for output in found if output.is_checkpoint]
+    return "\n".join(
+        (
+            section("runs", ("run", "ended", *_FIGURES), map(_run_row, known), "<<>>>"),
+            section("tables", _TABLE_HEADER, tables, "<>>>>><"),
+            section("checkpoints", _CHECKPOINT_HEADER, checkpoints, "<<>><"),
+        )
+    )
+
+
+def difference_text(left: Run, right: Run) -> str:
+    """The settings, stages and figures in which two runs differ."""
+    header = ("", left.run_id, right.run_id)
+    said = []
+    for title, one, other in (
+        ("settings", left.record.get("config", {}), right.record.get("config", {})),
+        ("corpus", _corpus(left), _corpus(right)),
+        ("stages", _directories(left), _directories(right)),
+    ):
+        rows = ((d.key, _cell(d.first), _cell(d.second)) for d in differences(one, other))
+        said.append(section(title, header, rows, "<<<", none="the same"))
+    figures = (
+        (d.key, _cell(d.first), _cell(d.second), _change(d.first, d.second))
+        for d in differences(_figures(left), _figures(right))
+    )
+    said.append(section("figures", (*header, "change"), figures, "<>>>", none="the same"))
+    return "\n".join(said)
+
+
+def _run_row(run: Run) -> Sequence[str]:
+    mark = " (published)" if run.is_current else ""
+    metrics = run.metrics or {}
+    ended = str(run.record.get("created", "")) if run.metrics is not None else "no"
+    return (run.run_id + mark, ended, *(_cell(metrics.get(key)) for key in _FIGURES))
+
+
+def _table_row(output: Output) -> Sequence[str]:
+    newest = max(output.manifests, key=lambda m: str(m.get("finished", "")), default=None)
+    rows = newest["rows"] if newest else {}
+    counts = [str(rows.get(status, 0)) if newest else "?" for status in _STATUSES]
+    return (output.directory, str(output.parts), *counts, size(output.bytes), _users(output))
+
+
+def _checkpoint_row(output: Output) -> Sequence[str]:
+    mark = output.manifests[0] if output.manifests else {"stage": "not finished"}
+    told = (str(mark.get("stage", "")), str(mark.get("steps", "")))
+    return (output.directory, *told, size(output.bytes), _users(output))
+
+
+def _users(output: Output) -> str:
+    return quantity(len(output.used_by), "run") if output.used_by else "no run"
+
+
+def _corpus(run: Run) -> dict[str, Any]:
+    return {"snapshot": run.record.get("snapshot")}
+
+
+def _directories(run: Run) -> dict[str, str]:
+    return {step["title"]: step["directory"] for step in run.record.get("steps", ())}
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    """Metrics without what only repeats them or names the run."""
+    return {
+        key: value
+        for key, value in flatten(run.metrics or {}).items()
+        if ".figures." not in key and key != "run_id"
+    }
+
+
+def _change(first: Any, second: Any) -> str:
+    numbers = [value for value in (first, second) if isinstance(value, int | float)]
+    return f"{numbers[1] - numbers[0]:+.2f}" if len(numbers) == 2 else ""
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.2f}" if isinstance(value, float) and abs(value) >= 1 else str(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
