@@ -139,6 +139,8 @@ class Chain:
             self.executor.items(lister, shards, lambda _: progress.advance(1), "listing")
 
     def _pack(self, listing: Listing) -> Ingested:
+        _ = self.resources  # a cluster that is refused is refused before anything is written
+
         def map_items(
             function: Callable[[Any], Any], items: Sequence[Any], each: Each
         ) -> list[Any]:

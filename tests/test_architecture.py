@@ -42,6 +42,7 @@ FLOORS = (
     "dcsp.training",
     "dcsp.cues",
     "dcsp.selftags",
+    "dcsp.methods.builtin.loss",  # any training may have it
     "dcsp.methods.shared",
     "dcsp.methods.base",
     "dcsp.methods",  # methods of one file

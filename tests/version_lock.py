@@ -65,10 +65,11 @@ LAYS_OUT = "chooses stages and gives them settings and inputs, all of which thei
 
 RULES = Rules(
     stands_for={
-        "TRAIN_VERSION": (
+        "dcsp.training.stage.VERSION": (
             "dcsp.training.*",
-            "dcsp.methods.*.loss",  # reach the training as arguments
+            "dcsp.methods.*.loss",  # reach the training as recipes
             "dcsp.methods.*.network",
+            "dcsp.methods.*.recipe",
             "dcsp.networks.*",
         ),
         "EVALUATION_VERSION": ("dcsp.evaluation.*",),

@@ -200,33 +200,35 @@ def make_samples(
     Raises:
         ValueError: A tag is not in 1..C.
     """
-    size, crop = rows.num_rows, settings.crop
+    batch = _empty_batch(rows, settings.crop, classes)
+    for index, row in enumerate(rows.to_pylist()):
+        rng = sample_rng(seed, stage, epoch, row["image_id"])
+        sample = _sample_of_row(row, settings, rng, max_side)
+        if sample is None:
+            continue
+        batch["tags"][index] = _tag_vector(row["tags"], classes, row["image_id"])
+        for name in ("image", "cue", "saliency", "regions"):
+            if (found := getattr(sample, name)) is not None:
+                batch[name][index] = found
+        if sample.saliency is not None or "saliency" not in batch:
+            batch["valid"][index] = sample.valid
+    return batch
+
+
+def _empty_batch(rows: pa.Table, crop: int, classes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a batch, as those of rows that cannot be shown."""
+    size = rows.num_rows
     batch: dict[str, NDArray[Any]] = {
         "image": np.empty((size, crop, crop, 3), np.uint8),
         "tags": np.zeros((size, classes), np.float32),
         "valid": np.zeros((size, 4), np.int32),
     }
+    batch["image"][:] = PADDING
     for name, blank in (("cue", IGNORE), ("saliency", 0)):
         if name in rows.column_names:
             batch[name] = np.full((size, crop, crop), blank, np.uint8)
     if "regions" in rows.column_names:
         batch["regions"] = np.zeros((size, crop, crop), np.int32)
-    for index, row in enumerate(rows.to_pylist()):
-        rng = sample_rng(seed, stage, epoch, row["image_id"])
-        sample = _sample_of_row(row, settings, rng, max_side)
-        if sample is None:
-            batch["image"][index] = PADDING
-            continue
-        batch["image"][index] = sample.image
-        batch["tags"][index] = _tag_vector(row["tags"], classes, row["image_id"])
-        if sample.cue is not None:
-            batch["cue"][index] = sample.cue
-        if sample.saliency is not None:
-            batch["saliency"][index] = sample.saliency
-        if sample.regions is not None:
-            batch["regions"][index] = sample.regions
-        if sample.saliency is not None or "saliency" not in batch:
-            batch["valid"][index] = sample.valid
     return batch
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,14 @@ from dcsp.errors import ClusterError, CorpusError
 from dcsp.run.plan import build_plan
 from dcsp.tables.layout import metrics_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
-from jobs import _chain
+from jobs import _chain, _cluster
 from jobs._chain import Chain
 from tests.corpus.tars import sample, write_tar
 
 
 @pytest.fixture
-def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
-    """Of a folder of three images, with tasks in this process."""
-
-    def map_items(
-        function: Callable[[Any], Any],
-        items: Sequence[Any],
-        settings: object,
-        advance: Callable[[Any], None] = lambda _: None,
-        **_: object,
-    ) -> list[Any]:
-        results = []
-        for item in items:
-            results.append(function(item))
-            advance(results[-1])
-        return results
-
-    monkeypatch.setattr(_chain._cluster, "map_items", map_items)
-    monkeypatch.setattr(Chain, "resources", None)
+def chain(tmp_path: Path) -> Chain:
+    """Of a folder of three images, by the executor of this process."""
     images = tmp_path / "images"
     images.mkdir()
     for name in ("a", "b", "c"):
@@ -49,6 +32,7 @@ def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
         "store": str(tmp_path / "store"),
         "corpus": {"kind": "folder", "root": str(images), "classes": ["cat", "dog", "cow"]},
         "network": {"backbone": "resnet18", "weights": "random"},
+        "cluster": {"executor": "here"},
     }
     return Chain(parse_config(tree))
 
@@ -161,10 +145,9 @@ def test_a_listing_and_a_report_that_stand_still_end_the_job(
 def test_a_cluster_that_cannot_hold_the_job_is_refused_when_it_is_joined(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(_chain._cluster, "connect", lambda _: Resources(2, 0, 1))
+    monkeypatch.setattr(_cluster, "connect", lambda _: Resources(2, 0, 1))
     settings = chain.config.cluster.model_copy(
-        update={"actors": 5, "train_workers": 7, "train_cpus": 1.0}
+        update={"executor": "ray", "actors": 5, "train_workers": 7, "train_cpus": 1.0}
     )
     config = chain.config.model_copy(update={"cluster": settings})
     with pytest.raises(ClusterError, match=r"cluster\.actors=5"):
