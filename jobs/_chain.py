@@ -17,7 +17,7 @@ from dcsp.capacity.workload import largest_part
 from dcsp.config import RunConfig
 from dcsp.corpus.ingest import Each, Ingested, ingest
 from dcsp.corpus.listing import Listing, list_corpus
-from dcsp.corpus.sources.base import TRAIN, Source
+from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
 from dcsp.corpus.unknown_tags import tag_notes
@@ -35,7 +35,7 @@ from dcsp.stages.step import Role, Step
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
 from jobs._watch import Patience, Result, within
 

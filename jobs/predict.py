@@ -17,11 +17,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final
 
 import pyarrow as pa
-
-from dcsp.stages.step import Role
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
@@ -35,10 +33,10 @@ from dcsp.inspection.inventory import find_run
 from dcsp.run.plan import Plan
 from dcsp.run.record import RunModel, load_model
 from dcsp.stages.parts import live_rows
-from dcsp.stages.step import Step
+from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file, rejected_file
-from dcsp.tables.snapshot import Part
+from dcsp.tables.snapshot import TRAIN, Part
 from dcsp.text import duration
 from jobs._chain import Chain, say
 from jobs._lease import hold
@@ -48,7 +46,7 @@ PREDICTIONS = "predictions"
 """Folder below OUT for the table."""
 WORK = ".work"
 """Folder below OUT for what the job needs to resume; removed at its end."""
-SPLITS: tuple[Literal["train"]] = ("train",)
+SPLITS: Final = (TRAIN,)
 """Every image is listed as one of this split: there is no tag table to say otherwise."""
 
 

@@ -25,8 +25,7 @@ from dcsp.config import RunConfig
 from dcsp.corpus.batches import Batch, plan_batches
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer, part_name
-from dcsp.corpus.sources.base import TRAIN, SourceRow
-from dcsp.corpus.state import part_of
+from dcsp.corpus.sources.base import SourceRow
 from dcsp.errors import DcspError
 from dcsp.evaluation.run import Evaluator
 from dcsp.networks.checkpoint import save_network
@@ -37,7 +36,7 @@ from dcsp.stages.step import Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, TRUTH_DIRECTORY, part_file
 from dcsp.tables.schemas import CORPUS
-from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
+from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 from dcsp.training.loop import Trainer
 from dcsp.training.stage import TrainStage
 from dcsp.training.stream import Rank, rank_batch, rebatch
@@ -120,7 +119,7 @@ class ListedSample:
     def __call__(self, scratch: Store) -> tuple[CorpusPart | None, Pace]:
         """See :class:`Sample`."""
         record, seconds = _timed(lambda: replace(self.packer, store=scratch)(Batch(self.rows)))
-        part = part_of(record["part"]) if record["part"] else None
+        part = CorpusPart.of(record["part"]) if record["part"] else None
         each = seconds / max(1, len(self.rows))
         if part is None:
             return None, Pace("probe", 0.0, 0.0, each, 0.0)

@@ -12,14 +12,13 @@ from dcsp.capacity.pace import EVALUATION, INGEST, Pace
 from dcsp.corpus.batches import plan_batches
 from dcsp.corpus.catalogue import compare
 from dcsp.corpus.listing import Listing
-from dcsp.corpus.sources.base import TRAIN
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file
-from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
+from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 
 _DRAFT = "draft"
 """Start of the names of parts that are not there yet."""

@@ -16,12 +16,11 @@ from dcsp.corpus.compaction import Joiner, small_groups
 from dcsp.corpus.listing import Listing, PreviousCorpus
 from dcsp.corpus.pack import Record
 from dcsp.corpus.rejected import DUPLICATE, RejectionCounter
-from dcsp.corpus.sources.base import TRAIN
 from dcsp.corpus.state import CorpusState
 from dcsp.corpus.unknown_tags import count_unknown, save_unknown
 from dcsp.errors import CorpusError
 from dcsp.tables.layout import CHECKPOINTS, LATEST, catalogue_file, rejected_file, stage_directories
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, Snapshot
 
 Each = Callable[[Any], None]
 """Called with every result, in order."""

@@ -59,6 +59,8 @@ class CueStage(TableStage):
     phase: int = 0
     selftags: StageKey | None = None
 
+    schema = CUES
+
     @property
     @abstractmethod
     def method(self) -> str:
@@ -117,11 +119,6 @@ class CueStage(TableStage):
     def key(self) -> StageKey:
         """What decides the cues, self-tags included."""
         return cue_key(self.given_key, self.selftags)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.CUES`."""
-        return CUES
 
     @property
     def inputs(self) -> tuple[TableInput, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from dcsp.errors import StoreError
 from dcsp.stages.statuses import Counted, count_parts, count_statuses, remember
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey, digest
-from dcsp.tables.layout import STAGE_FILE, manifest_file, part_file
-from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.layout import CORPUS_DIRECTORY, STAGE_FILE, manifest_file, part_file
+from dcsp.tables.schemas import HEAD_COLUMNS, OK, STATUSES
 from dcsp.tables.snapshot import Part
 
 
@@ -42,6 +42,14 @@ class TableInput:
         """Name of one of the columns in the zipped part."""
         return f"{self.name}.{column}" if self.name else column
 
+    def without(self, column: str) -> TableInput:
+        """The same but for one column."""
+        return replace(self, columns=tuple(name for name in self.columns if name != column))
+
+
+CORPUS_INPUT = TableInput("", CORPUS_DIRECTORY, (*HEAD_COLUMNS, "tags", "bytes"))
+"""What stages read of the corpus."""
+
 
 @dataclass
 class PartSummary:
@@ -51,10 +59,6 @@ class PartSummary:
     rows: int
     bytes: int
     statuses: Mapping[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The summary as plain values."""
-        return asdict(self)
 
 
 def pending_parts(store: Store, directory: str, parts: Sequence[Part]) -> list[Part]:
@@ -168,7 +172,7 @@ def complete_table(
             f"The table {directory} lacks {len(missing)} of {len(parts)} parts: "
             "submit the job again."
         )
-    statuses: Counter[str] = Counter({OK: 0, SKIPPED: 0, ERROR: 0})
+    statuses: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
     wanted = {part.name: sizes[f"{part.name}.parquet"] for part in parts}
     counted = count_parts(store, directory, wanted, _counted(made.summaries))
     for part in parts:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from dcsp.progress import Progress
 from dcsp.stages.parts import (
+    CORPUS_INPUT,
     Made,
     PartSummary,
     TableInput,
@@ -157,6 +158,11 @@ class TableStage(Stage):
     @abstractmethod
     def schema(self) -> pa.Schema:
         """Schema of the table."""
+
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """See :class:`Stage`; the corpus alone, where a stage does not say otherwise."""
+        return (CORPUS_INPUT,)
 
     @abstractmethod
     def load(self, store: Store, device: Device) -> PartModel:

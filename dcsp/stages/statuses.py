@@ -18,7 +18,7 @@ import pyarrow as pa
 from dcsp.errors import StoreError
 from dcsp.store.store import Store
 from dcsp.tables.layout import STATUSES_FILE
-from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.schemas import ERROR, OK, SKIPPED, STATUSES
 
 READERS = 16
 """Parts that are counted at once: most of the time they are on their way from an object store."""
@@ -40,7 +40,7 @@ class Counted(NamedTuple):
     @classmethod
     def of(cls, size: int, statuses: Mapping[str, int]) -> Counted:
         """From rows of each status, of which those that are not named are 0."""
-        return cls(size, *(statuses.get(name, 0) for name in (OK, SKIPPED, ERROR)))
+        return cls(size, *(statuses.get(name, 0) for name in STATUSES))
 
 
 def remembered(store: Store, directory: str) -> dict[str, Counted]:
@@ -110,7 +110,7 @@ def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tu
     def count(part: str) -> tuple[str, Counted]:
         file = f"{directory}/{part}.parquet"
         statuses = count_statuses(store.read_table(file, ["status"]))
-        strange = sorted(set(statuses) - {OK, SKIPPED, ERROR})
+        strange = sorted(set(statuses) - {*STATUSES})
         if strange:
             raise StoreError(
                 f"{store.path(file)} has rows of the status {strange[0]!r}: remove it and submit "

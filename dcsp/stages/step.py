@@ -11,10 +11,7 @@ from dcsp.stages.parts import scope
 from dcsp.stages.stage import Stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.snapshot import Part, Snapshot
-
-TRAIN = ("train",)
-"""Splits that cues are mined of and networks learn from."""
+from dcsp.tables.snapshot import TRAIN, Part, Snapshot
 
 StageT_co = TypeVar("StageT_co", bound=Stage, covariant=True)
 
@@ -82,7 +79,7 @@ class Step(Generic[StageT_co]):
     title: str
     stage: StageT_co
     phase: int | None = None
-    splits: tuple[str, ...] = TRAIN
+    splits: tuple[str, ...] = (TRAIN,)
     corpus: Snapshot | None = None
     prepare: Callable[[Store], str] | None = None
     also_reads: StageKey | None = None

@@ -19,6 +19,7 @@ from dcsp.progress import Progress
 from dcsp.stages.parts import Made, PartSummary, remember_parts
 from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
+from dcsp.tables.schemas import STATUSES
 from dcsp.tables.snapshot import Part
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
 from jobs._watch import Patience, bare, watched
@@ -64,7 +65,7 @@ def map_parts(
         # Nothing here refers to the dataset: it would keep its actors as long as an error is kept.
         made = watched(_dataset(store, stage, parts, resources, settings).iter_rows, patience)
         for row in made:
-            statuses = {name: int(row[name]) for name in ("ok", "skipped", "error")}
+            statuses = {name: int(row[name]) for name in STATUSES}
             summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
             progress.advance(row["rows"])
             if time.monotonic() - noted > REMEMBER_SECONDS:

@@ -12,10 +12,10 @@ from ray.cluster_utils import Cluster
 
 from dcsp.config import ClusterSettings
 from dcsp.stages.parts import Made, PartSummary, complete_table
-from dcsp.stages.step import TRAIN, Role, Step
+from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.tables.snapshot import TRAIN, CorpusPart, Snapshot
 from jobs import _cluster
 from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs
@@ -76,7 +76,7 @@ def resume_listing(inputs: Inputs) -> Row:
     def ours() -> int:
         known = Snapshot.load(store, fingerprint)
         assert step.is_done(store, known)
-        return known.rows(TRAIN)
+        return known.rows([TRAIN])
 
     def peer() -> int:
         finished = set()

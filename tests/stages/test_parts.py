@@ -13,7 +13,6 @@ import pytest
 from dcsp.errors import StoreError
 from dcsp.stages.parts import (
     Made,
-    PartSummary,
     TableInput,
     begin_stage,
     complete_table,
@@ -71,7 +70,7 @@ def test_every_corpus_row_has_one_row_with_a_status(store: Store, diary: Path) -
     assert table["status"].to_pylist() == ["ok", "error", "skipped", "ok"]
     assert store.read_json(f"{stage.key.directory}/stage.json") == stage.key.as_dict()
     assert store.sizes(stage.key.directory)["p2.parquet"] == summaries[2].bytes
-    assert summaries[2].as_dict()["statuses"] == {"ok": 2, "error": 1, "skipped": 1}
+    assert summaries[2].statuses == {"ok": 2, "error": 1, "skipped": 1}
 
 
 def test_what_is_done_is_not_done_again(store: Store, diary: Path) -> None:
@@ -254,9 +253,3 @@ def test_what_decides_a_table_is_written_before_its_first_part(tmp_path: Path, d
     store.write_bytes(f"{stage.key.directory}/stage.json", b'"as it was"')
     begin_stage(store, stage.key)
     assert store.read_json(f"{stage.key.directory}/stage.json") == "as it was"
-
-
-def test_summaries_are_plain_values() -> None:
-    summary = PartSummary("p0", 3, 10, {"ok": 3})
-    expected = {"part": "p0", "rows": 3, "bytes": 10, "statuses": {"ok": 3}}
-    assert summary.as_dict() == expected
