@@ -67,10 +67,10 @@ class Progress:
         with self._lock:
             self._reach(done, note)
 
-    def advance(self, step: int, note: str = "") -> None:
+    def advance(self, step: int) -> None:
         """Say that ``step`` more are done."""
         with self._lock:
-            self._reach(self.done + step, note)
+            self._reach(self.done + step, "")
 
     def line(self, note: str = "") -> str:
         """One line: title, counts, rate, and time by the clock of a bar."""

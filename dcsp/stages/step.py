@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from dcsp.stages.parts import scope
 from dcsp.stages.stage import Stage
@@ -115,7 +115,3 @@ class Step(Generic[StageT_co]):
     def left(self, store: Store, snapshot: Snapshot) -> int:
         """Images still to do; for a training that has not ended, those of all its steps."""
         return self.stage.left(store, self.parts(snapshot))
-
-    def record(self, store: Store, snapshot: Snapshot) -> dict[str, Any]:
-        """What the finished stage wrote about itself."""
-        return self.stage.record(store, self.parts(snapshot))
