@@ -56,13 +56,9 @@ class Plan:
         """The step that a person names by its title.
 
         Raises:
-            ConfigError: There is none.
+            StopIteration: There is none.
         """
-        for step in self.steps:
-            if step.title == title:
-                return step
-        titles = ", ".join(step.title for step in self.steps)
-        raise ConfigError(f"There is no step {title!r} in this plan, only {titles}.")
+        return next(step for step in self.steps if step.title == title)
 
     @property
     def learned(self) -> Snapshot:
