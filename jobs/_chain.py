@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -187,13 +187,20 @@ class Chain:
         Raises:
             StoreError: A step of another job is not done; the message names the job.
         """
+        for missing in list(self._missing(plan, step, others)):  # all is looked at before any work
+            self.run(plan, missing)
+
+    def _missing(
+        self, plan: Plan, step: Step[Stage], others: Mapping[Role, str]
+    ) -> Iterator[Step[Stage]]:
+        """What a step reads that is not there, in order, and what that reads."""
         for read in plan.reads(step):
             if read.role in others:
                 job = others[read.role].format(title=read.title, phase=read.phase)
                 self.require(plan, [read], job)
             elif not plan.is_done(self.store, read):
-                self.provide(plan, read, others)
-                self.run(plan, read)
+                yield from self._missing(plan, read, others)
+                yield read
 
     def require(self, plan: Plan, steps: Sequence[Step[Stage]], job: str) -> None:
         """Make sure that steps are done that a job needs and does not do itself.

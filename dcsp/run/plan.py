@@ -56,13 +56,9 @@ class Plan:
         """The step that a person names by its title.
 
         Raises:
-            ConfigError: There is none.
+            StopIteration: There is none.
         """
-        for step in self.steps:
-            if step.title == title:
-                return step
-        titles = ", ".join(step.title for step in self.steps)
-        raise ConfigError(f"There is no step {title!r} in this plan, only {titles}.")
+        return next(step for step in self.steps if step.title == title)
 
     @property
     def learned(self) -> Snapshot:
@@ -84,7 +80,7 @@ class Plan:
 
     def reads(self, step: Step[Stage]) -> list[Step[Stage]]:
         """The steps whose output a step reads, in order."""
-        return [other for other in self.steps if other.stage.key.fingerprint in step.reads]
+        return self._making(step.reads)
 
     def behind(self, step: Step[Stage]) -> list[Step[Stage]]:
         """A step, and all that its output was made from, in order."""
@@ -92,7 +88,15 @@ class Plan:
         for earlier in reversed(self.steps):
             if earlier.stage.key.fingerprint in needed:
                 needed |= earlier.reads
-        return [other for other in self.steps if other.stage.key.fingerprint in needed]
+        return self._making(needed)
+
+    def _making(self, fingerprints: set[str]) -> list[Step[Stage]]:
+        """One step for each of some outputs, in order; of equal ones the last.
+
+        A table that is compared may be the one that is trained on.
+        """
+        making = {step.stage.key.fingerprint: step for step in self.steps}
+        return [making[fingerprint] for fingerprint in making if fingerprint in fingerprints]
 
     @property
     def cue_steps(self) -> list[Step[Stage]]:

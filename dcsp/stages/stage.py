@@ -95,8 +95,6 @@ class Stage(ABC):
 
     learns: ClassVar[bool]
     """Whether it learns from all images together, and leaves a network instead of a table."""
-    steps: int = 0
-    """Optimiser steps of a training."""
 
     @property
     @abstractmethod
@@ -107,6 +105,11 @@ class Stage(ABC):
     @abstractmethod
     def inputs(self) -> tuple[TableInput, ...]:
         """What is read of each part; the corpus first, with ``image_id``, ``height``, ``width``."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of a training."""
+        return 0
 
     @abstractmethod
     def is_done(self, store: Store, parts: Sequence[Part]) -> bool:

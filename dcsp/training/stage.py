@@ -99,7 +99,7 @@ class TrainStage(Stage):
         return self.recipe.settings
 
     @property
-    def steps(self) -> int:  # type: ignore[override]
+    def steps(self) -> int:
         """Optimiser steps of the whole schedule."""
         return self.settings.steps
 

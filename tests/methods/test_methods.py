@@ -141,6 +141,25 @@ def test_every_cue_table_is_measured_and_the_report_is_written(done: Done) -> No
     assert store.exists(f"runs/{done.plan.run_id}/report/index.html")
 
 
+def test_what_hierarchical_saliency_brings_is_told_of_the_cues_that_it_made(
+    corpus: tuple[RunConfig, Snapshot],
+) -> None:
+    """Not of those that AffinityNet made of them: its gain is its own."""
+    plan = chain.compute(config_of(corpus, "dcsp refined by affinity"), corpus[1])
+    cues = chain.evaluate(plan)["cues"]
+    assert cues["start"]["miou_s1"] is not None
+    assert "miou_s1" not in cues["phase0"] and "miou_s1" not in cues["phase1"]
+
+
+def test_cues_hold_the_version_of_the_rule_they_build_on(
+    corpus: tuple[RunConfig, Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = build_plan(config_of(corpus, "builtin"), corpus[1]).cue_steps[0].stage.key
+    monkeypatch.setattr("dcsp.cues.dcsp.VERSION", 1000)
+    after = build_plan(config_of(corpus, "builtin"), corpus[1]).cue_steps[0].stage.key
+    assert before.fingerprint != after.fingerprint
+
+
 def test_all_that_is_computed_is_computed_once(done: Done) -> None:
     store = Store(done.plan.config.store)
     assert all(step.is_done(store, done.plan.snapshot) for step in done.plan)

@@ -6,6 +6,7 @@ import pytest
 
 from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
+from dcsp.methods.registry import METHODS
 from dcsp.report.data import CuePhase, Curve, ReportData
 from dcsp.report.trust import judge
 from tests.report.conftest import figures, selftag_figures
@@ -120,3 +121,26 @@ def test_what_is_worst_comes_first(run: ReportData) -> None:
     levels = [statement.level for statement in judge(run).statements]
     assert levels == sorted(levels, key=["bad", "caution", "good"].index)
     assert levels[0] == "bad"
+
+
+def test_every_method_is_spoken_to_in_its_own_words(run: ReportData) -> None:
+    cues = (CuePhase(0, "mcof", figures(0.3)), CuePhase(1, "mcof", figures(0.5)))
+    for name, method in METHODS.items():
+        text = said(replace(run, cues=cues, method=method.words))
+        assert method.words.advice in text and f"{method.words.later} changed the cues" in text
+        assert ("cues.adapt.rounds" in text) == (name != "mcof"), name
+    assert METHODS["mcof"].words.advice == "cues.mcof.rounds=1"
+
+
+def test_a_refinement_has_a_gain_of_its_own(run: ReportData) -> None:
+    start = CuePhase(0, "dcsp", figures(0.4), miou_first_pass=figures(0.5)["miou"])
+    cues = (CuePhase(0, "affinity", figures(0.2)), CuePhase(1, "adapt", figures(0.1)))
+    text = said(replace(run, start=(start,), cues=cues))
+    gains = [
+        figures(0.4)["miou"] - start.miou_first_pass,
+        figures(0.2)["miou"] - figures(0.4)["miou"],
+    ]
+    assert f"it lifts the first cues by {gains[0]:.1f} points" in text
+    assert f"good: affinity lifted the cues by {gains[1]:.1f} points" in text
+    worse = replace(run, start=(CuePhase(0, "dcsp", figures(0.1)),), cues=cues)
+    assert "caution: affinity changed the cues that it started from" in said(worse)

@@ -15,6 +15,7 @@ from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import CorpusError, WeightsError
 from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.parts import begin_stage
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import COMPLETE_FILE, manifest_file, part_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
@@ -311,3 +312,22 @@ def test_a_training_is_done_once_it_says_so(tmp_path: Path) -> None:
     assert step.left(store, SNAPSHOT) == 15 and not step.is_done(store, SNAPSHOT)
     store.write_json(f"{step.stage.key.directory}/{COMPLETE_FILE}", {})
     assert step.left(store, SNAPSHOT) == 0 and step.is_done(store, SNAPSHOT)
+
+
+def test_what_a_step_reads_follows_from_keys_alone() -> None:
+    made = plan(LEARNING | {"cues.compare": {"same": {}}})
+    reads = {step.title: [other.title for other in made.reads(step)] for step in made}
+    assert reads["saliency"] == [] and reads["fcan"] == ["saliency"]
+    assert reads["cues_phase0"] == reads["cues_same"] == ["saliency", "fcan"]
+    assert reads["joint_phase0"] == ["fcan", "cues_phase0"], "each output once"
+    assert reads["predictions"] == ["joint_phase1"]
+    behind = [step.title for step in made.behind(made.step("joint_phase0"))]
+    assert behind == ["saliency", "fcan", "cues_phase0", "joint_phase0"]
+
+
+def test_self_tags_read_the_scores_that_they_are_calibrated_on() -> None:
+    made = plan({"selftags": {"use": "train", "source": "probabilities"}, **LEARNING})
+    (selftags,) = made.of(Role.SELFTAGS)
+    assert [step.role for step in made.reads(selftags)] == [Role.FCAN, Role.TAG_SCORES]
+    (first, *_) = made.of(Role.SELFCUES)
+    assert {step.role for step in made.reads(first)} == {Role.MAPS, Role.FCAN, Role.SELFTAGS}

@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcsp.errors import StoreError
-from dcsp.inspection.verify import verify_store
+from dcsp.inspection.verify import schemas, verify_store
 from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, LATEST, part_file, rejected_file
-from dcsp.tables.schemas import SCHEMAS
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 
+SCHEMAS = schemas()
+"""Of every table, those that single cue methods make included."""
 ROWS = 240
 PART = "aa11"
 KEYS = {
@@ -36,7 +37,7 @@ FLIPS = 50
 
 
 def test_every_kind_of_table_is_looked_at() -> None:
-    assert set(FILES) == set(SCHEMAS)
+    assert set(FILES) == set(SCHEMAS) >= {"saliency", "foreground", "superpixels", "selfcues"}
 
 
 @pytest.fixture
