@@ -18,6 +18,11 @@ BAR_SECONDS = 1.0
 """Seconds between two looks of a bar that nothing moves."""
 
 
+def say(text: str) -> None:
+    """One line for whoever watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class Progress:
     """Counts finished images of one stage and shows rate and time left.
 

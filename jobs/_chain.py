@@ -5,7 +5,6 @@ A stage that is done is never computed again, and a cluster is joined only when 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -24,7 +23,7 @@ from dcsp.corpus.unknown_tags import tag_notes
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
-from dcsp.progress import Progress
+from dcsp.progress import Progress, say
 from dcsp.report.collect import write_report
 from dcsp.run.here import Here
 from dcsp.run.plan import Plan, draft_plan
@@ -38,11 +37,6 @@ from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
 from jobs._watch import Patience, Result, within
-
-
-def say(text: str) -> None:
-    """One line for whoever watches the job."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Chain:

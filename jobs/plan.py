@@ -24,13 +24,14 @@ from dcsp.capacity.workload import Work, draft_snapshot, largest_part, work_of
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import Listing
 from dcsp.errors import CorpusError
+from dcsp.progress import say
 from dcsp.run.overview import stages_text
 from dcsp.run.plan import Plan
 from dcsp.run.retraining import plan_run
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
 from dcsp.text import duration
-from jobs._chain import Chain, say
+from jobs._chain import Chain
 from jobs._main import config_parser, read_config, run_job
 
 

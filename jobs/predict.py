@@ -30,6 +30,7 @@ from dcsp.inference.table import PredictionStage
 from dcsp.inspection.destination import PREDICT, claim_folder, mark_folder
 from dcsp.inspection.export import export_masks
 from dcsp.inspection.inventory import find_run
+from dcsp.progress import say
 from dcsp.run.plan import Plan
 from dcsp.run.record import RunModel, load_model
 from dcsp.stages.parts import live_rows
@@ -38,7 +39,7 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import part_file, rejected_file
 from dcsp.tables.snapshot import TRAIN, Part
 from dcsp.text import duration
-from jobs._chain import Chain, say
+from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import run_job
 
@@ -66,14 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     root, out = _image_root(Path(parsed.images)), Path(parsed.out)
     final = claim_folder(PREDICT, out, {"--images": Store(str(root)), "--store": models})
     config = predict_config(model, root, out, parsed.crf)
-    stage = PredictionStage(
-        config.predict,
-        config.precision,
-        config.network.max_side,
-        config.corpus.max_pixels,
-        model.checkpoint,
-        model_store=models,
-    )
+    stage = PredictionStage.of(config, model.checkpoint, models)
     with hold(final, "predict", config) as lease:
         chain = Chain(config, lease, trains=False)
         snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dcsp.config import PrecisionSettings, PredictSettings
+from dcsp.config import PrecisionSettings, PredictSettings, RunConfig
 from dcsp.images.decode import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.inference.prediction import predict_labels
@@ -49,6 +49,14 @@ class PredictionStage(TableStage):
     model_store: Store | None = None
 
     schema = PREDICTIONS
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, network: str, model_store: Store | None = None
+    ) -> PredictionStage:
+        """By the settings of a run."""
+        side, pixels = config.network.max_side, config.corpus.max_pixels
+        return cls(config.predict, config.precision, side, pixels, network, model_store)
 
     @cached_property
     def key(self) -> StageKey:

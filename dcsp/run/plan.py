@@ -21,7 +21,7 @@ from dcsp.methods.shared import StepMaker
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
-from dcsp.tables.fingerprint import StageKey, digest
+from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import rejected_file
 from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 from dcsp.training.stage import TrainStage
@@ -214,15 +214,5 @@ def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step[Stage]]:
         joint = make.joint(phase, network, stage, selfcues, saliency)
         yield joint
         network = joint.stage
-    yield _predictions(config, network.key)
-
-
-def _predictions(config: RunConfig, network: StageKey) -> Step[PredictionStage]:
-    stage = PredictionStage(
-        config.predict,
-        config.precision,
-        config.network.max_side,
-        config.corpus.max_pixels,
-        network.directory,
-    )
-    return Step(Role.PREDICTIONS, "predictions", stage, splits=config.predict.splits)
+    predictions = PredictionStage.of(config, network.key.directory)
+    yield Step(Role.PREDICTIONS, "predictions", predictions, splits=config.predict.splits)

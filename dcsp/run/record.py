@@ -17,7 +17,7 @@ from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import CURRENT, metrics_file, run_file
+from dcsp.tables.layout import CURRENT, current_run, metrics_file, run_file
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
 from dcsp.tables.snapshot import TRAIN, VAL, Snapshot
 
@@ -166,11 +166,6 @@ def _with_synonyms_alone(corpus: Mapping[str, Any]) -> dict[str, Any]:
     for tag, name in settings.pop("aliases", {}).items():
         synonyms.setdefault(name, []).append(tag)
     return settings | {"synonyms": synonyms}
-
-
-def current_run(store: Store) -> str | None:
-    """Id of the published run; None before the first."""
-    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
 
 
 def publish(store: Store, run_id: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dcsp.config import RunConfig
 from dcsp.run.plan import Plan, build_plan
-from dcsp.run.record import current_run, learned_of
+from dcsp.run.record import learned_of
 from dcsp.store.store import Store
+from dcsp.tables.layout import current_run
 from dcsp.tables.snapshot import TRAIN, Snapshot
 
 

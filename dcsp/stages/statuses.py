@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -20,8 +20,11 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import STATUSES_FILE
 from dcsp.tables.schemas import ERROR, OK, SKIPPED, STATUSES
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 READERS = 16
-"""Parts that are counted at once: most of the time they are on their way from an object store."""
+"""Parts that are read at once: most of the time they are on their way from an object store."""
 
 
 class Counted(NamedTuple):
@@ -106,6 +109,17 @@ def count_statuses(table: pa.Table) -> dict[str, int]:
     return dict(Counter(map(str, table["status"].to_pylist())))
 
 
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Apply a function to items, several at once; few results are held.
+
+    A fault ends it with the next few.
+    """
+    left = iter(items)
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(islice(left, 16 * READERS)):
+            yield from pool.map(function, some)
+
+
 def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tuple[str, Counted]]:
     def count(part: str) -> tuple[str, Counted]:
         file = f"{directory}/{part}.parquet"
@@ -118,7 +132,4 @@ def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tu
             )
         return part, Counted.of(sizes[part], statuses)
 
-    parts = iter(sizes)
-    with ThreadPoolExecutor(READERS) as pool:
-        while some := list(islice(parts, 16 * READERS)):  # a bad part ends it with the next few
-            yield from pool.map(count, some)
+    return in_order(count, sizes)

@@ -75,6 +75,11 @@ def is_manifest(name: str) -> bool:
     return name == COMPLETE_FILE or (name.startswith("complete-") and name.endswith(".json"))
 
 
+def current_run(store: Store) -> str | None:
+    """Id of the published run; None before the first."""
+    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
+
+
 def stage_directories(store: Store) -> list[str]:
     """Directories of a store that stages write, tables and checkpoints, in order of their names."""
     homes = [name for name in store.list("") if name not in _NO_STAGES]

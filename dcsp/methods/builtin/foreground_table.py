@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
 from dcsp.cues.table import CueImages
-from dcsp.images.resize import grid_side, resize_map, resize_rgb
-from dcsp.inference.multiscale import autocast, prepare
+from dcsp.images.resize import resize_map
+from dcsp.inference.multiscale import autocast, on_grid, prepare
 from dcsp.methods.builtin.foreground import foreground_mask, fuse_activations
 from dcsp.networks.model import Model, start_backbone
 from dcsp.networks.weights import backbone_digest, backbone_weights
@@ -98,9 +98,7 @@ class ForegroundStage(TableStage):
     def _activations(
         self, model: Model, image: NDArray[np.uint8], device: str
     ) -> NDArray[np.float32]:
-        stride = model.output_stride
-        height, width = (grid_side(side, stride) for side in image.shape[:2])
-        pixels = torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
+        pixels = on_grid(image, model.output_stride)
         with torch.inference_mode(), autocast(self.images.precision, torch.device(device)):
             *_, fourth, fifth = model.convolutions(pixels.to(device))
         size = (-(-image.shape[0] // CELL), -(-image.shape[1] // CELL))
