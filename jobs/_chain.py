@@ -14,7 +14,7 @@ from dcsp.capacity import refusals
 from dcsp.capacity.resources import Resources
 from dcsp.capacity.workload import largest_part
 from dcsp.config import RunConfig
-from dcsp.corpus.ingest import Each, Ingested, ingest
+from dcsp.corpus.ingest import Ingested, Take, ingest
 from dcsp.corpus.listing import Listing, list_corpus
 from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
@@ -136,7 +136,7 @@ class Chain:
         _ = self.resources  # a cluster that is refused is refused before anything is written
 
         def map_items(
-            function: Callable[[Any], Any], items: Sequence[Any], each: Each
+            function: Callable[[Any], Any], items: Sequence[Any], each: Take
         ) -> list[Any]:
             results: list[Any] = []
 

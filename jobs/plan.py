@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 from dcsp.capacity import refusals
 from dcsp.capacity.forecast import Forecast, Price, check_memory, cluster_line, forecast, table
 from dcsp.capacity.pace import INGEST, Pace, earlier_paces
-from dcsp.capacity.probe import ListedSample, Probe, Probed, Sample, StoredSample, Worker
+from dcsp.capacity.probe import Probe, ProbeResult, Worker
 from dcsp.capacity.resources import TASK_CPUS, Resources
+from dcsp.capacity.sample import ListedSample, Sample, StoredSample
 from dcsp.capacity.workload import Work, draft_snapshot, largest_part, work_of
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import Listing
@@ -118,7 +119,7 @@ class Planning:
             print(f"note: the probe ended early: {probed.trouble}")
         check_memory(lines, self.resources)
 
-    def forecast(self, *, probes: bool) -> tuple[list[Forecast], Probed | None]:
+    def forecast(self, *, probes: bool) -> tuple[list[Forecast], ProbeResult | None]:
         """Every stage, and what the probe found where it was wanted and something is left.
 
         Raises:
@@ -135,7 +136,7 @@ class Planning:
         works = self.works(plan, paces)
         return forecast(works, paces, self.resources, self.config.cluster), probed
 
-    def probe(self, wanted: frozenset[str]) -> Probed:
+    def probe(self, wanted: frozenset[str]) -> ProbeResult:
         """Run the stages on a few images, as one task where an actor or a worker would be."""
         settings, resources = self.config.cluster, self.resources
         sample: Sample

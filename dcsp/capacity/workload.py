@@ -17,7 +17,7 @@ from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, file_name, metrics_file
 from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 
 _DRAFT = "draft"
@@ -74,7 +74,7 @@ def is_draft(part: CorpusPart) -> bool:
 def largest_part(store: Store, snapshot: Snapshot) -> int:
     """Bytes of the largest corpus part of a snapshot that is in the store; costs one listing."""
     sizes = store.sizes(CORPUS_DIRECTORY)
-    return max((sizes.get(f"{part.name}.parquet", 0) for part in snapshot.parts), default=0)
+    return max((sizes.get(file_name(part.name), 0) for part in snapshot.parts), default=0)
 
 
 def work_of(store: Store, plan: Plan, paces: Mapping[str, Pace]) -> list[Work]:
@@ -114,7 +114,7 @@ class _Survey:
         if step.stage.learns:
             return self._training(step, parts)
         made = self._listed(step.stage.key.directory)
-        left = [part for part in parts if f"{part.name}.parquet" not in made]
+        left = [part for part in parts if file_name(part.name) not in made]
         rows = sum(part.rows for part in left)
         size = self._bytes(step.stage.inputs, left)
         return Work(step.title, "actors", len(parts), len(left), rows, bytes_in=size)
@@ -141,7 +141,7 @@ class _Survey:
             listed = self._listed(source.directory)
             pace = self._paces.get(source.directory)
             for part in parts:
-                size = listed.get(f"{part.name}.parquet")
+                size = listed.get(file_name(part.name))
                 if size is not None:
                     total += size
                 elif pace is not None:

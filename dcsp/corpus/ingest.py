@@ -22,9 +22,9 @@ from dcsp.errors import CorpusError
 from dcsp.tables.layout import CHECKPOINTS, LATEST, catalogue_file, rejected_file, stage_directories
 from dcsp.tables.snapshot import TRAIN, Snapshot
 
-Each = Callable[[Any], None]
+Take = Callable[[Any], None]
 """Called with every result, in order."""
-MapItems = Callable[[Callable[[Any], Any], Sequence[Any], Each], list[Any]]
+MapItems = Callable[[Callable[[Any], Any], Sequence[Any], Take], list[Any]]
 """Applies a function to items, such as over a cluster; results in the order of the items."""
 
 

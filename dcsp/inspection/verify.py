@@ -22,7 +22,14 @@ from dcsp.stages.parts import live_rows, scope
 from dcsp.stages.statuses import count_statuses
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest_lines
-from dcsp.tables.layout import COMPLETE_FILE, CORPUS_DIRECTORY, CURRENT, MODEL_FILE, part_file
+from dcsp.tables.layout import (
+    COMPLETE_FILE,
+    CORPUS_DIRECTORY,
+    CURRENT,
+    MODEL_FILE,
+    file_name,
+    part_file,
+)
 from dcsp.tables.schemas import CORPUS, REJECTED, SCHEMAS, STATUSES, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
@@ -182,7 +189,7 @@ class _Verifier:
             return
         total: Counter[str] = Counter()
         for part in self.scopes[complete_for]:
-            if f"{part.name}.parquet" not in output.files:
+            if file_name(part.name) not in output.files:
                 self.blame(
                     f"{output.directory} is said to be complete but lacks the part {part.name}."
                 )

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
+from dcsp.config.base import Source
+from dcsp.cues.attention import output_of
 from dcsp.cues.table import CueImages
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.checkpoint import load_checkpoint
@@ -32,9 +34,7 @@ RowScorer = Callable[[pa.Table, Sequence[bool]], RowResults[NDArray[np.float32]]
 """The rows of a part, and which of them are wanted → scores (C,) of those."""
 
 
-def image_scores(
-    maps: NDArray[np.float32], source: Literal["fcan", "probabilities"]
-) -> NDArray[np.float32]:
+def image_scores(maps: NDArray[np.float32], source: Source) -> NDArray[np.float32]:
     """One score a class from the fused maps of an image.
 
     Args:
@@ -85,10 +85,7 @@ class TagScorer:
             precision,
             device.name,
         )
-        output: Literal["attention", "probabilities"] = (
-            "attention" if settings.source == "fcan" else "probabilities"
-        )
-        views = Views(output, settings.scales, settings.flip, fuse="mean")
+        views = Views(output_of(settings.source), settings.scales, settings.flip, fuse="mean")
 
         def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[NDArray[np.float32]]:
             maps = score_views(

@@ -18,7 +18,7 @@ import pyarrow as pa
 from dcsp.progress import Progress
 from dcsp.stages.parts import (
     CORPUS_INPUT,
-    Made,
+    PartsMade,
     PartSummary,
     TableInput,
     begin_stage,
@@ -81,7 +81,7 @@ class Executor(Protocol):
 
     def parts(
         self, store: Store, stage: TableStage, parts: Sequence[Part], progress: Progress
-    ) -> Made:
+    ) -> PartsMade:
         """Make parts of a table: only those that are not there yet."""
         ...
 
@@ -200,7 +200,7 @@ class TableStage(Stage):
         self, executor: Executor, store: Store, parts: Sequence[Part], title: str
     ) -> Callable[[float], dict[str, Any]]:
         """See :class:`Stage`."""
-        pending, made = self.pending(store, parts), Made()
+        pending, made = self.pending(store, parts), PartsMade()
         with Progress(title, sum(part.rows for part in pending)) as progress:
             if pending:
                 begin_stage(store, self.key)

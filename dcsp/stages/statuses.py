@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from dcsp.errors import StoreError
 from dcsp.store.store import Store
-from dcsp.tables.layout import STATUSES_FILE
+from dcsp.tables.layout import STATUSES_FILE, part_file
 from dcsp.tables.schemas import ERROR, OK, SKIPPED, STATUSES
 
 Item = TypeVar("Item")
@@ -122,7 +122,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tuple[str, Counted]]:
     def count(part: str) -> tuple[str, Counted]:
-        file = f"{directory}/{part}.parquet"
+        file = part_file(directory, part)
         statuses = count_statuses(store.read_table(file, ["status"]))
         strange = sorted(set(statuses) - {*STATUSES})
         if strange:

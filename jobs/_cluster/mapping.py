@@ -16,7 +16,7 @@ from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, StoreError
 from dcsp.progress import Progress
-from dcsp.stages.parts import Made, PartSummary, remember_parts
+from dcsp.stages.parts import PartsMade, PartSummary, remember_parts
 from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.schemas import STATUSES
@@ -37,7 +37,7 @@ def map_parts(
     resources: Resources,
     settings: ClusterSettings,
     progress: Progress,
-) -> Made:
+) -> PartsMade:
     """Make parts of a table: reads, model actors and writes overlap, each part goes whole.
 
     Args:
@@ -73,7 +73,7 @@ def map_parts(
     except BaseException:
         note()
         raise
-    return Made(summaries, resources.mining_actors(settings, len(parts)))
+    return PartsMade(summaries, resources.mining_actors(settings, len(parts)))
 
 
 def _dataset(

@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from dcsp.capacity.pace import EVALUATION, INGEST, Pace
-from dcsp.capacity.probe import IMAGES, Probe, Worker
+from dcsp.capacity.probe import Probe, Worker
+from dcsp.capacity.sample import IMAGES
 from dcsp.config import DCSPSettings, PredictSettings, RunConfig, TrainSettings
 from dcsp.corpus.pack import part_name
 from dcsp.corpus.reading import read_rows

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ray.cluster_utils import Cluster
 
 from dcsp.config import ClusterSettings
-from dcsp.stages.parts import Made, PartSummary, complete_table
+from dcsp.stages.parts import PartsMade, PartSummary, complete_table
 from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
@@ -70,7 +70,7 @@ def resume_listing(inputs: Inputs) -> Row:
         size = store.write_table(part_file(stage.key.directory, part.name), done)
         summaries.append(PartSummary(part.name, rows, size, {"ok": rows}))
     step = Step(Role.TABLE, "sleeping", stage)
-    complete_table(store, stage.key, parts, Made(summaries), 1.0)
+    complete_table(store, stage.key, parts, PartsMade(summaries), 1.0)
     fingerprint = snapshot.fingerprint
 
     def ours() -> int:
