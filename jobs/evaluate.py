@@ -11,10 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dcsp.stages.step import Role
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from jobs._chain import Chain, say

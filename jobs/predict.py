@@ -21,8 +21,6 @@ from typing import Literal
 
 import pyarrow as pa
 
-from dcsp.stages.step import Role
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.config import CorpusSettings, RunConfig
@@ -35,7 +33,7 @@ from dcsp.inspection.inventory import find_run
 from dcsp.run.plan import Plan
 from dcsp.run.record import RunModel, load_model
 from dcsp.stages.parts import live_rows
-from dcsp.stages.step import Step
+from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file, rejected_file
 from dcsp.tables.snapshot import Part

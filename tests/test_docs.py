@@ -1,4 +1,4 @@
-"""Docs lead somewhere: links to files, names in files, sections of docs/method.md that code names."""
+"""Docs lead somewhere: links, names to look for, quoted lines; and so does "method 1.5" in code."""
 
 from __future__ import annotations
 
