@@ -21,7 +21,7 @@ from dcsp.errors import DcspError, StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
 from dcsp.inspection.text import difference_text, section, store_text
 from dcsp.store.store import Store
-from dcsp.tables.layout import STAGE_FILE, report_file
+from dcsp.tables.layout import STAGE_FILE, current_run, report_file
 
 MISTAKE = 2
 _MOST_TAGS = 50
@@ -173,14 +173,14 @@ def publish(
     run: Annotated[str, typer.Argument(help="Id of a run that has ended, or the start of it.")],
 ) -> None:
     """Make a run the published one: back to an earlier one, or forward again."""
-    from dcsp.run import record as runs
+    from dcsp.run.record import publish as make_current
     from dcsp.store.lease import Lease
 
     opened = open_store(store)
     chosen = find_run(opened, run)
     with Lease(opened, "dcsp publish", chosen.run_id):
-        before = runs.current_run(opened)
-        runs.publish(opened, chosen.run_id)
+        before = current_run(opened)
+        make_current(opened, chosen.run_id)
     typer.echo(f"published: {chosen.run_id}, before that {before or 'none'}")
 
 

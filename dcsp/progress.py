@@ -18,6 +18,11 @@ BAR_SECONDS = 1.0
 """Seconds between two looks of a bar that nothing moves."""
 
 
+def say(text: str) -> None:
+    """One line for whoever watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class Progress:
     """Counts finished images of one stage and shows rate and time left.
 
@@ -67,10 +72,10 @@ class Progress:
         with self._lock:
             self._reach(done, note)
 
-    def advance(self, step: int, note: str = "") -> None:
+    def advance(self, step: int) -> None:
         """Say that ``step`` more are done."""
         with self._lock:
-            self._reach(self.done + step, note)
+            self._reach(self.done + step, "")
 
     def line(self, note: str = "") -> str:
         """One line: title, counts, rate, and time by the clock of a bar."""

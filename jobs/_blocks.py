@@ -17,7 +17,7 @@ import pyarrow as pa
 from dcsp.stages.parts import TableInput, read_part
 from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
-from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.schemas import STATUSES
 from dcsp.tables.snapshot import Part
 from dcsp.training.stream import PartSlice
 
@@ -68,7 +68,7 @@ class FinishAndWrite:
 
     def _write(self, part: Part, rows: pa.Table) -> dict[str, Any]:
         done = self._stage.write(self._store, part, self._stage.finish(rows))
-        statuses = {name: done.statuses.get(name, 0) for name in (OK, SKIPPED, ERROR)}
+        statuses = {name: done.statuses.get(name, 0) for name in STATUSES}
         return {"part": done.part, "rows": done.rows, "bytes": done.bytes, **statuses}
 
 

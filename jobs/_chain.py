@@ -5,7 +5,6 @@ A stage that is done is never computed again, and a cluster is joined only when 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,16 +14,16 @@ from dcsp.capacity import refusals
 from dcsp.capacity.resources import Resources
 from dcsp.capacity.workload import largest_part
 from dcsp.config import RunConfig
-from dcsp.corpus.ingest import Each, Ingested, ingest
+from dcsp.corpus.ingest import Ingested, Take, ingest
 from dcsp.corpus.listing import Listing, list_corpus
-from dcsp.corpus.sources.base import TRAIN, Source
+from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
 from dcsp.corpus.unknown_tags import tag_notes
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
-from dcsp.progress import Progress
+from dcsp.progress import Progress, say
 from dcsp.report.collect import write_report
 from dcsp.run.here import Here
 from dcsp.run.plan import Plan, draft_plan
@@ -35,14 +34,9 @@ from dcsp.stages.step import Role, Step
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
 from jobs._watch import Patience, Result, within
-
-
-def say(text: str) -> None:
-    """One line for whoever watches the job."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Chain:
@@ -142,7 +136,7 @@ class Chain:
         _ = self.resources  # a cluster that is refused is refused before anything is written
 
         def map_items(
-            function: Callable[[Any], Any], items: Sequence[Any], each: Each
+            function: Callable[[Any], Any], items: Sequence[Any], each: Take
         ) -> list[Any]:
             results: list[Any] = []
 

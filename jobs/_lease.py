@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dcsp.config import RunConfig
+from dcsp.progress import say
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 
@@ -26,16 +26,12 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
         StoreError: Another job holds it, or has taken it after this one was suspended for long.
     """
     wait = config.cluster.lease_wait_minutes * 60
-    with Lease(store, job, config.name, on_loss=_interrupt, wait=wait, on_wait=_say) as lease:
+    with Lease(store, job, config.name, on_loss=_interrupt, wait=wait, on_wait=say) as lease:
         try:
             yield lease
         except KeyboardInterrupt:
             lease.check()  # whether it was the user
             raise
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _interrupt() -> None:

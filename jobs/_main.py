@@ -15,6 +15,7 @@ from typing import Any
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
 from dcsp.errors import DcspError
+from dcsp.tables.snapshot import TRAIN, VAL
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
 NOISE = "has constructor arguments in the object store and max_restarts > 0"
@@ -89,7 +90,7 @@ def summary(metrics: dict[str, Any]) -> str:
         if cues["miou"] is not None:
             first = f" (with S_1 alone {cues['miou_s1']:.1f})" if cues.get("miou_s1") else ""
             lines.append(f"cues {phase}: mIoU {cues['miou']:.1f}{first}")
-    for split in ("train", "val"):
+    for split in (TRAIN, VAL):
         found = metrics.get(split)
         if found and found["miou"] is not None:
             crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""

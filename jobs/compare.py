@@ -18,11 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 from dcsp.comparison.collect import write_comparison
 from dcsp.comparison.grid import GridRun, expand, parse_axis
 from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans, plan_until
+from dcsp.progress import say
 from dcsp.run.plan import Plan
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file
-from jobs._chain import Chain, say
+from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import config_parser, run_job
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
+from dcsp.progress import say
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
-from jobs._chain import Chain, say
+from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job, summary
 

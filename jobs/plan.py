@@ -17,20 +17,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 
 from dcsp.capacity import refusals
 from dcsp.capacity.forecast import Forecast, Price, check_memory, cluster_line, forecast, table
-from dcsp.capacity.pace import INGEST, Pace, earlier_paces
-from dcsp.capacity.probe import ListedSample, Probe, Probed, Sample, StoredSample, Worker
+from dcsp.capacity.pace import INGEST, earlier_paces
+from dcsp.capacity.probe import Probe, ProbeResult, Worker
 from dcsp.capacity.resources import TASK_CPUS, Resources
-from dcsp.capacity.workload import Work, draft_snapshot, largest_part, work_of
+from dcsp.capacity.sample import ListedSample, Sample, StoredSample
+from dcsp.capacity.workload import draft_snapshot, largest_part, work_of
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import Listing
 from dcsp.errors import CorpusError
+from dcsp.progress import say
 from dcsp.run.overview import stages_text
 from dcsp.run.plan import Plan
 from dcsp.run.retraining import plan_run
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
 from dcsp.text import duration
-from jobs._chain import Chain, say
+from jobs._chain import Chain
 from jobs._main import config_parser, read_config, run_job
 
 
@@ -97,10 +99,6 @@ class Planning:
         draft = draft_snapshot(self.listing, settings.classes, settings.part_rows)
         return plan_run(self.store, self.config, draft)
 
-    def works(self, plan: Plan, paces: dict[str, Pace]) -> list[Work]:
-        """What is left of every stage."""
-        return work_of(self.store, plan, paces)
-
     def show(self, *, probes: bool, price: Price | None) -> None:
         """Print stages, cluster and forecast.
 
@@ -117,7 +115,7 @@ class Planning:
             print(f"note: the probe ended early: {probed.trouble}")
         check_memory(lines, self.resources)
 
-    def forecast(self, *, probes: bool) -> tuple[list[Forecast], Probed | None]:
+    def forecast(self, *, probes: bool) -> tuple[list[Forecast], ProbeResult | None]:
         """Every stage, and what the probe found where it was wanted and something is left.
 
         Raises:
@@ -125,16 +123,16 @@ class Planning:
         """
         plan = self.plan()
         paces = earlier_paces(self.store, plan)
-        left = frozenset(work.title for work in self.works(plan, paces) if work.rows_left)
+        left = frozenset(work.title for work in work_of(self.store, plan, paces) if work.rows_left)
         if self.snapshot is not None and left:
             refusals.check_parts(self.resources, largest_part(self.store, self.snapshot))
         probed = self.probe(left) if probes and left else None
         if probed:
             paces |= probed.paces
-        works = self.works(plan, paces)
+        works = work_of(self.store, plan, paces)
         return forecast(works, paces, self.resources, self.config.cluster), probed
 
-    def probe(self, wanted: frozenset[str]) -> Probed:
+    def probe(self, wanted: frozenset[str]) -> ProbeResult:
         """Run the stages on a few images, as one task where an actor or a worker would be."""
         settings, resources = self.config.cluster, self.resources
         sample: Sample

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final
 
 import pyarrow as pa
 
@@ -30,15 +30,16 @@ from dcsp.inference.table import PredictionStage
 from dcsp.inspection.destination import PREDICT, claim_folder, mark_folder
 from dcsp.inspection.export import export_masks
 from dcsp.inspection.inventory import find_run
+from dcsp.progress import say
 from dcsp.run.plan import Plan
 from dcsp.run.record import RunModel, load_model
 from dcsp.stages.parts import live_rows
 from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file, rejected_file
-from dcsp.tables.snapshot import Part
+from dcsp.tables.snapshot import TRAIN, Part
 from dcsp.text import duration
-from jobs._chain import Chain, say
+from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import run_job
 
@@ -46,7 +47,7 @@ PREDICTIONS = "predictions"
 """Folder below OUT for the table."""
 WORK = ".work"
 """Folder below OUT for what the job needs to resume; removed at its end."""
-SPLITS: tuple[Literal["train"]] = ("train",)
+SPLITS: Final = (TRAIN,)
 """Every image is listed as one of this split: there is no tag table to say otherwise."""
 
 
@@ -66,14 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     root, out = _image_root(Path(parsed.images)), Path(parsed.out)
     final = claim_folder(PREDICT, out, {"--images": Store(str(root)), "--store": models})
     config = predict_config(model, root, out, parsed.crf)
-    stage = PredictionStage(
-        config.predict,
-        config.precision,
-        config.network.max_side,
-        config.corpus.max_pixels,
-        model.checkpoint,
-        model_store=models,
-    )
+    stage = PredictionStage.of(config, model.checkpoint, models)
     with hold(final, "predict", config) as lease:
         chain = Chain(config, lease, trains=False)
         snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))

@@ -16,10 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 
 from dcsp.config.file import dump_config
 from dcsp.errors import ConfigError
+from dcsp.progress import say
 from dcsp.run.overview import describe
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
-from jobs._chain import Chain, say
+from jobs._chain import Chain
 from jobs._lease import hold
 from jobs._main import config_parser, read_config, run_job, summary
 

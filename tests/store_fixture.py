@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dcsp.stages.parts import Made, begin_stage, complete_table
+from dcsp.stages.parts import PartsMade, begin_stage, complete_table
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import StageKey
@@ -108,7 +108,7 @@ def _row(image_id: str) -> dict[str, Any]:
 
 
 def _complete(store: Store, table: Table, parts: list[Part]) -> None:
-    complete_table(store, table.key, parts, Made(), seconds=1.5)
+    complete_table(store, table.key, parts, PartsMade(), seconds=1.5)
 
 
 def _checkpoint(store: Store) -> StageKey:

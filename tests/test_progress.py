@@ -88,7 +88,7 @@ def test_a_log_gets_lines_while_nothing_ends(hurried: None) -> None:
     with Progress("saliency", 512, stream=log) as bar:
         until(lambda: log.getvalue().count("\n") >= 3)
         before = log.getvalue().splitlines()
-        bar.advance(256, "a note")
+        bar.reach(256, "a note")
         until(lambda: log.getvalue().count("a note") >= 2)
     assert all(line.startswith("saliency: 0/512 images, ? images/s, ") for line in before)
     assert all(line.endswith(" gone, ? left") for line in before)
@@ -160,6 +160,6 @@ def test_nothing_done_says_nothing(clock: Clock) -> None:
 def test_a_terminal_gets_a_bar(clock: Clock) -> None:
     screen = Terminal()
     with Progress("verify", 4, unit="parts", stream=screen) as bar:
-        bar.advance(3, "note")
+        bar.reach(3, "note")
         bar.advance(1)
     assert "verify: 100%" in screen.getvalue() and "4/4" in screen.getvalue()

@@ -12,14 +12,13 @@ from dcsp.capacity.pace import EVALUATION, INGEST, Pace
 from dcsp.corpus.batches import plan_batches
 from dcsp.corpus.catalogue import compare
 from dcsp.corpus.listing import Listing
-from dcsp.corpus.sources.base import TRAIN
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file
-from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
+from dcsp.tables.layout import CORPUS_DIRECTORY, file_name, metrics_file
+from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 
 _DRAFT = "draft"
 """Start of the names of parts that are not there yet."""
@@ -75,7 +74,7 @@ def is_draft(part: CorpusPart) -> bool:
 def largest_part(store: Store, snapshot: Snapshot) -> int:
     """Bytes of the largest corpus part of a snapshot that is in the store; costs one listing."""
     sizes = store.sizes(CORPUS_DIRECTORY)
-    return max((sizes.get(f"{part.name}.parquet", 0) for part in snapshot.parts), default=0)
+    return max((sizes.get(file_name(part.name), 0) for part in snapshot.parts), default=0)
 
 
 def work_of(store: Store, plan: Plan, paces: Mapping[str, Pace]) -> list[Work]:
@@ -115,7 +114,7 @@ class _Survey:
         if step.stage.learns:
             return self._training(step, parts)
         made = self._listed(step.stage.key.directory)
-        left = [part for part in parts if f"{part.name}.parquet" not in made]
+        left = [part for part in parts if file_name(part.name) not in made]
         rows = sum(part.rows for part in left)
         size = self._bytes(step.stage.inputs, left)
         return Work(step.title, "actors", len(parts), len(left), rows, bytes_in=size)
@@ -142,7 +141,7 @@ class _Survey:
             listed = self._listed(source.directory)
             pace = self._paces.get(source.directory)
             for part in parts:
-                size = listed.get(f"{part.name}.parquet")
+                size = listed.get(file_name(part.name))
                 if size is not None:
                     total += size
                 elif pace is not None:

@@ -16,6 +16,7 @@ from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import COMPARISONS, metrics_file
+from dcsp.tables.snapshot import TRAIN, VAL
 
 
 def comparison_name(name: str, plans: Sequence[Plan]) -> str:
@@ -113,7 +114,7 @@ def write_comparison(
 def _facts(store: Store, plans: Sequence[Plan]) -> Iterator[tuple[str, str]]:
     snapshot = plans[0].snapshot
     yield "runs", str(len(plans))
-    for split in ("train", "val"):
+    for split in (TRAIN, VAL):
         yield f"{split} images", str(snapshot.rows([split]))
     yield "classes", str(len(snapshot.classes))
     yield "store", store.url

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from dcsp.report.collect import TRAIN_SHARE, decode_image
 from dcsp.run.plan import Plan
-from dcsp.stages.parts import TableInput, read_part
+from dcsp.stages.parts import CORPUS_INPUT, TableInput, read_part
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
-from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import OK
-from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart
 
 Labels = NDArray[np.uint8]
 
@@ -60,8 +59,8 @@ def compared_images(store: Store, plans: Mapping[str, Plan]) -> Iterator[Compare
     held = [{part.name for part in plan.snapshot.parts} for plan in others]
     parts = [part for part in first.snapshot.parts if all(part.name in names for names in held)]
     wanted = first.config.report.gallery
-    val = min(wanted - round(wanted * TRAIN_SHARE), sum(p.live for p in parts if p.split == "val"))
-    for split, count in (("train", wanted - val), ("val", val)):
+    val = min(wanted - round(wanted * TRAIN_SHARE), sum(p.live for p in parts if p.split == VAL))
+    for split, count in ((TRAIN, wanted - val), (VAL, val)):
         of_split = [part for part in parts if part.split == split]
         for part, rows in choose_rows(store, of_split, count):
             yield from _read(store, plans, part, rows)
@@ -105,8 +104,7 @@ def _live(part: CorpusPart) -> list[int]:
 def _read(
     store: Store, plans: Mapping[str, Plan], part: CorpusPart, rows: Sequence[int]
 ) -> Iterator[ComparedImage]:
-    corpus = TableInput("", CORPUS_DIRECTORY, ("image_id", "height", "width", "tags", "bytes"))
-    images = _rows(store, [corpus], part, rows)
+    images = _rows(store, [CORPUS_INPUT], part, rows)
     masks: list[dict[str, Any]] = [{"label": None}] * len(rows)
     if part.truth:
         masks = store.read_table(part.truth, ["label"]).take(rows).to_pylist()
@@ -129,7 +127,7 @@ def _read(
 def _label_tables(plan: Plan, split: str) -> list[TableInput]:
     """The cues of the first and the last phase, and the predictions, where they have the split."""
     tables = {}
-    if split == "train":
+    if split == TRAIN:
         phases = plan.cue_steps
         for phase in sorted({0, len(phases) - 1}):
             tables[f"cue {phase}"] = phases[phase].stage.key.directory

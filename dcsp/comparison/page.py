@@ -8,9 +8,9 @@ from dcsp.comparison.gallery import ComparedImage
 from dcsp.comparison.table import NOTES, Row, best_rows, shown_figures
 from dcsp.comparison.text import cell, heading
 from dcsp.report.data import GalleryItem
-from dcsp.report.gallery import agreement, class_name, figure, legend, swatch
+from dcsp.report.gallery import agreement, figure, legend, tag_spans
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.page import document, section
+from dcsp.report.page import document, header, section
 from dcsp.report.panels import overlay_labels, shrink
 from dcsp.tables.layout import report_file
 from dcsp.text import percent
@@ -44,7 +44,7 @@ def build_table_page(title: str, rows: Sequence[Row], facts: Sequence[tuple[str,
     """
     body = element(
         "main",
-        _header("comparison of settings", title, facts),
+        header("comparison of settings", title, facts),
         section(
             "Side by side",
             "One row for each combination of settings; the best of a column is marked.",
@@ -80,7 +80,7 @@ def build_gallery_page(title: str, images: Sequence[ComparedImage], classes: Seq
     )
     body = element(
         "main",
-        _header("comparison of settings", title, [("images", str(len(images)))]),
+        header("comparison of settings", title, [("images", str(len(images)))]),
         element("p", element("a", "Back to the table", href=TABLE_PAGE), style="margin-top:16px"),
         section(
             "Gallery",
@@ -94,20 +94,10 @@ def build_gallery_page(title: str, images: Sequence[ComparedImage], classes: Seq
     return document(f"{title}, gallery", body, STYLE)
 
 
-def _header(eyebrow: str, title: str, facts: Sequence[tuple[str, str]]) -> Markup:
-    spans = [element("span", f"{name} ", element("b", value)) for name, value in facts]
-    return element(
-        "header",
-        element("p", f"dcsp · {eyebrow}", class_="eyebrow"),
-        element("h1", title),
-        element("p", spans, class_="facts"),
-    )
-
-
 def _table(rows: Sequence[Row]) -> Markup:
     figures = shown_figures(rows)
     best = {one.name: best_rows(rows, one) for one in figures}
-    header = [
+    titles = [
         [element("th", name) for name in rows[0].settings],
         element("th", "n", class_="num"),
         [element("th", heading(one), class_="num tall") for one in figures],
@@ -128,7 +118,7 @@ def _table(rows: Sequence[Row]) -> Markup:
         )
         for index, row in enumerate(rows)
     ]
-    return element("table", element("tr", header), lines)
+    return element("table", element("tr", titles), lines)
 
 
 def _reports(rows: Sequence[Row]) -> Markup:
@@ -146,9 +136,6 @@ def _reports(rows: Sequence[Row]) -> Markup:
 
 def _article(image: ComparedImage, classes: Sequence[str]) -> Markup:
     picture = shrink(image.image)
-    tags = [
-        element("span", swatch(tag), class_name(tag, classes), class_="tag") for tag in image.tags
-    ]
     given = [figure(image.image_id, "image", picture)]
     if image.truth is not None:
         labels = overlay_labels(picture, image.truth)
@@ -159,7 +146,7 @@ def _article(image: ComparedImage, classes: Sequence[str]) -> Markup:
             "header",
             element("h3", image.image_id),
             element("span", image.split, class_="split"),
-            tags or element("span", "no tags", class_="muted"),
+            tag_spans(image.tags, classes),
         ),
         element("div", given, class_="panels"),
         element("div", list(_made(image, classes)), class_="made"),

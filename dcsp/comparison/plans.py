@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from dcsp.comparison.grid import GridRun
 from dcsp.config import RunConfig
-from dcsp.corpus.listing import list_corpus
-from dcsp.errors import ConfigError, CorpusError, DcspError
+from dcsp.errors import ConfigError, DcspError
+from dcsp.run.overview import UNKNOWN, known_snapshot
 from dcsp.run.plan import Plan, build_plan, draft_plan
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
@@ -20,8 +20,6 @@ from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import metrics_file
 from dcsp.tables.snapshot import Snapshot
 from dcsp.text import in_columns, quantity
-
-UNKNOWN = "after ingest"
 
 
 def corpus_key(config: RunConfig) -> str:
@@ -101,14 +99,8 @@ def _previews(runs: Sequence[GridRun], until: str | None) -> tuple[list[Preview]
     for run, draft in zip(runs, draft_plans(runs, until), strict=True):
         key = corpus_key(run.config)
         if key not in snapshots:
-            try:
-                store = Store(run.config.store)
-                corpus, seed = run.config.corpus, run.config.seed
-                known = list_corpus(store, corpus, seed).known()
-            except CorpusError as error:
-                notes[f"note: {error}"] = None
-                known = None
-            snapshots[key] = known[0] if known else None
+            snapshots[key], note = known_snapshot(run.config)
+            notes |= dict.fromkeys(note)
         snapshot = snapshots[key]
         plan = draft if snapshot is None else plan_until(run.config, snapshot, until)
         previews.append(Preview(run, plan, snapshot is not None))

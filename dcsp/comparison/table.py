@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from dcsp.evaluation.quality import Figures
+from dcsp.tables.snapshot import VAL
 
 Measures = Mapping[str, float | None]
 """Name of a :data:`FIGURES` entry → its value in one run; None where it was not measured."""
@@ -148,7 +149,7 @@ def measure(
     Returns:
         A value for every name of :data:`FIGURES`: percent is 0-100, time in seconds.
     """
-    val = metrics.get("val", {})
+    val = metrics.get(VAL, {})
     return {
         "start_cue_miou": cues.start["miou"] if cues.start else None,
         **_of_cues("cue", cues.first["figures"]),

@@ -46,6 +46,8 @@ Url = Annotated[str, AfterValidator(_without_credentials)]
 """A name, a path or a URL, which a run writes down: it must hold no secret."""
 Place = Annotated[Url, AfterValidator(_file_or_bucket)]
 """A path, or a URL of an object store."""
+Source = Literal["fcan", "probabilities"]
+"""What a network says of a class: its attention, or the softmax of its scores."""
 Fuse = Literal["max", "mean"]
 """How views of an image are fused, pixel by pixel."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dcsp.config.base import Fuse, PositiveFloat, PositiveInt, Scales, Settings, Unit
+from dcsp.config.base import Fuse, PositiveFloat, PositiveInt, Scales, Settings, Source, Unit
 from dcsp.config.networks import CRFSettings
 from dcsp.config.training import TrainSettings
 
@@ -15,7 +15,7 @@ from dcsp.config.training import TrainSettings
 class AttentionSettings(Settings):
     """Multi-scale attention (paper 4.1)."""
 
-    source: Literal["fcan", "probabilities"] = "fcan"
+    source: Source = "fcan"
     """``fcan``: the attention volume V, min-max normalised; ``probabilities``: softmax of the score
     map f over background and tags, for an FCAN trained with ``saliency_weight``. Paper: fcan."""
     scales: Scales = (1.0, 0.75, 0.5)

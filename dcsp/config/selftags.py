@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dcsp.config.base import PositiveInt, Scales, Settings
+from dcsp.config.base import PositiveInt, Scales, Settings, Source
 
 
 class SelfTagSettings(Settings):
@@ -24,7 +24,7 @@ class SelfTagSettings(Settings):
     calibrate: Literal["train", "val"] | None = None
     """Split whose tagged images thresholds are calibrated on; left out: ``val`` where the corpus
     has it, else ``train``, which the network learned from, so that precision comes out too high."""
-    source: Literal["fcan", "probabilities"] = "fcan"
+    source: Source = "fcan"
     """``fcan``: the classification head's image probability, trained by ℓ_c; ``probabilities``: the
     highest softmax of the score map, for an FCAN trained with ``saliency_weight`` alone."""
     scales: Scales = (1.0,)

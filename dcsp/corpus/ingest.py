@@ -16,16 +16,15 @@ from dcsp.corpus.compaction import Joiner, small_groups
 from dcsp.corpus.listing import Listing, PreviousCorpus
 from dcsp.corpus.pack import Record
 from dcsp.corpus.rejected import DUPLICATE, RejectionCounter
-from dcsp.corpus.sources.base import TRAIN
 from dcsp.corpus.state import CorpusState
 from dcsp.corpus.unknown_tags import count_unknown, save_unknown
 from dcsp.errors import CorpusError
 from dcsp.tables.layout import CHECKPOINTS, LATEST, catalogue_file, rejected_file, stage_directories
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, Snapshot
 
-Each = Callable[[Any], None]
+Take = Callable[[Any], None]
 """Called with every result, in order."""
-MapItems = Callable[[Callable[[Any], Any], Sequence[Any], Each], list[Any]]
+MapItems = Callable[[Callable[[Any], Any], Sequence[Any], Take], list[Any]]
 """Applies a function to items, such as over a cluster; results in the order of the items."""
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from dcsp.corpus.catalogue import CATALOGUE, Changes, count_tags, listed_digest
 from dcsp.corpus.pack import Record
-from dcsp.corpus.sources.base import TRAIN, printable
-from dcsp.tables.snapshot import CorpusPart
+from dcsp.corpus.sources.base import printable
+from dcsp.tables.snapshot import TRAIN, CorpusPart
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CorpusState:
         packed = {image_id for record in records for image_id, *_ in record["rows"]}
         packed.update(image_id for record in records for image_id in record["same"])
         tables.append(_rejected({name: listed[name] for name in listed if name not in packed}))
-        parts += [part_of(record["part"]) for record in fresh]
+        parts += [CorpusPart.of(record["part"]) for record in fresh]
         return CorpusState(tuple(parts), pa.concat_tables(tables))._arranged(
             [part.name for part in self.parts]
         )
@@ -103,11 +103,6 @@ class CorpusState:
 
     def _places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return self.catalogue["part"].to_numpy().copy(), self.catalogue["row"].to_numpy().copy()
-
-
-def part_of(told: Mapping[str, Any]) -> CorpusPart:
-    """The part that a record or a snapshot tells of."""
-    return CorpusPart(**{**told, "dead": tuple(told.get("dead", ()))})
 
 
 def _renewed(

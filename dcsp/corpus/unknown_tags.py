@@ -1,4 +1,4 @@
-"""What tags say of no class, and what classes too few images show: counted, kept and told."""
+"""Tags that mean no class, and classes that too few images show: counted, kept and told."""
 
 from __future__ import annotations
 

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from dcsp.config import RunConfig
 from dcsp.cues.fusion import adapt_labels, refine_adapted
 from dcsp.cues.stage import CueStage, Infer, Row
-from dcsp.cues.table import (
-    CueRow,
-)
+from dcsp.cues.table import CueRow
 from dcsp.inference.multiscale import Views, score_views
 from dcsp.inference.scores import to_half
 from dcsp.networks.deeplab import SegmentationNetwork

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config import AttentionSettings
+from dcsp.config.base import Source
 from dcsp.inference.multiscale import Views
 
 _TINY = np.finfo(np.float32).tiny
@@ -21,10 +22,13 @@ _TINY = np.finfo(np.float32).tiny
 
 def attention_views(settings: AttentionSettings) -> Views:
     """The views that :func:`dcsp.inference.multiscale.score_views` fuses for attention."""
-    output: Literal["attention", "probabilities"] = (
-        "attention" if settings.source == "fcan" else "probabilities"
-    )
+    output = output_of(settings.source)
     return Views(output, settings.scales, settings.flip, settings.fuse, settings.relu)
+
+
+def output_of(source: Source) -> Literal["attention", "probabilities"]:
+    """What a network is asked for: its attention volume, or softmax of its scores."""
+    return "attention" if source == "fcan" else "probabilities"
 
 
 def tag_attention(

@@ -11,18 +11,14 @@ from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.attention import attention_views, tag_attention
 from dcsp.cues.fusion import discover, fuse, refine_cue, to_image
 from dcsp.cues.stage import EvidenceStage, Infer, Relabelling, Row
-from dcsp.cues.table import (
-    CORPUS_COLUMNS,
-    CueRow,
-)
+from dcsp.cues.table import CueRow
 from dcsp.inference.multiscale import score_views
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.stages.parts import TableInput
+from dcsp.stages.parts import CORPUS_INPUT, TableInput
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_map, decode_maps, encode_maps, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import ERROR, OK
 
 VERSION = 2
@@ -93,8 +89,7 @@ class DCSPStage(EvidenceStage):
         """The same attention with S_1 in place of S_k."""
         if self.saliency is None:
             return None
-        columns = CORPUS_COLUMNS if self.settings.crf else CORPUS_COLUMNS[:-1]
-        corpus = TableInput("", CORPUS_DIRECTORY, columns)
+        corpus = CORPUS_INPUT if self.settings.crf else CORPUS_INPUT.without("bytes")
 
         def label(row: Row) -> NDArray[np.uint8]:
             return self.label(row, row["start.attention"], row["start.attention_shape"], 1)

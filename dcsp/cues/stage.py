@@ -25,6 +25,7 @@ from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
+from dcsp.tables.codecs import pack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import CUES
 
@@ -32,6 +33,15 @@ Net = TypeVar("Net", bound=Model)
 Row = dict[str, Any]
 Infer = Callable[[list[NDArray[np.uint8]], list[Row]], Sequence[bytes]]
 """Images (HWC uint8 RGB) of like size, and their rows without bytes → a packed result each."""
+
+
+def one_by_one(look: Callable[[NDArray[np.uint8], Row], NDArray[Any]]) -> Infer:
+    """What looks at each image by itself."""
+
+    def infer(images: list[NDArray[np.uint8]], rows: list[Row]) -> list[bytes]:
+        return [pack_array(look(image, row)) for image, row in zip(images, rows, strict=True)]
+
+    return infer
 
 
 class Relabelling(NamedTuple):
@@ -58,6 +68,8 @@ class CueStage(TableStage):
     config: RunConfig
     phase: int = 0
     selftags: StageKey | None = None
+
+    schema = CUES
 
     @property
     @abstractmethod
@@ -117,11 +129,6 @@ class CueStage(TableStage):
     def key(self) -> StageKey:
         """What decides the cues, self-tags included."""
         return cue_key(self.given_key, self.selftags)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.CUES`."""
-        return CUES
 
     @property
     def inputs(self) -> tuple[TableInput, ...]:

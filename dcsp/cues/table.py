@@ -1,4 +1,4 @@
-"""What every cue stage shares: the corpus columns it reads and the rows it writes."""
+"""What every cue stage shares: what it reads of the corpus and the rows it writes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from dcsp.config import CRFSettings, PrecisionSettings, RunConfig
 from dcsp.images.decode import decode_rgb, probe_size
 from dcsp.images.resize import limit_side, resize_labels, resize_rgb
 from dcsp.labels import IGNORE
-from dcsp.stages.parts import TableInput
+from dcsp.stages.parts import CORPUS_INPUT, TableInput
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CORPUS_DIRECTORY
 from dcsp.tables.schemas import CUES, ERROR, OK
 
-CORPUS_COLUMNS = ("image_id", "height", "width", "tags", "bytes")
-CORPUS_INPUT = TableInput("", CORPUS_DIRECTORY, CORPUS_COLUMNS)
 SELFCUES = "selfcues"
 """Where cues by self-tags lie, apart from those by given tags."""
 
@@ -44,11 +41,7 @@ def tagged_corpus(selftags: StageKey | None) -> tuple[TableInput, ...]:
     """
     if selftags is None:
         return (CORPUS_INPUT,)
-    untagged = tuple(name for name in CORPUS_COLUMNS if name != "tags")
-    return (
-        TableInput("", CORPUS_DIRECTORY, untagged),
-        SelfTagInput("", selftags.directory, ("selftags",)),
-    )
+    return (CORPUS_INPUT.without("tags"), SelfTagInput("", selftags.directory, ("selftags",)))
 
 
 def cue_key(key: StageKey, selftags: StageKey | None) -> StageKey:

@@ -116,13 +116,13 @@ class ConfusionMatrix:
         """Share of the pixels given a class that are of it, (C+1,) percent; nan without any."""
         return _percent(self._hits(), self._predicted())
 
-    def recall(self, ignored: Ignored = "miss") -> NDArray[np.float64]:
+    def recall(self) -> NDArray[np.float64]:
         """Share of a class's pixels that are found, (C+1,) percent; nan if truth has none."""
-        return _percent(self._hits(), self._true(ignored))
+        return _percent(self._hits(), self._true("miss"))
 
-    def accuracy(self, ignored: Ignored = "miss") -> float:
+    def accuracy(self) -> float:
         """Share of all pixels that are right, percent; nan without pixels."""
-        total = self._true(ignored).sum(keepdims=True)
+        total = self._true("miss").sum(keepdims=True)
         return float(_percent(self._hits().sum(keepdims=True), total)[0])
 
     def coverage(self) -> float:

@@ -30,7 +30,7 @@ from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file
 from dcsp.tables.schemas import TRUTH
-from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.snapshot import TRAIN, CorpusPart
 
 Qualities = dict[str, Quality]
 """What was measured → its summable quality: ``cues_phase0``, ``cues_phase0_s1``, ``val``,
@@ -51,7 +51,7 @@ class Evaluator:
             return {}
         truth = live_rows(self.store.read_table(part.truth, TRUTH.names), part.dead)
         found: Qualities = {}
-        if part.split == "train":
+        if part.split == TRAIN:
             for step in cue_tables(self.plan):
                 table = self._table(step.stage.key.directory, part)
                 found[step.title] = evaluate_cues(table, truth, self._classes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from dataclasses import asdict
+from typing import TypedDict, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -85,14 +86,6 @@ def selftag_metrics(store: Store, plan: Plan) -> dict[str, SelfTagFigures]:
 
 def _per_class(found: Thresholds, images: list[int]) -> dict[str, ClassSelfTags]:
     return {
-        name: {
-            "threshold": known.threshold,
-            "precision": known.precision,
-            "lower": known.lower,
-            "recall": known.recall,
-            "reached": known.reached,
-            "tagged": known.tagged,
-            "images": number,
-        }
+        name: cast(ClassSelfTags, {**asdict(known), "images": number})
         for (name, known), number in zip(found.classes.items(), images, strict=True)
     }

@@ -76,13 +76,17 @@ def resize_labels(labels: NDArray[np.uint8], height: int, width: int) -> NDArray
     return np.asarray(labels[rows[:, None], columns[None, :]])
 
 
-def grid_side(side: int, stride: int) -> int:
-    """The number of pixels nearest to ``side`` whose cells' centres end on its last pixel.
+def grid_cells(side: float, stride: int) -> int:
+    """Score-map cells of a side: cell i is centred on pixel i × stride, the last on the last pixel.
 
-    Cell i is centred on pixel i × stride, so that n cells need (n − 1) × stride + 1 pixels; there
-    are at least two.
+    There are at least two. At 321 pixels and stride 8 these are the paper's 41.
     """
-    return max(1, round((side - 1) / stride)) * stride + 1
+    return max(1, round((side - 1) / stride)) + 1
+
+
+def grid_side(side: float, stride: int) -> int:
+    """The number of pixels nearest to ``side`` that its cells fit exactly."""
+    return (grid_cells(side, stride) - 1) * stride + 1
 
 
 def limit_side(height: int, width: int, max_side: int | None) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from dcsp.config import AdaptSettings, PrecisionSettings, PredictSettings
 from dcsp.config.base import Fuse
-from dcsp.images.resize import limit_side, resize_rgb
+from dcsp.images.resize import grid_cells, grid_side, limit_side, resize_rgb
 from dcsp.networks.folding import fold
 
 Net = TypeVar("Net", bound=torch.nn.Module)
@@ -175,7 +175,7 @@ def _batches(
 def _fuse(network: Scorer, pixels_BCHW: Tensor, views: Views, channels_last: bool) -> Tensor:
     height, width = pixels_BCHW.shape[-2:]
     stride = network.output_stride
-    size = (_cells(height, stride), _cells(width, stride))
+    size = (grid_cells(height, stride), grid_cells(width, stride))
     fused: Tensor | None = None
     for scale in views.scales:
         scaled = _scale(pixels_BCHW, scale, stride)
@@ -204,19 +204,10 @@ def _take(scores: ScoresLike, views: Views) -> Tensor:
     return maps.relu() if views.relu else maps
 
 
-def _cells(side: float, stride: int) -> int:
-    """Score-map cells of a side: cell i is centred on pixel i × stride, the last on the last pixel.
-
-    At 321 pixels and stride 8 these are the paper's 41.
-    """
-    return max(1, round((side - 1) / stride)) + 1
-
-
 def _scale(pixels_BCHW: Tensor, scale: float, stride: int) -> Tensor:
     """Images at a scale, at the nearest size that the score map's cells fit exactly."""
     height, width = pixels_BCHW.shape[-2:]
-    cells = (_cells(height * scale, stride), _cells(width * scale, stride))
-    size = ((cells[0] - 1) * stride + 1, (cells[1] - 1) * stride + 1)
+    size = (grid_side(height * scale, stride), grid_side(width * scale, stride))
     if size == (height, width):
         return pixels_BCHW
     # Only the CPU resizes bytes; there it is several times faster than on floats.
@@ -230,6 +221,16 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[-2:] == size:
         return maps
     return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+def on_grid(image: NDArray[np.uint8], stride: int) -> Tensor:
+    """An image (HWC) as a batch of one, at the nearest size that the cells of a grid fit exactly.
+
+    Returns:
+        1×3×H×W uint8.
+    """
+    height, width = (grid_side(side, stride) for side in image.shape[:2])
+    return torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
 
 
 def autocast(precision: PrecisionSettings, device: torch.device) -> AbstractContextManager[object]:

@@ -11,24 +11,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dcsp.config import PrecisionSettings, PredictSettings
+from dcsp.config import PrecisionSettings, PredictSettings, RunConfig
 from dcsp.images.decode import decode_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.inference.prediction import predict_labels
 from dcsp.inference.scores import to_half
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CORPUS_DIRECTORY
-from dcsp.tables.schemas import PREDICTIONS
+from dcsp.tables.schemas import HEAD_COLUMNS, PREDICTIONS
 
 VERSION = 2
-COLUMNS = ("image_id", "height", "width", "tags", "bytes")
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,16 @@ class PredictionStage(TableStage):
     network: str
     model_store: Store | None = None
 
+    schema = PREDICTIONS
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, network: str, model_store: Store | None = None
+    ) -> PredictionStage:
+        """By the settings of a run."""
+        side, pixels = config.network.max_side, config.corpus.max_pixels
+        return cls(config.predict, config.precision, side, pixels, network, model_store)
+
     @cached_property
     def key(self) -> StageKey:
         """Settings and network decide the predictions; which splits are labelled does not."""
@@ -63,16 +70,6 @@ class PredictionStage(TableStage):
             settings={**settings, "precision": self.precision.model_dump(mode="json")},
             inputs={"network": PurePosixPath(self.network).name},
         )
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.PREDICTIONS`."""
-        return PREDICTIONS
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus alone."""
-        return (TableInput("", CORPUS_DIRECTORY, COLUMNS),)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds fused scores to the rows."""
@@ -105,8 +102,7 @@ class PredictionStage(TableStage):
         return pa.Table.from_pylist([self._row(row) for row in rows.to_pylist()], PREDICTIONS)
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: row[name] for name in ("image_id", "height", "width", "tags")}
-        kept |= {"status": row["status"], "error": row["error"]}
+        kept = {name: row[name] for name in (*HEAD_COLUMNS, "tags", "status", "error")}
         if row["raw"] is None:
             return kept
         scores = unpack_array(row["raw"]).astype(np.float32)

@@ -16,9 +16,9 @@ from dcsp.tables.layout import (
     CHECKPOINTS,
     COMPLETE_FILE,
     CORPUS,
-    CURRENT,
     RUNS,
     STAGE_FILE,
+    current_run,
     is_manifest,
     metrics_file,
     run_file,
@@ -124,12 +124,7 @@ def find_run(store: Store, run_id: str | None = None) -> Run:
         return current[0]
     exact = [run for run in known if run.run_id == run_id]
     matches = exact or [run for run in known if run.run_id.startswith(run_id)]
-    if len(matches) != 1:
-        problem = "more than one run that starts with" if matches else "no run"
-        raise StoreError(
-            f"The store {store.url} has {problem} {run_id!r}: name one of "
-            f"{_listing([run.run_id for run in matches or known])}."
-        )
+    _require_one(store, "run", run_id, [run.run_id for run in matches or known], len(matches))
     return matches[0]
 
 
@@ -160,12 +155,8 @@ def find_output(store: Store, name: str) -> Output:
         for output in known
         if output.directory.startswith(wanted) or output.directory.split("/")[1].startswith(wanted)
     ]
-    if len(matches) != 1:
-        problem = "more than one output that starts with" if matches else "no output"
-        raise StoreError(
-            f"The store {store.url} has {problem} {name!r}: name one of "
-            f"{_listing([output.directory for output in matches or known])}."
-        )
+    names = [output.directory for output in matches or known]
+    _require_one(store, "output", name, names, len(matches))
     return matches[0]
 
 
@@ -198,12 +189,8 @@ def _read_run(store: Store, run_id: str) -> Run | None:
         run_id,
         store.read_json(record),
         flatten(store.read_json(metrics)) if store.exists(metrics) else None,
-        run_id == _current(store),
+        run_id == current_run(store),
     )
-
-
-def _current(store: Store) -> str | None:
-    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
 
 
 def _read_output(store: Store, directory: str, users: Mapping[str, Sequence[str]]) -> Output | None:
@@ -214,6 +201,14 @@ def _read_output(store: Store, directory: str, users: Mapping[str, Sequence[str]
         store.read_json(f"{directory}/{name}") for name in sorted(files) if is_manifest(name)
     ]
     return Output(directory, files, manifests, users.get(directory, []))
+
+
+def _require_one(store: Store, kind: str, wanted: str, names: Sequence[str], found: int) -> None:
+    if found != 1:
+        problem = f"more than one {kind} that starts with" if found else f"no {kind}"
+        raise StoreError(
+            f"The store {store.url} has {problem} {wanted!r}: name one of {_listing(names)}."
+        )
 
 
 def _listing(names: Sequence[str]) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dcsp.inspection.inventory import Output, Run, differences, flatten
+from dcsp.tables.schemas import STATUSES
 from dcsp.text import in_columns, quantity, size
 
 _FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
-_STATUSES = ("ok", "skipped", "error")
-_TABLE_HEADER = ("table", "parts", *_STATUSES, "size", "used by")
+_TABLE_HEADER = ("table", "parts", *STATUSES, "size", "used by")
 _CHECKPOINT_HEADER = ("checkpoint", "stage", "steps", "size", "used by")
 _WIDEST = 60
 """Longest value shown in a table."""
@@ -76,7 +76,7 @@ def _run_row(run: Run) -> Sequence[str]:
 def _table_row(output: Output) -> Sequence[str]:
     newest = max(output.manifests, key=lambda m: str(m.get("finished", "")), default=None)
     rows = newest["rows"] if newest else {}
-    counts = [str(rows.get(status, 0)) if newest else "?" for status in _STATUSES]
+    counts = [str(rows.get(status, 0)) if newest else "?" for status in STATUSES]
     return (output.directory, str(output.parts), *counts, size(output.bytes), _users(output))
 
 

@@ -22,12 +22,18 @@ from dcsp.stages.parts import live_rows, scope
 from dcsp.stages.statuses import count_statuses
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest_lines
-from dcsp.tables.layout import COMPLETE_FILE, CORPUS_DIRECTORY, MODEL_FILE, part_file
-from dcsp.tables.schemas import CORPUS, ERROR, OK, REJECTED, SCHEMAS, SKIPPED, TRUTH
+from dcsp.tables.layout import (
+    COMPLETE_FILE,
+    CORPUS_DIRECTORY,
+    CURRENT,
+    MODEL_FILE,
+    file_name,
+    part_file,
+)
+from dcsp.tables.schemas import CORPUS, REJECTED, SCHEMAS, STATUSES, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
 P = ParamSpec("P")
-_STATUSES = {OK, SKIPPED, ERROR}
 
 
 @dataclass
@@ -166,7 +172,7 @@ class _Verifier:
         elif _ids(table) != self.ids[part]:
             self.blame(f"{name} does not have the rows of its corpus part.")
         statuses = table.select(["status"])
-        strange = set(count_statuses(statuses)) - _STATUSES
+        strange = set(count_statuses(statuses)) - {*STATUSES}
         if strange:
             self.blame(f"{name} has rows of the unknown status {min(strange)!r}.")
         return statuses.set_column(0, "status", statuses["status"].dictionary_encode())
@@ -183,7 +189,7 @@ class _Verifier:
             return
         total: Counter[str] = Counter()
         for part in self.scopes[complete_for]:
-            if f"{part.name}.parquet" not in output.files:
+            if file_name(part.name) not in output.files:
                 self.blame(
                     f"{output.directory} is said to be complete but lacks the part {part.name}."
                 )
@@ -215,7 +221,7 @@ class _Verifier:
                     self.blame(
                         f"The run {run.run_id} refers to {step['directory']}, which is gone."
                     )
-        if self.store.exists("CURRENT") and not any(
+        if self.store.exists(CURRENT) and not any(
             run.is_current and run.metrics is not None for run in known
         ):
             self.blame("CURRENT names a run that is not there or has not ended.")

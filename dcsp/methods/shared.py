@@ -14,9 +14,9 @@ from dcsp.methods.builtin.loss import PriorLoss
 from dcsp.networks.weights import weights_digest
 from dcsp.saliency.table import SaliencyStage
 from dcsp.stages.stage import TableStage
-from dcsp.stages.step import TRAIN, Role, Step
+from dcsp.stages.step import Role, Step
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.training.recipe import Recipe, ScoreRecipe, TrainingInput
 from dcsp.training.stage import TrainStage
 
@@ -160,7 +160,7 @@ class StepMaker:
             self.snapshot.classes,
             self.config.precision,
             self.config.seed,
-            self.snapshot.learned_from(list(TRAIN)),
+            self.snapshot.learned_from([TRAIN]),
             tables,
             initial,
         )

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from dcsp.config import NetworkSettings
-from dcsp.networks.backbones import build_backbone
 from dcsp.networks.base import Backbone
-from dcsp.networks.model import Model, draw_new_weights, start_backbone
+from dcsp.networks.model import Model, backbone_of, draw_new_weights, start_backbone
 from dcsp.networks.running_norm import RunningNorm
 
 
@@ -103,10 +102,8 @@ class SegmentationNetwork(Model):
     @classmethod
     def from_card(cls, card: dict[str, Any]) -> Self:
         """The network that a card describes, with random weights."""
-        backbone = build_backbone(card["backbone"], card["output_stride"])
-        backbone.new_layers = tuple(card["new_layers"])
         return cls(
-            backbone,
+            backbone_of(card),
             card["backbone"],
             card["classes"],
             card["atrous_rates"],

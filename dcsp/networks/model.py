@@ -5,7 +5,7 @@ Dimension letters of this package: B images, C channels or classes, H×W pixels,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -68,12 +68,8 @@ class Model(nn.Module):
 
     @classmethod
     def from_card(cls, card: dict[str, Any]) -> Self:
-        """The network that :meth:`card` describes, with random weights.
-
-        Raises:
-            NotImplementedError: Called on the base class.
-        """
-        raise NotImplementedError(f"{cls.__name__} cannot be built from a card")
+        """The network that :meth:`card` describes, with random weights."""
+        return cls(backbone_of(card), card["backbone"])
 
     def own_modules(self) -> Sequence[nn.Module]:
         """The layers beside the backbone.
@@ -118,6 +114,13 @@ def start_backbone(settings: NetworkSettings, weights_file: Path | None) -> Back
         weights_file,
         pretrained=fetched_by_timm,
     )
+
+
+def backbone_of(card: Mapping[str, Any]) -> Backbone:
+    """The backbone of the network that a card describes, with random weights."""
+    backbone = build_backbone(card["backbone"], card["output_stride"])
+    backbone.new_layers = tuple(card["new_layers"])
+    return backbone
 
 
 def draw_new_weights(modules: Sequence[nn.Module]) -> None:

@@ -19,19 +19,13 @@ from dcsp.methods.registry import method_of
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
 from dcsp.run.plan import Plan
-from dcsp.stages.parts import TableInput, live_rows, read_part
+from dcsp.stages.parts import CORPUS_INPUT, TableInput, live_rows, read_part
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.layout import (
-    CORPUS_DIRECTORY,
-    metrics_file,
-    rejected_file,
-    report_file,
-    run_directory,
-)
+from dcsp.tables.layout import metrics_file, rejected_file, report_file, run_file
 from dcsp.tables.schemas import TRUTH
-from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart
 
 TRAIN_SHARE = 2 / 3
 """Share of the gallery that shows training images, which have cues to show."""
@@ -53,9 +47,9 @@ def write_report(store: Store, plan: Plan) -> str:
 
 def collect(store: Store, plan: Plan) -> ReportData:
     """Everything the report of a run shows."""
-    run: dict[str, Any] = store.read_json(f"{run_directory(plan.run_id)}/run.json")
+    run: dict[str, Any] = store.read_json(run_file(plan.run_id))
     metrics: dict[str, Any] = store.read_json(metrics_file(plan.run_id))
-    split = "val" if "val" in metrics and metrics["val"]["images"] else "train"
+    split = VAL if VAL in metrics and metrics[VAL]["images"] else TRAIN
     figures: dict[str, Figures | None] = metrics.get(split, {}).get("figures", {})
     rejected = store.read_table(rejected_file(plan.snapshot.fingerprint), ["reason"])
     return ReportData(
@@ -124,8 +118,8 @@ def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
 
 def gallery_items(store: Store, plan: Plan) -> Iterator[GalleryItem]:
     """The images of the gallery: the first ones of each split, in hash order of their ids."""
-    wanted = {"train": round(plan.config.report.gallery * TRAIN_SHARE)}
-    wanted["val"] = plan.config.report.gallery - wanted["train"]
+    wanted = {TRAIN: round(plan.config.report.gallery * TRAIN_SHARE)}
+    wanted[VAL] = plan.config.report.gallery - wanted[TRAIN]
     for split, count in wanted.items():
         left = count
         for part in plan.snapshot.parts:
@@ -167,9 +161,8 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
 
 
 def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
-    corpus = ("image_id", "height", "width", "tags", "bytes")
-    tables = [TableInput("", CORPUS_DIRECTORY, corpus)]
-    if split == "train":
+    tables = [CORPUS_INPUT]
+    if split == TRAIN:
         for step in plan.of(Role.MAPS)[:1]:
             tables.append(TableInput("saliency", step.stage.key.directory, ("maps", "error")))
         for phase, step in enumerate(plan.cue_steps):

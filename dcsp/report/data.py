@@ -145,8 +145,3 @@ class ReportData:
     def final(self) -> Figures | None:
         """Figures of the labels that the run published: with the CRF where it is on."""
         return self.prediction_crf or self.prediction
-
-    @property
-    def miou(self) -> float | None:
-        """Mean IoU of the published labels, 0-100, or None where nothing was measured."""
-        return self.final["miou"] if self.final else None

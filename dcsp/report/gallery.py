@@ -64,6 +64,13 @@ def class_name(class_id: int, classes: Sequence[str]) -> str:
     return classes[class_id - 1] if class_id <= len(classes) else f"class {class_id}"
 
 
+def tag_spans(tags: Sequence[int], classes: Sequence[str]) -> Markup:
+    """The tags of an image in their colours."""
+    if not tags:
+        return element("span", "no tags", class_="muted")
+    return join(element("span", swatch(t), class_name(t, classes), class_="tag") for t in tags)
+
+
 def agreement(
     prediction: NDArray[np.uint8] | None, truth: NDArray[np.uint8] | None, classes: int
 ) -> float | None:
@@ -75,15 +82,12 @@ def agreement(
 
 
 def _row(item: GalleryItem, classes: Sequence[str]) -> Markup:
-    tags = [
-        element("span", swatch(tag), class_name(tag, classes), class_="tag") for tag in item.tags
-    ]
     score = agreement(item.prediction, item.truth, len(classes))
     head = element(
         "header",
         element("h3", item.image_id),
         element("span", item.split, class_="split"),
-        tags or element("span", "no tags", class_="muted"),
+        tag_spans(item.tags, classes),
         None
         if score is None
         else element("span", "IoU ", element("b", percent(score)), class_="score"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dcsp.report.data import ReportData
 from dcsp.report.gallery import gallery
 from dcsp.report.markup import Markup, element, join
@@ -103,19 +105,17 @@ def _header(run: ReportData) -> Markup:
         "finished": run.created,
         "store": run.store,
     }
+    return header("pixel labels from image tags", run.run_id, list(facts.items()))
+
+
+def header(eyebrow: str, title: str, facts: Sequence[tuple[str, str]]) -> Markup:
+    """The head of a page: what it is, of what, and name and value of what else is told."""
+    spans = [element("span", f"{name} ", element("b", value)) for name, value in facts if value]
     return element(
         "header",
-        element("p", "dcsp · pixel labels from image tags", class_="eyebrow"),
-        element("h1", run.run_id),
-        element(
-            "p",
-            [
-                element("span", f"{name} ", element("b", value))
-                for name, value in facts.items()
-                if value
-            ],
-            class_="facts",
-        ),
+        element("p", f"dcsp · {eyebrow}", class_="eyebrow"),
+        element("h1", title),
+        element("p", spans, class_="facts"),
     )
 
 

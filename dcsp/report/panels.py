@@ -34,9 +34,9 @@ _HATCH = 6
 Picture = NDArray[np.uint8]
 
 
-def shrink(image: Picture, side: int = SIDE) -> Picture:
-    """An image (HWC uint8 RGB) whose longest side is at most ``side`` pixels."""
-    height, width = limit_side(image.shape[0], image.shape[1], side)
+def shrink(image: Picture) -> Picture:
+    """An image (HWC uint8 RGB) whose longest side is at most :data:`SIDE` pixels."""
+    height, width = limit_side(image.shape[0], image.shape[1], SIDE)
     return image if (height, width) == image.shape[:2] else resize_rgb(image, height, width)
 
 

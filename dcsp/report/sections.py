@@ -11,11 +11,11 @@ from dcsp.report.data import ReportData
 from dcsp.report.gallery import swatch
 from dcsp.report.markup import Markup, element, join
 from dcsp.report.trust import Statement
+from dcsp.tables.schemas import ERROR, OK, STATUSES
 from dcsp.text import count, duration, percent, points, quantity, title
 
 _ASIDE = "cue aside"
 """Style of cues that were mined for comparison alone: no step of the chain."""
-_STATUSES = ("ok", "skipped", "error")
 
 
 def findings(statements: Sequence[Statement]) -> Markup:
@@ -29,7 +29,7 @@ def tiles(run: ReportData) -> Markup:
     final, last_cues = run.final, run.cues[-1] if run.cues else None
     measured = f"{run.measured_split}, {quantity(final['images'], 'image')}" if final else ""
     with_crf = " with CRF" if run.prediction_crf else ""
-    labelled = run.rows.get("predictions", {}).get("ok")
+    labelled = run.rows.get("predictions", {}).get(OK)
     shown = [
         _tile(f"mIoU{with_crf}", final and final["miou"], measured or "no usable masks"),
         _tile("Pixels right", final and final["accuracy"], measured) if final else None,
@@ -198,12 +198,12 @@ def _class_cells(figures: ClassFigures) -> Markup:
 def _rows_card(run: ReportData) -> Markup | None:
     if not run.rows:
         return None
-    header = [element("th", "Table"), [element("th", name, class_="num") for name in _STATUSES]]
+    header = [element("th", "Table"), [element("th", name, class_="num") for name in STATUSES]]
     rows = [
         element(
             "tr",
             element("td", title(table)),
-            [_status_cell(status, statuses.get(status, 0)) for status in _STATUSES],
+            [_status_cell(status, statuses.get(status, 0)) for status in STATUSES],
         )
         for table, statuses in run.rows.items()
     ]
@@ -245,7 +245,7 @@ def _seconds_card(run: ReportData) -> Markup | None:
 
 
 def _status_cell(status: str, number: int) -> Markup:
-    tone = " zero" if not number else " alert" if status == "error" else ""
+    tone = " zero" if not number else " alert" if status == ERROR else ""
     return element("td", count(number), class_=f"num{tone}")
 
 

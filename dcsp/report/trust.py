@@ -14,6 +14,8 @@ import numpy as np
 
 from dcsp.evaluation.quality import Figures
 from dcsp.report.data import Curve, ReportData
+from dcsp.tables.schemas import ERROR
+from dcsp.tables.snapshot import TRAIN
 from dcsp.text import count, percent, points, quantity, title
 
 Level = Literal["good", "caution", "bad"]
@@ -104,7 +106,7 @@ def _sample(data: ReportData) -> Iterator[Statement]:
     if final is None:
         return
     images = final["images"]
-    if data.measured_split == "train":
+    if data.measured_split == TRAIN:
         yield Statement(
             "caution",
             "The figures are of images that the network learned from: labels of new images may be "
@@ -289,7 +291,7 @@ def _still_falls(curve: Curve) -> bool:
 
 
 def _failures(data: ReportData) -> Iterator[Statement]:
-    failed = {table: rows.get("error", 0) for table, rows in data.rows.items()}
+    failed = {table: rows.get(ERROR, 0) for table, rows in data.rows.items()}
     broken = [f"{quantity(n, 'row')} of {title(table)}" for table, n in failed.items() if n]
     if broken:
         yield Statement(

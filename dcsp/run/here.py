@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.progress import Progress
-from dcsp.stages.parts import Made
+from dcsp.stages.parts import PartsMade
 from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.layout import RESUMABLE
@@ -49,14 +49,14 @@ class Here:
 
     def parts(
         self, store: Store, stage: TableStage, parts: Sequence[Part], progress: Progress
-    ) -> Made:
+    ) -> PartsMade:
         """One part after the other, by one model with all threads."""
         model = stage.load(store, Device(self._device, torch.get_num_threads()))
         summaries = []
         for part in parts:
             summaries.append(stage.run(store, model, part))
             progress.advance(part.rows)
-        return Made(summaries, actors=1)
+        return PartsMade(summaries, actors=1)
 
     def training(
         self, store: Store, stage: TrainStage, parts: Sequence[Part], progress: Progress

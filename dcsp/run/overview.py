@@ -25,14 +25,17 @@ def describe(config: RunConfig) -> str:
     Raises:
         DcspError: The config names weights that are not there.
     """
-    store = Store(config.store)
-    note = ""
-    known = None
+    snapshot, note = known_snapshot(config)
+    return "\n".join([stages_text(Store(config.store), config, snapshot), *note])
+
+
+def known_snapshot(config: RunConfig) -> tuple[Snapshot | None, list[str]]:
+    """What the source lists now, where that was ingested, and a note where there is no source."""
     try:
-        known = list_corpus(store, config.corpus, config.seed).known()
+        known = list_corpus(Store(config.store), config.corpus, config.seed).known()
     except CorpusError as error:
-        note = f"\nnote: {error}"
-    return stages_text(store, config, known[0] if known else None) + note
+        return None, [f"note: {error}"]
+    return (known[0] if known else None), []
 
 
 def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> str:

@@ -21,9 +21,9 @@ from dcsp.methods.shared import StepMaker
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
-from dcsp.tables.fingerprint import StageKey, digest
+from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import rejected_file
-from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
+from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 from dcsp.training.stage import TrainStage
 
 EVALUATION_VERSION = 1
@@ -149,7 +149,7 @@ def build_plan(config: RunConfig, snapshot: Snapshot, learned: Snapshot | None =
         CorpusError: The snapshot has no image to learn from, or none with a tag.
         WeightsError: Named weights are unknown or are not there.
     """
-    if not snapshot.of(["train"]):
+    if not snapshot.of([TRAIN]):
         rejected = Store(config.store).path(rejected_file(snapshot.fingerprint))
         raise CorpusError(
             "The corpus has no images of the split 'train': nothing can be learned; check "
@@ -180,7 +180,7 @@ def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
     Raises:
         WeightsError: Named weights are unknown or are not there.
     """
-    part = CorpusPart(lineage, "train", 0)
+    part = CorpusPart(lineage, TRAIN, 0)
     return build_plan(config, Snapshot(config.corpus.classes, (part,)))
 
 
@@ -214,15 +214,5 @@ def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step[Stage]]:
         joint = make.joint(phase, network, stage, selfcues, saliency)
         yield joint
         network = joint.stage
-    yield _predictions(config, network.key)
-
-
-def _predictions(config: RunConfig, network: StageKey) -> Step[PredictionStage]:
-    stage = PredictionStage(
-        config.predict,
-        config.precision,
-        config.network.max_side,
-        config.corpus.max_pixels,
-        network.directory,
-    )
-    return Step(Role.PREDICTIONS, "predictions", stage, splits=config.predict.splits)
+    predictions = PredictionStage.of(config, network.key.directory)
+    yield Step(Role.PREDICTIONS, "predictions", predictions, splits=config.predict.splits)

@@ -17,12 +17,9 @@ from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.layout import (
-    CURRENT,
-    metrics_file,
-    run_file,
-)
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.layout import CURRENT, current_run, metrics_file, run_file
+from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.snapshot import TRAIN, VAL, Snapshot
 
 PACKAGES = ("dcsp", "ray", "torch", "onnxruntime", "pyarrow", "numpy", "pillow", "pydensecrf2")
 
@@ -171,11 +168,6 @@ def _with_synonyms_alone(corpus: Mapping[str, Any]) -> dict[str, Any]:
     return settings | {"synonyms": synonyms}
 
 
-def current_run(store: Store) -> str | None:
-    """Id of the published run; None before the first."""
-    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
-
-
 def publish(store: Store, run_id: str) -> None:
     """Make a run the published one, in one write.
 
@@ -194,7 +186,7 @@ def step_record(store: Store, plan: Plan, step: Step[Stage]) -> dict[str, Any]:
 
 def table_rows(store: Store, plan: Plan) -> dict[str, dict[str, int]]:
     """Table → status → rows; ``cues`` are the last phase's, each phase has its own entry too."""
-    rows = {"corpus": {"ok": plan.snapshot.rows(["train", "val"]), "skipped": 0, "error": 0}}
+    rows = {"corpus": {OK: plan.snapshot.rows([TRAIN, VAL]), SKIPPED: 0, ERROR: 0}}
     for step in plan.steps:
         if not step.stage.learns:
             rows[step.title] = step_record(store, plan, step)["rows"]

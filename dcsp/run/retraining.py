@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dcsp.config import RunConfig
 from dcsp.run.plan import Plan, build_plan
-from dcsp.run.record import current_run, learned_of
+from dcsp.run.record import learned_of
 from dcsp.store.store import Store
-from dcsp.tables.snapshot import Snapshot
-
-TRAIN = ("train",)
+from dcsp.tables.layout import current_run
+from dcsp.tables.snapshot import TRAIN, Snapshot
 
 
 def plan_run(store: Store, config: RunConfig, snapshot: Snapshot) -> Plan:
@@ -31,7 +30,7 @@ def plan_run(store: Store, config: RunConfig, snapshot: Snapshot) -> Plan:
 
 def new_share(snapshot: Snapshot, learned: Snapshot) -> float:
     """Training images that came since networks were trained, per image that they learned from."""
-    return max(0, snapshot.added - learned.added) / max(1, learned.rows(TRAIN))
+    return max(0, snapshot.added - learned.added) / max(1, learned.rows([TRAIN]))
 
 
 def _last_learned(store: Store, config: RunConfig, snapshot: Snapshot) -> Snapshot | None:

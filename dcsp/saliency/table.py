@@ -14,14 +14,13 @@ from dcsp.images.resize import resize_rgb
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
-from dcsp.stages.parts import TableInput
+from dcsp.stages.parts import CORPUS_INPUT
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_levels, pack_array, quantize, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CORPUS_DIRECTORY
-from dcsp.tables.schemas import SALIENCY
+from dcsp.tables.schemas import HEAD_COLUMNS, SALIENCY
 
 VERSION = 2
 PLACE_ALONE = {"model", "sha256"}
@@ -44,6 +43,9 @@ class SaliencyStage(TableStage):
     detector_sha256: str
     max_pixels: int
 
+    schema = SALIENCY
+    inputs = (CORPUS_INPUT.without("tags"),)
+
     @property
     def key(self) -> StageKey:
         """Settings of the card, thresholds and the detector's digest decide the table."""
@@ -52,16 +54,6 @@ class SaliencyStage(TableStage):
             "thresholds": list(self.thresholds),
         }
         return StageKey("saliency", VERSION, settings, weights={"detector": self.detector_sha256})
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.SALIENCY`."""
-        return SALIENCY
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus alone."""
-        return (TableInput("", CORPUS_DIRECTORY, ("image_id", "height", "width", "bytes")),)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Fetch and load the detector."""
@@ -80,7 +72,7 @@ class SaliencyStage(TableStage):
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, decode, infer, device=where)
-            return results.onto(rows.select(["image_id", "height", "width"]))
+            return results.onto(rows.select(HEAD_COLUMNS))
 
         return model
 

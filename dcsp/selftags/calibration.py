@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsp.tables.snapshot import TRAIN
+
 BINS = 4096
 """Bins of [0, 1]."""
 Z95 = 1.96
@@ -181,7 +183,7 @@ class Thresholds:
     @property
     def held_out(self) -> bool:
         """Whether the network had not learned from the calibration images."""
-        return self.split != "train"
+        return self.split != TRAIN
 
     def self_tags(self, scores: NDArray[np.float32]) -> list[int]:
         """Class ids, ascending, whose score (C,) reaches their threshold."""

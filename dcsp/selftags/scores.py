@@ -9,23 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
-from dcsp.cues.table import CORPUS_INPUT, CueImages
+from dcsp.config.base import Source
+from dcsp.cues.attention import output_of
+from dcsp.cues.table import CueImages
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
-from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import RowResults, infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import TAG_SCORES
+from dcsp.tables.schemas import HEAD_COLUMNS, TAG_SCORES
 
 VERSION = 2
 
@@ -33,9 +34,7 @@ RowScorer = Callable[[pa.Table, Sequence[bool]], RowResults[NDArray[np.float32]]
 """The rows of a part, and which of them are wanted → scores (C,) of those."""
 
 
-def image_scores(
-    maps: NDArray[np.float32], source: Literal["fcan", "probabilities"]
-) -> NDArray[np.float32]:
+def image_scores(maps: NDArray[np.float32], source: Source) -> NDArray[np.float32]:
     """One score a class from the fused maps of an image.
 
     Args:
@@ -86,10 +85,7 @@ class TagScorer:
             precision,
             device.name,
         )
-        output: Literal["attention", "probabilities"] = (
-            "attention" if settings.source == "fcan" else "probabilities"
-        )
-        views = Views(output, settings.scales, settings.flip, fuse="mean")
+        views = Views(output_of(settings.source), settings.scales, settings.flip, fuse="mean")
 
         def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[NDArray[np.float32]]:
             maps = score_views(
@@ -106,7 +102,7 @@ class TagScorer:
 def with_results(rows: pa.Table, results: RowResults[NDArray[np.float32]]) -> pa.Table:
     """Rows without their bytes, with scores, status and error."""
     scores = [None if value is None else value.tolist() for value in results.values]
-    kept = rows.select(["image_id", "height", "width", "tags"])
+    kept = rows.select([*HEAD_COLUMNS, "tags"])
     return results.onto(kept, "scores", scores, pa.list_(pa.float32()))
 
 
@@ -120,21 +116,13 @@ class TagScoreStage(TableStage):
 
     scorer: TagScorer
 
+    schema = TAG_SCORES
+
     @cached_property
     def key(self) -> StageKey:
         """Network, views and arithmetic decide the scores."""
         inputs = {"network": self.scorer.network.fingerprint}
         return StageKey("tag_scores", VERSION, self.scorer.key, inputs)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.TAG_SCORES`."""
-        return TAG_SCORES
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus alone."""
-        return (CORPUS_INPUT,)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; images without tags are skipped."""

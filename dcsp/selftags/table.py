@@ -10,17 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dcsp.cues.table import CORPUS_INPUT
 from dcsp.selftags.calibration import ScoreCounts, Thresholds
 from dcsp.selftags.scores import TagScorer, TagScoreStage, with_results
 from dcsp.stages.columns import read_columns
-from dcsp.stages.parts import TableInput, scope
+from dcsp.stages.parts import scope
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import THRESHOLDS_FILE
 from dcsp.tables.schemas import OK, SELFTAGS
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, VAL, Snapshot
 
 VERSION = 1
 
@@ -51,6 +50,8 @@ class SelfTagStage(TableStage):
     scorer: TagScorer
     calibrated_on: str
 
+    schema = SELFTAGS
+
     @cached_property
     def key(self) -> StageKey:
         """The network, the calibration images and what is asked of thresholds decide self-tags."""
@@ -58,16 +59,6 @@ class SelfTagStage(TableStage):
         asked = {"precision": settings.precision, "min_support": settings.min_support}
         inputs = {"network": self.scorer.network.fingerprint, "calibration": self.calibrated_on}
         return StageKey("selftags", VERSION, {"asked": asked, **self.scorer.key}, inputs)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.SELFTAGS`."""
-        return SELFTAGS
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus alone."""
-        return (CORPUS_INPUT,)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Load network and thresholds; images with given tags are skipped."""
@@ -105,7 +96,7 @@ class Calibration:
     def of(cls, scorer: TagScorer, snapshot: Snapshot) -> Calibration:
         """By the settings: held-out images where there are any."""
         asked = scorer.config.selftags.calibrate
-        split = asked or ("val" if snapshot.of(["val"]) else "train")
+        split = asked or (VAL if snapshot.of([VAL]) else TRAIN)
         stage = SelfTagStage(scorer, scope(snapshot.of([split])))
         return cls(stage, TagScoreStage(scorer), snapshot, split)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import pyarrow as pa
 
 from dcsp.stages.parts import live_rows
-from dcsp.stages.statuses import READERS
+from dcsp.stages.statuses import in_order
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file
 from dcsp.tables.snapshot import Part
@@ -33,7 +31,4 @@ def read_columns(
     def read(part: Part) -> pa.Table:
         return live_rows(store.read_table(part_file(directory, part.name), columns), part.dead)
 
-    left = iter(parts)
-    with ThreadPoolExecutor(READERS) as pool:
-        while some := list(islice(left, 16 * READERS)):
-            yield from pool.map(read, some)
+    return in_order(read, parts)

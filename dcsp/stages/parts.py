@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from dcsp.errors import StoreError
 from dcsp.stages.statuses import Counted, count_parts, count_statuses, remember
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey, digest
-from dcsp.tables.layout import STAGE_FILE, manifest_file, part_file
-from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.layout import CORPUS_DIRECTORY, STAGE_FILE, file_name, manifest_file, part_file
+from dcsp.tables.schemas import HEAD_COLUMNS, OK, STATUSES
 from dcsp.tables.snapshot import Part
 
 
@@ -42,6 +42,14 @@ class TableInput:
         """Name of one of the columns in the zipped part."""
         return f"{self.name}.{column}" if self.name else column
 
+    def without(self, column: str) -> TableInput:
+        """The same but for one column."""
+        return replace(self, columns=tuple(name for name in self.columns if name != column))
+
+
+CORPUS_INPUT = TableInput("", CORPUS_DIRECTORY, (*HEAD_COLUMNS, "tags", "bytes"))
+"""What stages read of the corpus."""
+
 
 @dataclass
 class PartSummary:
@@ -51,10 +59,6 @@ class PartSummary:
     rows: int
     bytes: int
     statuses: Mapping[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The summary as plain values."""
-        return asdict(self)
 
 
 def pending_parts(store: Store, directory: str, parts: Sequence[Part]) -> list[Part]:
@@ -132,7 +136,7 @@ def remember_parts(store: Store, directory: str, summaries: Iterable[PartSummary
 
 
 @dataclass(frozen=True)
-class Made:
+class PartsMade:
     """What one submission did for a table.
 
     Attributes:
@@ -145,7 +149,7 @@ class Made:
 
 
 def complete_table(
-    store: Store, key: StageKey, parts: Sequence[Part], made: Made, seconds: float
+    store: Store, key: StageKey, parts: Sequence[Part], made: PartsMade, seconds: float
 ) -> dict[str, Any]:
     """Write the manifest of a table for a snapshot: the last act of a stage.
 
@@ -162,14 +166,14 @@ def complete_table(
     """
     directory, snapshot = key.directory, scope(parts)
     sizes = store.sizes(directory)
-    missing = [part.name for part in parts if f"{part.name}.parquet" not in sizes]
+    missing = [part.name for part in parts if file_name(part.name) not in sizes]
     if missing:
         raise StoreError(
             f"The table {directory} lacks {len(missing)} of {len(parts)} parts: "
             "submit the job again."
         )
-    statuses: Counter[str] = Counter({OK: 0, SKIPPED: 0, ERROR: 0})
-    wanted = {part.name: sizes[f"{part.name}.parquet"] for part in parts}
+    statuses: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
+    wanted = {part.name: sizes[file_name(part.name)] for part in parts}
     counted = count_parts(store, directory, wanted, _counted(made.summaries))
     for part in parts:
         found = counted[part.name].statuses

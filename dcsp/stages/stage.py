@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from dcsp.progress import Progress
 from dcsp.stages.parts import (
-    Made,
+    CORPUS_INPUT,
+    PartsMade,
     PartSummary,
     TableInput,
     begin_stage,
@@ -80,7 +81,7 @@ class Executor(Protocol):
 
     def parts(
         self, store: Store, stage: TableStage, parts: Sequence[Part], progress: Progress
-    ) -> Made:
+    ) -> PartsMade:
         """Make parts of a table: only those that are not there yet."""
         ...
 
@@ -161,6 +162,11 @@ class TableStage(Stage):
     def schema(self) -> pa.Schema:
         """Schema of the table."""
 
+    @property
+    def inputs(self) -> tuple[TableInput, ...]:
+        """See :class:`Stage`; the corpus alone, where a stage does not say otherwise."""
+        return (CORPUS_INPUT,)
+
     @abstractmethod
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the model once; runs on the worker that will use it."""
@@ -194,7 +200,7 @@ class TableStage(Stage):
         self, executor: Executor, store: Store, parts: Sequence[Part], title: str
     ) -> Callable[[float], dict[str, Any]]:
         """See :class:`Stage`."""
-        pending, made = self.pending(store, parts), Made()
+        pending, made = self.pending(store, parts), PartsMade()
         with Progress(title, sum(part.rows for part in pending)) as progress:
             if pending:
                 begin_stage(store, self.key)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from dcsp.errors import StoreError
 from dcsp.store.store import Store
-from dcsp.tables.layout import STATUSES_FILE
-from dcsp.tables.schemas import ERROR, OK, SKIPPED
+from dcsp.tables.layout import STATUSES_FILE, part_file
+from dcsp.tables.schemas import ERROR, OK, SKIPPED, STATUSES
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 READERS = 16
-"""Parts that are counted at once: most of the time they are on their way from an object store."""
+"""Parts that are read at once: most of the time they are on their way from an object store."""
 
 
 class Counted(NamedTuple):
@@ -40,7 +43,7 @@ class Counted(NamedTuple):
     @classmethod
     def of(cls, size: int, statuses: Mapping[str, int]) -> Counted:
         """From rows of each status, of which those that are not named are 0."""
-        return cls(size, *(statuses.get(name, 0) for name in (OK, SKIPPED, ERROR)))
+        return cls(size, *(statuses.get(name, 0) for name in STATUSES))
 
 
 def remembered(store: Store, directory: str) -> dict[str, Counted]:
@@ -106,11 +109,22 @@ def count_statuses(table: pa.Table) -> dict[str, int]:
     return dict(Counter(map(str, table["status"].to_pylist())))
 
 
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Apply a function to items, several at once; few results are held.
+
+    A fault ends it with the next few.
+    """
+    left = iter(items)
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(islice(left, 16 * READERS)):
+            yield from pool.map(function, some)
+
+
 def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tuple[str, Counted]]:
     def count(part: str) -> tuple[str, Counted]:
-        file = f"{directory}/{part}.parquet"
+        file = part_file(directory, part)
         statuses = count_statuses(store.read_table(file, ["status"]))
-        strange = sorted(set(statuses) - {OK, SKIPPED, ERROR})
+        strange = sorted(set(statuses) - {*STATUSES})
         if strange:
             raise StoreError(
                 f"{store.path(file)} has rows of the status {strange[0]!r}: remove it and submit "
@@ -118,7 +132,4 @@ def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tu
             )
         return part, Counted.of(sizes[part], statuses)
 
-    parts = iter(sizes)
-    with ThreadPoolExecutor(READERS) as pool:
-        while some := list(islice(parts, 16 * READERS)):  # a bad part ends it with the next few
-            yield from pool.map(count, some)
+    return in_order(count, sizes)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from dcsp.stages.parts import scope
 from dcsp.stages.stage import Stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.snapshot import Part, Snapshot
-
-TRAIN = ("train",)
-"""Splits that cues are mined of and networks learn from."""
+from dcsp.tables.snapshot import TRAIN, Part, Snapshot
 
 StageT_co = TypeVar("StageT_co", bound=Stage, covariant=True)
 
@@ -82,7 +79,7 @@ class Step(Generic[StageT_co]):
     title: str
     stage: StageT_co
     phase: int | None = None
-    splits: tuple[str, ...] = TRAIN
+    splits: tuple[str, ...] = (TRAIN,)
     corpus: Snapshot | None = None
     prepare: Callable[[Store], str] | None = None
     also_reads: StageKey | None = None
@@ -118,7 +115,3 @@ class Step(Generic[StageT_co]):
     def left(self, store: Store, snapshot: Snapshot) -> int:
         """Images still to do; for a training that has not ended, those of all its steps."""
         return self.stage.left(store, self.parts(snapshot))
-
-    def record(self, store: Store, snapshot: Snapshot) -> dict[str, Any]:
-        """What the finished stage wrote about itself."""
-        return self.stage.record(store, self.parts(snapshot))

@@ -60,9 +60,14 @@ _NO_STAGES = (CORPUS, TRUTH_DIRECTORY, RUNS, COMPARISONS, CURRENT, LEASE)
 """What lies at the top of a store and is written by no stage."""
 
 
+def file_name(part: str) -> str:
+    """What the file of a part is called in the directory of a table."""
+    return f"{part}.parquet"
+
+
 def part_file(directory: str, part: str) -> str:
     """File of one part of a table."""
-    return f"{directory}/{part}.parquet"
+    return f"{directory}/{file_name(part)}"
 
 
 def manifest_file(key: StageKey, snapshot: str) -> str:
@@ -73,6 +78,11 @@ def manifest_file(key: StageKey, snapshot: str) -> str:
 def is_manifest(name: str) -> bool:
     """Whether a file in the directory of a stage says that it has ended."""
     return name == COMPLETE_FILE or (name.startswith("complete-") and name.endswith(".json"))
+
+
+def current_run(store: Store) -> str | None:
+    """Id of the published run; None before the first."""
+    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
 
 
 def stage_directories(store: Store) -> list[str]:

@@ -17,12 +17,14 @@ SKIPPED = "skipped"
 """Status of a row that needs none, such as the cue of an image without tags."""
 ERROR = "error"
 """Status of a row that failed; ``error`` says why."""
+STATUSES = (OK, SKIPPED, ERROR)
 
 HEAD: list[pa.Field[Any]] = [
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("height", pa.int32()),
     pa.field("width", pa.int32()),
 ]
+HEAD_COLUMNS = tuple(field.name for field in HEAD)
 _TAGS = pa.field("tags", pa.list_(pa.int16()))
 STATUS: list[pa.Field[Any]] = [
     pa.field("status", pa.string(), nullable=False),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from dcsp.errors import StoreError
 from dcsp.store.store import Store
@@ -13,6 +13,10 @@ from dcsp.tables.fingerprint import digest, digest_lines
 from dcsp.tables.layout import snapshot_file
 
 SNAPSHOT_VERSION = 1
+TRAIN: Final = "train"
+"""Split that cues are mined of and networks learn from."""
+VAL: Final = "val"
+"""Split of images that no network learns from."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class CorpusPart:
     rows: int
     truth: str | None = None
     dead: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> CorpusPart:
+        """The part that a record or a snapshot tells of, as :meth:`as_dict` has it."""
+        return cls(**{**told, "dead": tuple(told.get("dead", ()))})
 
     @cached_property
     def part(self) -> Part:
@@ -150,10 +159,7 @@ class Snapshot:
                 raise ValueError(f"version {tree['version']}, expected {SNAPSHOT_VERSION}")
             return cls(
                 classes=tuple(tree["classes"]),
-                parts=tuple(
-                    CorpusPart(**{**part, "dead": tuple(part.get("dead", ()))})
-                    for part in tree["parts"]
-                ),
+                parts=tuple(map(CorpusPart.of, tree["parts"])),
                 rejected=tree["rejected"],
                 counts=tree["counts"],
                 lineage=tree.get("lineage", ""),

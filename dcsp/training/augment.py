@@ -116,30 +116,6 @@ def draw_window(
     )
 
 
-def augment(
-    image: NDArray[np.uint8],
-    cue: NDArray[np.uint8] | None,
-    saliency: NDArray[np.float32] | None,
-    settings: TrainSettings,
-    rng: np.random.Generator,
-    max_side: int | None = None,
-) -> Sample:
-    """One random crop of an image and of the maps that belong to it.
-
-    The three arrays cover the same frame, each at a resolution of its own.
-
-    Args:
-        image: HWC uint8 RGB.
-        cue: HW uint8 class ids, 0 background, 255 ignore; resampled to the nearest pixel.
-        saliency: HW float32 in [0, 1]; resampled bilinearly.
-        settings: ``scale``, ``crop``, ``flip`` and ``jitter`` are used.
-        rng: As :func:`sample_rng` gives.
-        max_side: As in :func:`draw_window`.
-    """
-    window = draw_window(image.shape[0], image.shape[1], settings, rng, max_side)
-    return cut(image, cue, saliency, window, settings.crop)
-
-
 def cut(
     image: NDArray[np.uint8],
     cue: NDArray[np.uint8] | None,
@@ -148,7 +124,18 @@ def cut(
     crop: int,
     regions: NDArray[np.int32] | None = None,
 ) -> Sample:
-    """The crop that a window shows; arrays as in :func:`augment`, regions HW int32."""
+    """The crop that a window shows of an image and of the maps that belong to it.
+
+    The arrays cover the same frame, each at a resolution of its own.
+
+    Args:
+        image: HWC uint8 RGB.
+        cue: HW uint8 class ids, 0 background, 255 ignore; resampled to the nearest pixel.
+        saliency: HW float32 in [0, 1]; resampled bilinearly.
+        window: As :func:`draw_window` gives.
+        crop: Side of the crop in pixels.
+        regions: HW int32 ids of superpixels; resampled to the nearest pixel.
+    """
     pixels = np.asarray(_jitter(_resample(image, window), window.color))
     labels = None if cue is None else _nearest(cue, window)
     levels = None if saliency is None else np.asarray(_resample(saliency, window))

@@ -18,11 +18,11 @@ from dcsp.networks.checkpoint import checkpoint_is_complete, load_checkpoint, sa
 from dcsp.networks.model import Model
 from dcsp.networks.weights import backbone_digest, backbone_weights
 from dcsp.progress import Progress
-from dcsp.stages.parts import TableInput, begin_stage, live_rows, read_part
+from dcsp.stages.parts import CORPUS_INPUT, TableInput, begin_stage, live_rows, read_part
 from dcsp.stages.stage import Executor, Stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CHECKPOINTS, COMPLETE_FILE, CORPUS_DIRECTORY, HISTORY_FILE
+from dcsp.tables.layout import CHECKPOINTS, COMPLETE_FILE, HISTORY_FILE
 from dcsp.tables.snapshot import Part
 from dcsp.training.augment import make_samples
 from dcsp.training.logs import TrainLog
@@ -31,7 +31,6 @@ from dcsp.training.recipe import Recipe, TrainingInput
 from dcsp.training.stream import PartSlice, Rank, rank_batch, rank_stream, row_order
 
 VERSION = 1
-CORPUS_COLUMNS = ("image_id", "height", "width", "bytes", "tags")
 SPEED_ALONE = {"checkpoint_every"}
 """Training settings that do not decide the result."""
 WEIGHTS_ALONE = {"weights", "weights_sha256"}
@@ -108,7 +107,7 @@ class TrainStage(Stage):
     def inputs(self) -> tuple[TableInput, ...]:
         """What a worker reads of every part."""
         tables = (TableInput(t.name, t.key.directory, (t.column,)) for t in self.tables)
-        return (TableInput("", CORPUS_DIRECTORY, CORPUS_COLUMNS), *tables)
+        return (CORPUS_INPUT, *tables)
 
     def is_done(self, store: Store, parts: Sequence[Part]) -> bool:
         """See :class:`~dcsp.stages.stage.Stage`."""
@@ -156,7 +155,7 @@ class TrainStage(Stage):
             column = _map_of(rows[f"{table.name}.{table.column}"], table.number)
             known = samples.get(table.sample)
             samples[table.sample] = column if known is None else pc.coalesce(known, column)
-        rows = rows.select(CORPUS_COLUMNS)
+        rows = rows.select(CORPUS_INPUT.columns)
         for name, column in samples.items():
             rows = rows.append_column(name, column)
         return make_samples(

@@ -23,10 +23,6 @@ class Term(NamedTuple):
     total: Tensor
     number: Tensor
 
-    def mean(self) -> Tensor:
-        """The mean on this rank alone; 0 where nothing counts."""
-        return self.total / self.number.clamp(min=1.0)
-
 
 def at_cells(labels_BHW: Tensor, height: int, width: int) -> Tensor:
     """Labels of the pixels that the cells of a score map are centred on.

@@ -8,7 +8,7 @@ from typing import Any
 from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings
 from dcsp.progress import Progress
-from dcsp.stages.parts import Made
+from dcsp.stages.parts import PartsMade
 from dcsp.stages.stage import TableStage
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Part
@@ -41,7 +41,7 @@ class OnRay:
 
     def parts(
         self, store: Store, stage: TableStage, parts: Sequence[Part], progress: Progress
-    ) -> Made:
+    ) -> PartsMade:
         """With Ray Data: reads, model actors and writes overlap, each part goes whole."""
         return map_parts(store, stage, parts, self._join(), self._settings, progress)
 

@@ -16,9 +16,10 @@ from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, StoreError
 from dcsp.progress import Progress
-from dcsp.stages.parts import Made, PartSummary, remember_parts
+from dcsp.stages.parts import PartsMade, PartSummary, remember_parts
 from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
+from dcsp.tables.schemas import STATUSES
 from dcsp.tables.snapshot import Part
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
 from jobs._watch import Patience, bare, watched
@@ -36,7 +37,7 @@ def map_parts(
     resources: Resources,
     settings: ClusterSettings,
     progress: Progress,
-) -> Made:
+) -> PartsMade:
     """Make parts of a table: reads, model actors and writes overlap, each part goes whole.
 
     Args:
@@ -64,7 +65,7 @@ def map_parts(
         # Nothing here refers to the dataset: it would keep its actors as long as an error is kept.
         made = watched(_dataset(store, stage, parts, resources, settings).iter_rows, patience)
         for row in made:
-            statuses = {name: int(row[name]) for name in ("ok", "skipped", "error")}
+            statuses = {name: int(row[name]) for name in STATUSES}
             summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
             progress.advance(row["rows"])
             if time.monotonic() - noted > REMEMBER_SECONDS:
@@ -72,7 +73,7 @@ def map_parts(
     except BaseException:
         note()
         raise
-    return Made(summaries, resources.mining_actors(settings, len(parts)))
+    return PartsMade(summaries, resources.mining_actors(settings, len(parts)))
 
 
 def _dataset(

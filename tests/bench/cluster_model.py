@@ -23,12 +23,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcsp.config import DetectorSettings, NetworkSettings
-from dcsp.corpus.sources.base import TRAIN
 from dcsp.images.decode import decode_rgb
 from dcsp.images.resize import resize_rgb
 from dcsp.labels import VOC_CLASSES
 from dcsp.networks.deeplab import build_network
 from dcsp.networks.weights import resolve_weights
+from dcsp.tables.snapshot import TRAIN
 from tests.bench.growth import CUES, EVALUATION, INGEST, PHOTOGRAPH_PIXELS, PREDICTIONS, SALIENCY
 from tests.bench.inputs import Inputs
 from tests.bench.peers.authors_mining import SCALES

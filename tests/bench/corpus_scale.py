@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from dcsp.config import CorpusSettings, NetworkSettings, RunConfig
 from dcsp.run.plan import Plan, build_plan
-from dcsp.stages.parts import Made, PartSummary, begin_stage, complete_table
+from dcsp.stages.parts import PartsMade, PartSummary, begin_stage, complete_table
 from dcsp.stages.stage import Stage, TableStage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
@@ -131,7 +131,7 @@ def write_store(folder: Path, size: Size) -> Plan:
         bytes_ = _link(store, stage.key.directory, [part.name for part in made], rows)
         summaries = [PartSummary(p.name, p.rows, bytes_, {"ok": p.rows}) for p in made]
         if share == 1.0:
-            complete_table(store, stage.key, parts, Made(summaries, 8), 3600.0)
+            complete_table(store, stage.key, parts, PartsMade(summaries, 8), 3600.0)
     return plan
 
 

@@ -31,7 +31,7 @@ from dcsp.evaluation.quality import evaluate_labels
 from dcsp.evaluation.run import Qualities, add_qualities
 from dcsp.run.overview import stages_text
 from dcsp.run.plan import build_plan
-from dcsp.stages.parts import Made, complete_table
+from dcsp.stages.parts import PartsMade, complete_table
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.snapshot import Snapshot
@@ -113,7 +113,7 @@ class Probe:
         snapshot = self.load()
         step = build_plan(self.config, snapshot).step("cues_phase0")
         parts = step.parts(snapshot)
-        manifest = complete_table(self.store, step.stage.key, parts, Made(), 1.0)
+        manifest = complete_table(self.store, step.stage.key, parts, PartsMade(), 1.0)
         assert manifest["rows"]["ok"] == sum(part.rows for part in parts)
 
     def forecast(self) -> None:

@@ -22,18 +22,19 @@ import numpy as np
 from PIL import Image
 
 from dcsp.capacity.pace import EVALUATION, INGEST, Pace
-from dcsp.capacity.probe import IMAGES, Probe, Worker
+from dcsp.capacity.probe import Probe, Worker
+from dcsp.capacity.sample import IMAGES
 from dcsp.config import DCSPSettings, PredictSettings, RunConfig, TrainSettings
 from dcsp.corpus.pack import part_name
 from dcsp.corpus.reading import read_rows
-from dcsp.corpus.sources.base import TRAIN, Source, SourceRow
+from dcsp.corpus.sources.base import Source, SourceRow
 from dcsp.images.decode import decode_rgb
 from dcsp.images.resize import resize_labels
 from dcsp.labels import TagMapper
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.snapshot import TRAIN, CorpusPart
 from tests.bench.harness import machine
 from tests.bench.inputs import NETWORK, Inputs
 from tests.bench.stages import CORES

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from ray.cluster_utils import Cluster
 
 from dcsp.config import ClusterSettings
-from dcsp.stages.parts import Made, PartSummary, complete_table
-from dcsp.stages.step import TRAIN, Role, Step
+from dcsp.stages.parts import PartsMade, PartSummary, complete_table
+from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.tables.snapshot import CorpusPart, Snapshot
+from dcsp.tables.snapshot import TRAIN, CorpusPart, Snapshot
 from jobs import _cluster
 from tests.bench.harness import Row, compare
 from tests.bench.inputs import Inputs
@@ -70,13 +70,13 @@ def resume_listing(inputs: Inputs) -> Row:
         size = store.write_table(part_file(stage.key.directory, part.name), done)
         summaries.append(PartSummary(part.name, rows, size, {"ok": rows}))
     step = Step(Role.TABLE, "sleeping", stage)
-    complete_table(store, stage.key, parts, Made(summaries), 1.0)
+    complete_table(store, stage.key, parts, PartsMade(summaries), 1.0)
     fingerprint = snapshot.fingerprint
 
     def ours() -> int:
         known = Snapshot.load(store, fingerprint)
         assert step.is_done(store, known)
-        return known.rows(TRAIN)
+        return known.rows([TRAIN])
 
     def peer() -> int:
         finished = set()

@@ -15,7 +15,7 @@ from dcsp.capacity.pace import earlier_paces
 from dcsp.capacity.workload import largest_part, work_of
 from dcsp.run.overview import stages_text
 from dcsp.run.plan import Plan, build_plan
-from dcsp.stages.parts import Made, complete_table
+from dcsp.stages.parts import PartsMade, complete_table
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
 from tests.bench import corpus_scale
@@ -56,7 +56,7 @@ def start_up(plan: Plan) -> None:
     step = own.step("cues_phase0")
     parts = step.parts(snapshot)
     assert not stage_of(step).pending(store, parts)
-    complete_table(store, step.stage.key, parts, Made(), 1.0)
+    complete_table(store, step.stage.key, parts, PartsMade(), 1.0)
 
 
 @pytest.mark.parametrize("remembered", [True, False])

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dcsp.capacity.pace import EVALUATION, INGEST
-from dcsp.capacity.probe import IMAGES, ListedSample, Probe, StoredSample, Worker
+from dcsp.capacity.probe import Probe, Worker
+from dcsp.capacity.sample import IMAGES, ListedSample, StoredSample
 from dcsp.config import RunConfig
 from dcsp.corpus.listing import list_corpus
 from dcsp.run.plan import Plan, build_plan

@@ -92,7 +92,6 @@ def test_an_ignored_prediction_counts_as_a_miss_or_is_left_out() -> None:
     assert matrix.precision().tolist() == pytest.approx([200 / 3, 100.0])
     assert matrix.coverage() == pytest.approx(500 / 7)
     assert matrix.accuracy() == pytest.approx(400 / 7)
-    assert matrix.accuracy("skip") == pytest.approx(80.0)
     assert matrix.pixels == 7
 
 

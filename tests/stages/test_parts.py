@@ -12,8 +12,7 @@ import pytest
 
 from dcsp.errors import StoreError
 from dcsp.stages.parts import (
-    Made,
-    PartSummary,
+    PartsMade,
     TableInput,
     begin_stage,
     complete_table,
@@ -71,7 +70,7 @@ def test_every_corpus_row_has_one_row_with_a_status(store: Store, diary: Path) -
     assert table["status"].to_pylist() == ["ok", "error", "skipped", "ok"]
     assert store.read_json(f"{stage.key.directory}/stage.json") == stage.key.as_dict()
     assert store.sizes(stage.key.directory)["p2.parquet"] == summaries[2].bytes
-    assert summaries[2].as_dict()["statuses"] == {"ok": 2, "error": 1, "skipped": 1}
+    assert summaries[2].statuses == {"ok": 2, "error": 1, "skipped": 1}
 
 
 def test_what_is_done_is_not_done_again(store: Store, diary: Path) -> None:
@@ -96,7 +95,7 @@ def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path, diary: Path) -> Non
     assert entries(diary) == ["load", "p2", "p3"]
     assert [summary.part for summary in summaries] == ["p2", "p3"]
     assert store.read_bytes(part_file(stage.key.directory, "p0")) == first
-    manifest = complete_table(store, stage.key, PARTS, Made(summaries), 1.25)
+    manifest = complete_table(store, stage.key, PARTS, PartsMade(summaries), 1.25)
     assert manifest["rows"] == {"ok": 5, "skipped": 2, "error": 3}
 
 
@@ -217,7 +216,7 @@ def test_a_manifest_counts_the_rows_of_all_parts(store: Store, diary: Path) -> N
     earlier = run_here(store, stage, PARTS[:2])
     later = run_here(store, stage, PARTS)
     assert len(earlier) == len(later) == 2
-    manifest = complete_table(store, stage.key, PARTS, Made(later), 1.23456)
+    manifest = complete_table(store, stage.key, PARTS, PartsMade(later), 1.23456)
     assert store.read_json(manifest_file(stage.key, scope(PARTS))) == manifest
     assert manifest["rows"] == {"ok": 5, "skipped": 2, "error": 3}
     assert sum(manifest["rows"].values()) == sum(SIZES.values())
@@ -230,9 +229,9 @@ def test_a_table_is_complete_for_the_parts_asked_for(tmp_path: Path, diary: Path
     store, stage = Store(tmp_path), Doubling(str(diary))
     write_corpus(store)
     summaries = run_here(store, stage, PARTS[:3])
-    assert complete_table(store, stage.key, PARTS[:3], Made(summaries), 0)["parts"] == 3
+    assert complete_table(store, stage.key, PARTS[:3], PartsMade(summaries), 0)["parts"] == 3
     with pytest.raises(StoreError, match="lacks 1 of 4 parts"):
-        complete_table(store, stage.key, PARTS, Made(summaries), 0)
+        complete_table(store, stage.key, PARTS, PartsMade(summaries), 0)
     assert store.exists(manifest_file(stage.key, scope(PARTS[:3])))
     assert not store.exists(manifest_file(stage.key, scope(PARTS)))
 
@@ -244,7 +243,7 @@ def test_parts_of_other_lengths_never_make_a_complete_table(tmp_path: Path, diar
     short = store.read_table(part_file(stage.key.directory, "p2")).slice(0, 3)
     store.write_table(part_file(stage.key.directory, "p2"), short)
     with pytest.raises(StoreError, match=r"p2\.parquet has 3 rows, its corpus part 4: remove it"):
-        complete_table(store, stage.key, PARTS, Made([]), 0)
+        complete_table(store, stage.key, PARTS, PartsMade([]), 0)
     assert not store.exists(manifest_file(stage.key, scope(PARTS)))
 
 
@@ -254,9 +253,3 @@ def test_what_decides_a_table_is_written_before_its_first_part(tmp_path: Path, d
     store.write_bytes(f"{stage.key.directory}/stage.json", b'"as it was"')
     begin_stage(store, stage.key)
     assert store.read_json(f"{stage.key.directory}/stage.json") == "as it was"
-
-
-def test_summaries_are_plain_values() -> None:
-    summary = PartSummary("p0", 3, 10, {"ok": 3})
-    expected = {"part": "p0", "rows": 3, "bytes": 10, "statuses": {"ok": 3}}
-    assert summary.as_dict() == expected

@@ -16,7 +16,15 @@ from PIL import Image, ImageEnhance
 from dcsp.config import TrainSettings
 from dcsp.images.decode import decode_rgb
 from dcsp.tables.codecs import encode_labels, encode_map
-from dcsp.training.augment import PADDING, Window, augment, cut, make_samples, sample_rng
+from dcsp.training.augment import (
+    PADDING,
+    Sample,
+    Window,
+    cut,
+    draw_window,
+    make_samples,
+    sample_rng,
+)
 from tests.photographs import JPEGS, needs_photographs
 
 PLAIN = TrainSettings(crop=32, scale=(1.0, 1.0), flip=False)
@@ -31,6 +39,19 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
+
+
+def augment(
+    image: NDArray[np.uint8],
+    cue: NDArray[np.uint8] | None,
+    saliency: NDArray[np.float32] | None,
+    chosen: TrainSettings,
+    rng: np.random.Generator,
+    max_side: int | None = None,
+) -> Sample:
+    """One random crop, as :func:`make_samples` takes it of a row."""
+    window = draw_window(image.shape[0], image.shape[1], chosen, rng, max_side)
+    return cut(image, cue, saliency, window, chosen.crop)
 
 
 def table(*images: NDArray[np.uint8], **columns: Any) -> pa.Table:

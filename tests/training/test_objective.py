@@ -17,6 +17,7 @@ from dcsp.training.objective import (
     saliency_term,
     segmentation_term,
 )
+from tests.training.tiny import mean_of
 
 
 class Maps(NamedTuple):
@@ -40,15 +41,15 @@ WHOLE = torch.tensor([[0, 0, 8, 8], [0, 0, 8, 8]], dtype=torch.int32)
 def test_classification_is_the_mean_over_batch_and_classes() -> None:
     logits = random(2, 3)
     expected = F.binary_cross_entropy_with_logits(logits, TAGS)
-    assert classification_term(logits, TAGS).mean().item() == pytest.approx(expected.item())
+    assert mean_of(classification_term(logits, TAGS)).item() == pytest.approx(expected.item())
 
 
 def test_an_image_without_tags_says_nothing() -> None:
     logits = random(2, 3).requires_grad_()
     term = classification_term(logits, torch.stack([TAGS[0], torch.zeros(3)]))
     alone = F.binary_cross_entropy_with_logits(logits[:1], TAGS[:1])
-    assert term.mean().item() == pytest.approx(alone.item())
-    term.mean().backward()
+    assert mean_of(term).item() == pytest.approx(alone.item())
+    mean_of(term).backward()
     assert logits.grad is not None and not logits.grad[1].any()
 
 
@@ -58,7 +59,7 @@ def test_segmentation_is_the_mean_over_labelled_pixels() -> None:
     cue[0, :3] = 255
     expected = F.cross_entropy(score, cue, ignore_index=255)
     term = segmentation_term(score, cue.to(torch.uint8))
-    assert term.mean().item() == pytest.approx(expected.item(), rel=1e-5)
+    assert mean_of(term).item() == pytest.approx(expected.item(), rel=1e-5)
     assert term.number.item() == (cue != 255).sum()
 
 
@@ -77,7 +78,7 @@ def test_the_cue_is_read_at_the_pixels_that_cells_are_centred_on(
     assert torch.equal(picked, corners.long())
     score = random(1, 3, cells, cells)
     expected = F.cross_entropy(score, picked)
-    assert segmentation_term(score, cue).mean().item() == pytest.approx(expected.item(), rel=1e-5)
+    assert mean_of(segmentation_term(score, cue)).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [30, 32, 33, 40, 47, 48, 49])
@@ -86,7 +87,7 @@ def test_cues_lie_where_the_network_looks_whatever_the_crop(size: int) -> None:
     cue = torch.randint(0, 3, (1, size, size), generator=torch.Generator().manual_seed(1))
     one_hot = F.one_hot(cue, 3).permute(0, 3, 1, 2).float()
     score = F.conv2d(one_hot, torch.eye(3)[:, :, None, None], stride=16) * 100
-    assert segmentation_term(score, cue).mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert mean_of(segmentation_term(score, cue)).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_cue_of_another_size_is_refused() -> None:
@@ -97,8 +98,8 @@ def test_a_cue_of_another_size_is_refused() -> None:
 def test_no_labelled_pixel_gives_zero_and_no_gradient() -> None:
     score = random(2, 4, 4, 4).requires_grad_()
     term = segmentation_term(score, torch.full((2, 8, 8), 255, dtype=torch.uint8))
-    term.mean().backward()
-    assert term.mean().item() == 0.0
+    mean_of(term).backward()
+    assert mean_of(term).item() == 0.0
     assert score.grad is not None and not score.grad.any()
 
 
@@ -187,7 +188,7 @@ def test_a_partly_known_cell_is_averaged_over_what_is_known(form: Any) -> None:
     score = torch.zeros(1, 2, 4, 4)
     score[:, 1] = 50.0
     term = saliency_term(score, torch.ones(1, 1), saliency, torch.tensor([[0, 0, 8, 3]]), form)
-    assert term.mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert mean_of(term).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_cross_entropy_asks_for_background_where_nothing_is_salient() -> None:
@@ -195,7 +196,7 @@ def test_cross_entropy_asks_for_background_where_nothing_is_salient() -> None:
     for salient, wanted in ((0, 0), (255, 1)):
         score = random(1, 3, 4, 4).requires_grad_()
         saliency = torch.full((1, 8, 8), salient, dtype=torch.uint8)
-        saliency_term(score, tags, saliency, valid, "cross_entropy").mean().backward()
+        mean_of(saliency_term(score, tags, saliency, valid, "cross_entropy")).backward()
         assert score.grad is not None
         signs = torch.full((3,), 1.0)
         signs[wanted] = -1.0  # descent raises the wanted channel alone, and lowers absent classes
@@ -206,7 +207,7 @@ def test_squared_error_leaves_background_and_absent_classes_alike() -> None:
     """What the cross-entropy is for: the squared error has no say in which of them wins."""
     score = torch.zeros(1, 3, 4, 4, requires_grad=True)
     saliency, valid = torch.zeros(1, 8, 8, dtype=torch.uint8), torch.tensor([[0, 0, 8, 8]])
-    saliency_term(score, torch.tensor([[1.0, 0.0]]), saliency, valid).mean().backward()
+    mean_of(saliency_term(score, torch.tensor([[1.0, 0.0]]), saliency, valid)).backward()
     assert score.grad is not None
     torch.testing.assert_close(score.grad[:, 0], score.grad[:, 2])
 
@@ -219,8 +220,8 @@ def test_saliency_and_its_gradient_are_finite_however_sure_the_scores(
 ) -> None:
     score = (level * random(2, 4, 4, 4)).requires_grad_()
     term = saliency_term(score, torch.tensor([tags] * 2), random_saliency(8), WHOLE, form)
-    term.mean().backward()
-    assert term.mean().isfinite()
+    mean_of(term).backward()
+    assert mean_of(term).isfinite()
     assert score.grad is not None and score.grad.isfinite().all()
 
 
@@ -229,7 +230,7 @@ def test_the_settings_choose_the_form_of_the_saliency_loss() -> None:
     for form in ("squared", "cross_entropy"):
         settings = TrainSettings(saliency_weight=1.0, saliency_loss=form)
         losses = ScoreObjective(settings, cues=False)(maps_of(score), batch())
-        expected = saliency_term(score, TAGS, batch()["saliency"], WHOLE, form).mean()
+        expected = mean_of(saliency_term(score, TAGS, batch()["saliency"], WHOLE, form))
         assert losses.values[-1].item() == pytest.approx(expected.item())
     assert TrainSettings().saliency_loss == "squared"
 
@@ -251,9 +252,9 @@ def test_the_joint_objective_is_a_real_weighted_sum() -> None:
     objective = ScoreObjective(settings, cues=True)
     losses = objective(maps_of(score), batch())
     named = dict(zip(objective.names, losses.values.tolist(), strict=True))
-    classification = classification_term(logits, TAGS).mean().item()
-    segmentation = segmentation_term(score, batch()["cue"]).mean().item()
-    saliency = saliency_term(score, TAGS, batch()["saliency"], WHOLE).mean().item()
+    classification = mean_of(classification_term(logits, TAGS)).item()
+    segmentation = mean_of(segmentation_term(score, batch()["cue"])).item()
+    saliency = mean_of(saliency_term(score, TAGS, batch()["saliency"], WHOLE)).item()
     whole = 0.5 * classification + segmentation + 5.0 * saliency
     assert named == pytest.approx(
         {
@@ -289,4 +290,4 @@ def test_scores_of_half_precision_are_summed_in_full() -> None:
     cue = torch.randint(0, 4, (2, 64, 64), generator=torch.Generator().manual_seed(0))
     half = segmentation_term(score.bfloat16(), cue)
     assert half.total.dtype == torch.float32
-    assert half.mean().item() == pytest.approx(F.cross_entropy(score, cue).item(), rel=1e-2)
+    assert mean_of(half).item() == pytest.approx(F.cross_entropy(score, cue).item(), rel=1e-2)

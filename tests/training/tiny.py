@@ -11,6 +11,7 @@ from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.training.loop import Trainer
 from dcsp.training.objective import ScoreObjective
 from dcsp.training.stream import Rank
+from dcsp.training.terms import Term
 
 CLASSES = ("cat", "dog", "cow")
 CROP = 32
@@ -49,6 +50,11 @@ def trainer_of(
     """A trainer of the paper's FCAN or joint stage."""
     objective = ScoreObjective(settings, cues=block == "joint", world=world)
     return Trainer(network, settings, objective, precision, block, "cpu", Rank(rank, world))
+
+
+def mean_of(term: Term) -> Tensor:
+    """The mean on one rank; 0 where nothing counts."""
+    return term.total / term.number.clamp(min=1.0)
 
 
 def tiny_batch(size: int, seed: int = 0) -> dict[str, Tensor]:

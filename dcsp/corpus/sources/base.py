@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dcsp.tables.fingerprint import digest_lines
+from dcsp.tables.snapshot import TRAIN, VAL
 
-TRAIN = "train"
-VAL = "val"
 _SPLITS = {name: name for name in (TRAIN, VAL, "test")} | {"training": TRAIN, "validation": VAL}
 
 

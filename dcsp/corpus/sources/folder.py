@@ -15,12 +15,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from dcsp.config import HttpSettings
-from dcsp.corpus.sources.base import TRAIN, SourceRow, is_listed
+from dcsp.corpus.sources.base import SourceRow, is_listed
 from dcsp.corpus.sources.fetch import fetch
 from dcsp.corpus.sources.files import IMAGE_SUFFIXES, Folder, read_uri, require_folder, stem, suffix
 from dcsp.corpus.sources.tag_tables import Tagged, read_tags
 from dcsp.corpus.sources.urls import is_url, require_listable, url_id, without_secrets
 from dcsp.errors import CorpusError, ImageError
+from dcsp.tables.snapshot import TRAIN
 
 _TABLES = ("tags.csv", "tags.jsonl", "tags.parquet")
 

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dcsp.config import SceneSettings
-from dcsp.corpus.sources.base import TRAIN, SourceRow
+from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.scene_backgrounds import blur, paint_background
 from dcsp.corpus.sources.scene_shapes import OBJECTS, UPRIGHT, Canvas, Map, Rgb, fractal_noise
 from dcsp.errors import ConfigError, ImageError
 from dcsp.labels import SCENE_CLASSES, TagMapper
 from dcsp.tables.codecs import encode_labels
+from dcsp.tables.snapshot import TRAIN
 
 SCENE_VERSION = 1
 """Raised whenever the same seed would give other pixels."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import IO, Any
 
-from dcsp.corpus.sources.base import TRAIN, SourceRow, is_listed, is_split, split_of
+from dcsp.corpus.sources.base import SourceRow, is_listed, is_split, split_of
 from dcsp.corpus.sources.faults import ask_of
 from dcsp.corpus.sources.files import IMAGE_SUFFIXES, is_local, open_uri, require_same
 from dcsp.corpus.sources.shards import DAMAGED, TRUNCATED, Shard, ShardedSource, find_shards
@@ -31,6 +31,7 @@ from dcsp.corpus.sources.tar import Member, TarError, read_members
 from dcsp.errors import CorpusError
 from dcsp.labels import tag_of_position
 from dcsp.store.remote import open_filesystem
+from dcsp.tables.snapshot import TRAIN
 
 CHUNK_BYTES = 128 * 2**20
 """Bytes of a shard after which its rows go into another part; a remote chunk is fetched whole."""

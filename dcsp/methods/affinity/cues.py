@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from dcsp.config import RunConfig
-from dcsp.cues.stage import CueStage, EvidenceStage, Infer, Row
+from dcsp.cues.stage import CueStage, EvidenceStage, Infer, Row, one_by_one
 from dcsp.cues.table import CueRow
-from dcsp.images.resize import grid_side, resize_map, resize_rgb
+from dcsp.images.resize import resize_map
 from dcsp.inference.crf import dense_crf
-from dcsp.inference.multiscale import autocast
+from dcsp.inference.multiscale import autocast, on_grid
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND
 from dcsp.methods.affinity.areas import with_background
@@ -23,7 +23,7 @@ from dcsp.methods.affinity.walk import pair_affinities, pair_offsets, random_wal
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
-from dcsp.tables.codecs import encode_maps, pack_array, unpack_array
+from dcsp.tables.codecs import encode_maps, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import OK
 
@@ -93,12 +93,7 @@ class AffinityStage(CueStage):
     def load_infer(self, store: Store, device: Device) -> Infer:
         """The walked scores."""
         network = self.network_of(self.network, AffinityNetwork, store, device)
-
-        def infer(images: list[NDArray[np.uint8]], rows: list[Row]) -> list[bytes]:
-            pairs = zip(images, rows, strict=True)
-            return [pack_array(self._walk(network, i, row, device.name)) for i, row in pairs]
-
-        return infer
+        return one_by_one(lambda image, row: self._walk(network, image, row, device.name))
 
     def cue(self, row: Row) -> CueRow:
         """Argmax at image size."""
@@ -119,10 +114,9 @@ class AffinityStage(CueStage):
     ) -> NDArray[np.float16]:
         """Background and tags, (1+n)hw, after the walk."""
         settings = self.config.cues.affinity
-        height, width = (grid_side(side, STRIDE) for side in image.shape[:2])
-        pixels = torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
+        pixels = on_grid(image, STRIDE)
         evidence = with_background(self.start.evidence(row), settings.alpha)
-        seeds = torch.from_numpy(resize_map(evidence, height, width)).to(device)
+        seeds = torch.from_numpy(resize_map(evidence, *pixels.shape[-2:])).to(device)
         pooled = F.avg_pool2d(seeds, STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)
         offsets = pair_offsets(settings.radius)
         with torch.inference_mode():

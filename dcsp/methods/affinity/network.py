@@ -6,17 +6,14 @@ Ahn and Kwak 2018: three stages of the backbone, each through a 1×1 convolution
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dcsp.config import NetworkSettings
-from dcsp.networks.backbones import build_backbone
 from dcsp.networks.base import Backbone
-from dcsp.networks.model import Model, draw_new_weights, start_backbone
+from dcsp.networks.model import Model, draw_new_weights
 
 STAGES = (2, 3, 4)
 """Of the backbone: strides 8, 16 and 32 where it is not dilated."""
@@ -64,27 +61,6 @@ class AffinityNetwork(Model):
     def own_modules(self) -> Sequence[nn.Module]:
         """The 1×1 convolutions."""
         return [*self.reduce, self.join]
-
-    @classmethod
-    def from_card(cls, card: dict[str, Any]) -> Self:
-        """The network that a card describes, with random weights."""
-        backbone = build_backbone(card["backbone"], card["output_stride"])
-        backbone.new_layers = tuple(card["new_layers"])
-        return cls(backbone, card["backbone"])
-
-
-def build_affinity_network(settings: NetworkSettings, weights_file: Path | None) -> AffinityNetwork:
-    """The network a training of affinities starts from.
-
-    Args:
-        settings: Backbone and output stride.
-        weights_file: Of the backbone, as in :func:`dcsp.networks.model.start_backbone`.
-
-    Raises:
-        ConfigError: The backbone is unknown or not installed.
-        WeightsError: The file does not fit the backbone or cannot be read.
-    """
-    return AffinityNetwork(start_backbone(settings, weights_file), settings.backbone)
 
 
 def _fit(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 
 from dcsp.config import NetworkSettings
 from dcsp.methods.affinity.loss import AffinityObjective
-from dcsp.methods.affinity.network import AffinityNetwork, build_affinity_network
+from dcsp.methods.affinity.network import AffinityNetwork
+from dcsp.networks.model import start_backbone
 from dcsp.training.recipe import Recipe
 
 
@@ -34,7 +35,7 @@ class AffinityRecipe(Recipe):
         self, network: NetworkSettings, classes: Sequence[str], weights: Path | None
     ) -> AffinityNetwork:
         """See :class:`Recipe`; classes do not matter."""
-        return build_affinity_network(network, weights)
+        return AffinityNetwork(start_backbone(network, weights), network.backbone)
 
     def objective(self, world: int) -> AffinityObjective:
         """See :class:`Recipe`."""

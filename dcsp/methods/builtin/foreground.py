@@ -56,14 +56,11 @@ def stage_mean(features: Features, sign: Sign = "positive") -> NDArray[np.float3
 
 
 def fuse_activations(
-    fourth: Features,
-    fifth: Features,
-    height: int,
-    width: int,
-    sign: Sign = "positive",
-    balance: bool = True,
+    fourth: Features, fifth: Features, height: int, width: int, sign: Sign = "positive"
 ) -> NDArray[np.float32]:
     """The foreground map: channel means of the two deepest stages, added up at image size.
+
+    Each is min-max normalised before, so that both count alike whatever their units.
 
     Args:
         fourth: Khw float, stage 4; the outermost cells are centred on the outermost pixels.
@@ -71,8 +68,6 @@ def fuse_activations(
         height: Image height in pixels.
         width: Image width in pixels.
         sign: See :func:`stage_mean`.
-        balance: Min-max normalise each of the two before the sum, so that both count alike
-            whatever their units; False: the plain sum.
 
     Returns:
         HW float32, min-max normalised to [0, 1]; all 0 where nothing stands out.
@@ -82,9 +77,8 @@ def fuse_activations(
     """
     fused = np.zeros((height, width), np.float32)
     for stage in (fourth, fifth):
-        mean = stage_mean(stage, sign)
-        # The least is taken away before resizing, whose rounding must not look like a contrast.
-        mean = normalize_attention(mean[None])[0] if balance else mean - mean.min()
+        # Normalised before resizing, whose rounding must not look like a contrast.
+        mean = normalize_attention(stage_mean(stage, sign)[None])[0]
         fused += resize_map(mean, height, width, corners=True)
     normalized: NDArray[np.float32] = normalize_attention(fused[None])[0]
     return normalized

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
-from dcsp.cues.table import CORPUS_COLUMNS, CORPUS_INPUT, CueImages
-from dcsp.images.resize import grid_side, resize_map, resize_rgb
-from dcsp.inference.multiscale import autocast, prepare
+from dcsp.cues.table import CueImages
+from dcsp.images.resize import resize_map
+from dcsp.inference.multiscale import autocast, on_grid, prepare
 from dcsp.methods.builtin.foreground import foreground_mask, fuse_activations
 from dcsp.networks.model import Model, start_backbone
 from dcsp.networks.weights import backbone_digest, backbone_weights
-from dcsp.stages.parts import TableInput
+from dcsp.stages.parts import CORPUS_INPUT
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
@@ -45,6 +45,9 @@ class ForegroundStage(TableStage):
 
     config: RunConfig
 
+    schema = SALIENCY
+    inputs = (CORPUS_INPUT.without("tags"),)
+
     @cached_property
     def images(self) -> CueImages:
         """How images are seen."""
@@ -69,16 +72,6 @@ class ForegroundStage(TableStage):
             seed=self.config.seed if network.weights == "random" else None,
         )
 
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`dcsp.tables.schemas.SALIENCY`."""
-        return SALIENCY
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus alone."""
-        return (CORPUS_INPUT,)
-
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the backbone; the model adds the fused activations to the rows."""
         network, precision = self.config.network, self.images.precision
@@ -91,7 +84,7 @@ class ForegroundStage(TableStage):
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, self.images.decode, infer, device=device)
-            return results.onto(rows.select([name for name in CORPUS_COLUMNS if name != "tags"]))
+            return results.onto(rows)
 
         return model
 
@@ -105,9 +98,7 @@ class ForegroundStage(TableStage):
     def _activations(
         self, model: Model, image: NDArray[np.uint8], device: str
     ) -> NDArray[np.float32]:
-        stride = model.output_stride
-        height, width = (grid_side(side, stride) for side in image.shape[:2])
-        pixels = torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
+        pixels = on_grid(image, model.output_stride)
         with torch.inference_mode(), autocast(self.images.precision, torch.device(device)):
             *_, fourth, fifth = model.convolutions(pixels.to(device))
         size = (-(-image.shape[0] // CELL), -(-image.shape[1] // CELL))

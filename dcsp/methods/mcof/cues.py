@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
-from dcsp.cues.stage import EvidenceStage, Infer, Row
+from dcsp.cues.stage import EvidenceStage, Infer, Row, one_by_one
 from dcsp.cues.table import CueRow
-from dcsp.images.resize import grid_side, resize_map, resize_rgb
-from dcsp.inference.multiscale import autocast
+from dcsp.images.resize import resize_map
+from dcsp.inference.multiscale import autocast, on_grid
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND
 from dcsp.methods.mcof.bayes import refine_saliency
@@ -20,14 +20,7 @@ from dcsp.methods.mcof.network import RegionNetwork
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
-from dcsp.tables.codecs import (
-    decode_map,
-    decode_maps,
-    decode_regions,
-    encode_maps,
-    pack_array,
-    unpack_array,
-)
+from dcsp.tables.codecs import decode_map, decode_maps, decode_regions, encode_maps, unpack_array
 from dcsp.tables.fingerprint import StageKey
 
 VERSION = 2
@@ -104,12 +97,7 @@ class RegionStage(EvidenceStage):
     def load_infer(self, store: Store, device: Device) -> Infer:
         """Probabilities of background and tags."""
         network = self.network_of(self.network, RegionNetwork, store, device)
-
-        def infer(images: list[NDArray[np.uint8]], rows: list[Row]) -> list[bytes]:
-            pairs = zip(images, rows, strict=True)
-            return [pack_array(self._classify(network, i, row, device.name)) for i, row in pairs]
-
-        return infer
+        return one_by_one(lambda image, row: self._classify(network, image, row, device.name))
 
     def cue(self, row: Row) -> CueRow:
         """Superpixels painted; where saliency refines them, the refined object is the cue."""
@@ -138,16 +126,10 @@ class RegionStage(EvidenceStage):
         return np.stack([1.0 - refined, refined])
 
     def _classify(
-        self,
-        network: RegionNetwork,
-        image: NDArray[np.uint8],
-        row: Row,
-        device: str,
+        self, network: RegionNetwork, image: NDArray[np.uint8], row: Row, device: str
     ) -> NDArray[np.float16]:
         """Probabilities (1+n, R) of background and tags, absent classes left out."""
-        stride = network.output_stride
-        height, width = (grid_side(side, stride) for side in image.shape[:2])
-        pixels = torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
+        pixels = on_grid(image, network.output_stride)
         ids = torch.from_numpy(decode_regions(row["regions.regions"]))[None]
         with torch.inference_mode(), autocast(self.images.precision, torch.device(device)):
             logits = network(pixels.to(device), ids.to(device)).logits

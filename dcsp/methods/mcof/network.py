@@ -7,17 +7,14 @@ two fully connected layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dcsp.config import NetworkSettings
 from dcsp.methods.mcof.pooling import pool_regions
-from dcsp.networks.backbones import build_backbone
 from dcsp.networks.base import Backbone
-from dcsp.networks.model import Model, draw_new_weights, start_backbone
+from dcsp.networks.model import Model, backbone_of, draw_new_weights
 
 WIDTH = 256
 """Channels of the hidden layer."""
@@ -80,23 +77,4 @@ class RegionNetwork(Model):
     @classmethod
     def from_card(cls, card: dict[str, Any]) -> Self:
         """The network that a card describes, with random weights."""
-        backbone = build_backbone(card["backbone"], card["output_stride"])
-        backbone.new_layers = tuple(card["new_layers"])
-        return cls(backbone, card["backbone"], card["classes"])
-
-
-def build_region_network(
-    settings: NetworkSettings, classes: Sequence[str], weights_file: Path | None
-) -> RegionNetwork:
-    """The network a training on regions starts from.
-
-    Args:
-        settings: Backbone and output stride.
-        classes: Names of classes 1…C.
-        weights_file: Of the backbone, as in :func:`dcsp.networks.model.start_backbone`.
-
-    Raises:
-        ConfigError: The backbone is unknown or not installed.
-        WeightsError: The file does not fit the backbone or cannot be read.
-    """
-    return RegionNetwork(start_backbone(settings, weights_file), settings.backbone, classes)
+        return cls(backbone_of(card), card["backbone"], card["classes"])

@@ -9,7 +9,8 @@ from typing import Any
 
 from dcsp.config import NetworkSettings
 from dcsp.methods.mcof.loss import RegionObjective
-from dcsp.methods.mcof.network import RegionNetwork, build_region_network
+from dcsp.methods.mcof.network import RegionNetwork
+from dcsp.networks.model import start_backbone
 from dcsp.training.recipe import Recipe
 
 
@@ -34,7 +35,7 @@ class RegionRecipe(Recipe):
         self, network: NetworkSettings, classes: Sequence[str], weights: Path | None
     ) -> RegionNetwork:
         """See :class:`Recipe`."""
-        return build_region_network(network, classes, weights)
+        return RegionNetwork(start_backbone(network, weights), network.backbone, classes)
 
     def objective(self, world: int) -> RegionObjective:
         """See :class:`Recipe`."""

@@ -8,15 +8,14 @@ from functools import cached_property
 import pyarrow as pa
 
 from dcsp.config import RunConfig
-from dcsp.cues.table import CORPUS_INPUT, CueImages
+from dcsp.cues.table import CueImages
 from dcsp.methods.mcof.superpixels import superpixels
-from dcsp.stages.parts import TableInput
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_regions
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import HEAD, STATUS
+from dcsp.tables.schemas import HEAD, HEAD_COLUMNS, STATUS
 
 VERSION = 1
 
@@ -31,6 +30,8 @@ class SuperpixelStage(TableStage):
 
     config: RunConfig
 
+    schema = SUPERPIXELS
+
     @cached_property
     def images(self) -> CueImages:
         """How images are seen."""
@@ -41,16 +42,6 @@ class SuperpixelStage(TableStage):
         """Their settings and the size of the images decide the superpixels."""
         settings = self.config.cues.mcof.superpixels.model_dump(mode="json")
         return StageKey("superpixels", VERSION, settings | {"max_side": self.images.max_side})
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`SUPERPIXELS`."""
-        return SUPERPIXELS
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus alone."""
-        return (CORPUS_INPUT,)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """No model is needed; superpixels are cut where models would run."""
@@ -63,8 +54,6 @@ class SuperpixelStage(TableStage):
                 lambda images, _: [encode_regions(superpixels(i, settings)) for i in images],
                 device=Device(threads=device.threads),  # no model, no GPU
             )
-            return results.onto(
-                rows.select(["image_id", "height", "width"]), "regions", type_=pa.binary()
-            )
+            return results.onto(rows.select(HEAD_COLUMNS), "regions", type_=pa.binary())
 
         return model

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from dcsp.methods.affinity.loss import WEIGHTS, AffinityTerms, affinity_terms
 from dcsp.methods.affinity.walk import pair_offsets
+from tests.training.tiny import mean_of
 
 
 def whole(terms: AffinityTerms) -> Tensor:
-    return sum((WEIGHTS[n] * t.mean() for n, t in terms._asdict().items()), torch.zeros(()))
+    return sum((WEIGHTS[n] * mean_of(t) for n, t in terms._asdict().items()), torch.zeros(()))
 
 
 def reference(
@@ -102,8 +103,8 @@ def test_cells_of_unlike_labels_with_equal_features_have_a_finite_gradient() -> 
     features = torch.zeros(1, 2, 2, 2, requires_grad=True)
     labels = torch.tensor([[[0, 1], [2, 1]]])
     loss = affinity_terms(features, labels, pair_offsets(5)).negative
-    assert loss.mean().item() == pytest.approx(-math.log(1e-5), rel=1e-4)
-    loss.mean().backward()
+    assert mean_of(loss).item() == pytest.approx(-math.log(1e-5), rel=1e-4)
+    mean_of(loss).backward()
     assert features.grad is not None and features.grad.isfinite().all()
 
 
@@ -122,7 +123,7 @@ def test_kinds_without_pairs_are_zero(label: int) -> None:
     empty = [name for name, term in terms._asdict().items() if not term.number.item()]
     present = {0: "background", 1: "foreground"}.get(label)
     assert empty == [name for name in terms._fields if name != present]
-    assert all(getattr(terms, name).mean().item() == 0 for name in empty)
+    assert all(mean_of(getattr(terms, name)).item() == 0 for name in empty)
     whole(terms).backward()
     assert features.grad is not None
     assert features.grad.isfinite().all() and bool(features.grad.any()) == (present is not None)

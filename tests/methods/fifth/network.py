@@ -10,9 +10,8 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from dcsp.config import NetworkSettings
-from dcsp.networks.backbones import build_backbone
 from dcsp.networks.base import Backbone
-from dcsp.networks.model import Model, draw_new_weights, start_backbone
+from dcsp.networks.model import Model, backbone_of, draw_new_weights, start_backbone
 from dcsp.training.objective import Losses, combine, segmentation_term
 from dcsp.training.recipe import Recipe
 
@@ -44,9 +43,7 @@ class PixelNetwork(Model):
     @classmethod
     def from_card(cls, card: dict[str, Any]) -> Self:
         """See :class:`Model`."""
-        backbone = build_backbone(card["backbone"], card["output_stride"])
-        backbone.new_layers = tuple(card["new_layers"])
-        return cls(backbone, card["backbone"], card["classes"])
+        return cls(backbone_of(card), card["backbone"], card["classes"])
 
 
 class PixelObjective:

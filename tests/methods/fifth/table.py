@@ -9,14 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
-from dcsp.cues.table import CORPUS_INPUT, CueImages
-from dcsp.stages.parts import TableInput
+from dcsp.cues.table import CueImages
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_map
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import HEAD, STATUS
+from dcsp.tables.schemas import HEAD, HEAD_COLUMNS, STATUS
 
 VERSION = 1
 CONTRAST = pa.schema([*HEAD, pa.field("contrast", pa.binary()), *STATUS])
@@ -37,20 +36,12 @@ class ContrastStage(TableStage):
 
     config: RunConfig
 
+    schema = CONTRAST
+
     @property
     def key(self) -> StageKey:
         """The size of the images decides it."""
         return StageKey("contrast", VERSION, {"max_side": self.config.network.max_side})
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See :data:`CONTRAST`."""
-        return CONTRAST
-
-    @property
-    def inputs(self) -> tuple[TableInput, ...]:
-        """The corpus alone."""
-        return (CORPUS_INPUT,)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """No model is needed; the work is done where models would run."""
@@ -58,7 +49,7 @@ class ContrastStage(TableStage):
 
         def model(rows: pa.Table) -> pa.Table:
             found = infer_rows(rows, decode, lambda i, _: [encode_map(contrast(x)) for x in i])
-            kept = rows.select(["image_id", "height", "width"])
+            kept = rows.select(HEAD_COLUMNS)
             return found.onto(kept, "contrast", type_=pa.binary())
 
         return model
