@@ -17,9 +17,9 @@ from dcsp.evaluation.run import Evaluator, add_qualities
 from dcsp.inspection.verify import verify_store
 from dcsp.report.collect import gallery_items
 from dcsp.run.plan import Plan, build_plan
-from dcsp.run.record import current_run, load_run, publish
+from dcsp.run.record import load_run, publish
 from dcsp.store.store import Store
-from dcsp.tables.layout import part_file, rejected_file, report_file, run_directory
+from dcsp.tables.layout import current_run, part_file, rejected_file, report_file, run_directory
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED
 from tests.whole_chain.conftest import Done
