@@ -9,6 +9,7 @@ import torch
 from dcsp.selftags.scores import image_scores
 from dcsp.selftags.table import scored
 from dcsp.training.objective import classification_term
+from tests.training.tiny import mean_of
 
 
 def test_the_heads_score_is_the_probability_of_the_classification_loss() -> None:
@@ -18,7 +19,7 @@ def test_the_heads_score_is_the_probability_of_the_classification_loss() -> None
     tags = np.array([1, 0, 0, 1], np.float32)
     entropy = -np.log(np.where(tags > 0, scores, 1 - scores)).mean()
     logits = torch.from_numpy(maps)[None].mean(dim=(-2, -1))
-    loss = classification_term(logits, torch.from_numpy(tags)[None]).mean()
+    loss = mean_of(classification_term(logits, torch.from_numpy(tags)[None]))
     np.testing.assert_allclose(entropy, float(loss), rtol=1e-5)
 
 
