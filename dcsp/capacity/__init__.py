@@ -1,1 +1,1 @@
-"""What a run asks of a cluster, takes and costs: arithmetic and a probe, without Ray."""
+"""What a run asks of a cluster, takes and costs, and what is refused beforehand; without Ray."""

@@ -27,7 +27,7 @@ from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import pack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import CUES
+from dcsp.tables.schemas import CUES, OK, SKIPPED
 
 Net = TypeVar("Net", bound=Model)
 Row = dict[str, Any]
@@ -100,13 +100,16 @@ class CueStage(TableStage):
         """Whether the network is to look at the image of a row; by default at all with tags."""
         return bool(row["tags"])
 
-    @abstractmethod
-    def load_infer(self, store: Store, device: Device) -> Infer:
-        """Load what looks at images; runs on the worker that will use it."""
+    def load_infer(self, store: Store, device: Device) -> Infer | None:
+        """Load the network that looks at images, on the worker that will use it.
+
+        None, as here: there is no network, and :meth:`cue` does all of the work.
+        """
+        return None
 
     @abstractmethod
     def cue(self, row: Row) -> CueRow:
-        """The cue of a row: its inputs, and ``raw`` with what the network made, or None."""
+        """The cue of a row: its inputs, and ``raw`` with what a network made, or None."""
 
     def by_selftags(self, selftags: StageKey) -> tuple[CueStage, ...]:
         """The same cues by self-tags, last, and those that it starts from, by them too."""
@@ -138,6 +141,8 @@ class CueStage(TableStage):
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds its results to the rows."""
         infer = self.load_infer(store, device)
+        if infer is None:
+            return self._without_network
         dropped = self.spent if self.needs_image else ("bytes", *self.spent)
 
         def model(rows: pa.Table) -> pa.Table:
@@ -152,6 +157,11 @@ class CueStage(TableStage):
             return results.onto(rows.drop_columns(list(dropped)))
 
         return model
+
+    def _without_network(self, rows: pa.Table) -> pa.Table:
+        known = rows.drop_columns("bytes").to_pylist()
+        status = [OK if self.wants(row) else SKIPPED for row in known]
+        return rows.append_column("status", pa.array(status, pa.string()))
 
     def finish(self, rows: pa.Table) -> pa.Table:
         """From raw results to labels, row by row."""

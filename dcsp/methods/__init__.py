@@ -1,1 +1,1 @@
-"""Cue methods: which stages make the cues of each phase. One folder a paper."""
+"""Cue methods: which stages make the cues of each phase. One file or folder a paper."""

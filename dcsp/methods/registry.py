@@ -28,7 +28,12 @@ def register(name: str, method: CueMethod, settings: type[Settings]) -> None:
         name: What ``cues.method`` calls it, and the name of its block of settings in ``cues``.
         method: The method.
         settings: Its block, all of whose settings have defaults.
+
+    Raises:
+        ValueError: There is a method of that name.
     """
+    if name in METHODS:
+        raise ValueError(f"There is a cue method {name!r} already.")
     add_method(name, settings)
     METHODS[name] = method
 

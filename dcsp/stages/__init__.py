@@ -1,1 +1,1 @@
-"""The contract of a stage: parts in, aligned parts out, a status for every row."""
+"""What a stage, a step and an executor are; parts of tables, and a status for every row."""

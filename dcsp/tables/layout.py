@@ -70,9 +70,9 @@ def part_file(directory: str, part: str) -> str:
     return f"{directory}/{file_name(part)}"
 
 
-def manifest_file(key: StageKey, snapshot: str) -> str:
-    """File that says that a table is complete for a snapshot of the corpus."""
-    return f"{key.directory}/complete-{snapshot}.json"
+def manifest_file(key: StageKey, scope: str) -> str:
+    """File that says that a table is complete for a scope (:func:`dcsp.stages.parts.scope`)."""
+    return f"{key.directory}/complete-{scope}.json"
 
 
 def is_manifest(name: str) -> bool:

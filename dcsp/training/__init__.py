@@ -1,1 +1,1 @@
-"""Training: augmentation, data order, losses, schedule and the loop (paper 3.1, 4.3 and 5.1)."""
+"""Training: stage and recipes, augmentation, data order, losses and loop (paper 4.3, 5.1)."""

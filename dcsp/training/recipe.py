@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from dcsp.config import NetworkSettings, TrainSettings
 from dcsp.networks.deeplab import SegmentationNetwork, build_network
@@ -35,7 +35,7 @@ class TrainingInput:
     name: str
     key: StageKey
     column: str
-    sample: str
+    sample: Literal["cue", "saliency", "regions"]
     number: int | None = None
 
 

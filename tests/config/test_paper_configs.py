@@ -25,6 +25,7 @@ SMALL = [
     "saliency.detector.std=[1, 1, 1]",
     *(f"{stage}.{key}" for stage in ("fcan", "joint") for key in ("steps=2", "batch=2", "crop=65")),
     "report.gallery=2",
+    "cluster.executor=here",
 ]
 BACKBONES = {"voc12_resnet101": "resnet101", "voc12_vgg16": "vgg16"}
 

@@ -17,7 +17,7 @@ from dcsp.config.file import dump_config, parse_config
 from dcsp.errors import ConfigError
 from dcsp.inspection.verify import schemas, verify_store
 from dcsp.methods.registry import METHODS, register
-from dcsp.run.plan import Plan
+from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file, report_file
@@ -128,3 +128,14 @@ def test_its_settings_are_checked_like_any_others() -> None:
         parse_config(base | {"cues": {"contrast": {"lest": 1}}})
     with pytest.raises(ConfigError, match=r"'sixth' is no cue method: name one of .*contrast"):
         parse_config(base | {"cues": {"method": "sixth"}})
+
+
+def test_a_refinement_needs_evidence(config: RunConfig, done: tuple[Plan, dict[str, Any]]) -> None:
+    cues = config.cues.model_copy(update={"refine": "affinity"})
+    with pytest.raises(ConfigError, match=r"evidence .* cues\.method=contrast do not tell"):
+        build_plan(config.model_copy(update={"cues": cues}), done[0].snapshot)
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(ValueError, match="a cue method 'contrast' already"):
+        register("contrast", ContrastMethod(), ContrastSettings)

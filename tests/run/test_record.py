@@ -11,7 +11,6 @@ from dcsp.config.file import parse_config
 from dcsp.errors import ConfigError, StoreError, WeightsError
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import (
-    current_run,
     load_model,
     load_run,
     publish,
@@ -24,6 +23,7 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import (
     COMPLETE_FILE,
     CURRENT,
+    current_run,
     manifest_file,
     metrics_file,
     report_file,

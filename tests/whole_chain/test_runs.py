@@ -17,9 +17,9 @@ from dcsp.evaluation.run import Evaluator, add_qualities
 from dcsp.inspection.verify import verify_store
 from dcsp.report.collect import gallery_items
 from dcsp.run.plan import Plan, build_plan
-from dcsp.run.record import current_run, load_run, publish
+from dcsp.run.record import load_run, publish
 from dcsp.store.store import Store
-from dcsp.tables.layout import part_file, rejected_file, report_file, run_directory
+from dcsp.tables.layout import current_run, part_file, rejected_file, report_file, run_directory
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED
 from tests.whole_chain.conftest import Done
@@ -35,7 +35,7 @@ def test_metrics_hold_what_others_rely_on(done: Done) -> None:
     assert all(0 <= value <= 100 and math.isfinite(value) for value in percentages)
     assert list(metrics["val"]["per_class"])[:2] == ["background", "ball"]
     assert metrics["val"]["images"] == 2 and metrics["train"]["failed"] == 1
-    assert set(metrics["seconds"]) == {step.title for step in done.plan}
+    assert set(metrics["seconds"]) == {*(step.title for step in done.plan), "evaluation"}
     assert metrics["rows"]["saliency"] == {"ok": 5, "skipped": 0, "error": 1}
     assert metrics["rows"]["cues"] == metrics["rows"]["cues_phase0"]
     assert metrics["rows"]["cues"] == {"ok": 4, "skipped": 1, "error": 1}

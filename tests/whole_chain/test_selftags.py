@@ -166,7 +166,8 @@ def samples(run: Done, title: str) -> tuple[np.ndarray, np.ndarray]:
             others = tuple(i for i, name in enumerate(ids) if name != UNTAGGED)
             alone = [replace(part, dead=others)]
             settings = stage.settings.model_copy(update={"steps": 1, "batch": 1})
-            (piece,) = replace(stage, settings=settings).pieces(alone, Rank(), 0)
+            recipe = replace(stage.recipe, settings=settings)
+            (piece,) = replace(stage, recipe=recipe).pieces(alone, Rank(), 0)
             found.append(stage.read(run.store, piece))
     return found[0]["cue"], found[0]["tags"]
 

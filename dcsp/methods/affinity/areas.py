@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.config import CRFSettings, RunConfig
-from dcsp.cues.stage import CueStage, EvidenceStage, Infer, Row
+from dcsp.cues.stage import CueStage, EvidenceStage, Row
 from dcsp.cues.table import CueRow
 from dcsp.inference.crf import DenseCRF
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND, IGNORE
 from dcsp.stages.parts import TableInput
-from dcsp.stages.stage import Device, PartModel
-from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import OK
 
@@ -96,13 +94,9 @@ class AreasStage(CueStage):
         """The evidence."""
         return self.start.evidence_inputs
 
-    def load_infer(self, store: Store, device: Device) -> Infer:
-        """Never called: see :meth:`load`."""
-        raise AssertionError("areas look at images with a CRF alone")
-
-    def load(self, store: Store, device: Device) -> PartModel:
-        """No model: the work is the CRF's."""
-        return lambda rows: rows.append_column("status", rows["start.status"])
+    def wants(self, row: Row) -> bool:
+        """Images that have evidence."""
+        return bool(row["start.status"] == OK)
 
     def cue(self, row: Row) -> CueRow:
         """Two CRFs an image."""

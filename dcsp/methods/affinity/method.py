@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.stage import EvidenceStage
+from dcsp.errors import ConfigError
 from dcsp.methods.affinity.areas import AreasStage
 from dcsp.methods.affinity.cues import AffinityStage
 from dcsp.methods.affinity.recipe import AffinityRecipe
@@ -73,7 +74,11 @@ class AffinityMethod(CueMethod):
         """The other method's cues, their confident areas, the affinity network, the walk."""
         *before, last = self._start.first(make, fcan)
         start = last.stage
-        assert isinstance(start, EvidenceStage), "a refinement starts from evidence"
+        if not isinstance(start, EvidenceStage):
+            raise ConfigError(
+                f"cues.refine=affinity starts from evidence of the tags, which the cues of "
+                f"cues.method={make.config.cues.method} do not tell: leave refine out."
+            )
         yield from before
         areas = AreasStage(make.config, start)
         settings = make.config.cues.affinity
