@@ -44,9 +44,9 @@ def test_evaluation_counts_every_part_as_it_ends(
     counted: list[int] = []
 
     class Watched(_chain.Progress):
-        def advance(self, step: int, note: str = "") -> None:
+        def advance(self, step: int) -> None:
             counted.append(step)
-            super().advance(step, note)
+            super().advance(step)
 
     class Evaluator:
         """Says how many parts had been counted before."""
