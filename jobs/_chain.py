@@ -20,7 +20,7 @@ from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
 from dcsp.corpus.unknown_tags import tag_notes
-from dcsp.errors import StoreError
+from dcsp.errors import ClusterError, StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.progress import Progress, say
@@ -73,9 +73,16 @@ class Chain:
         """
         settings = self.config.cluster
         if settings.executor == "here":
-            return Resources.here(settings.use_gpu is not False)
-        from jobs import _cluster  # Ray need not be there for the executor of this process
-
+            resources = Resources.here(settings.use_gpu is not False)
+            refusals.check_tasks(resources, settings)
+            return resources
+        try:
+            from jobs import _cluster  # Ray need not be there for the executor of this process
+        except ImportError as error:
+            raise ClusterError(
+                f"Ray cannot be used here ({error}): install ray[data,train], or set "
+                "cluster.executor=here."
+            ) from error
         resources = _cluster.connect(settings)
         say(f"cluster: {resources.nodes} node(s), {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
         trainings = draft_plan(self.config) if self._does["trains"] else None
@@ -87,7 +94,7 @@ class Chain:
         """Where stages run."""
         settings = self.config.cluster
         if settings.executor == "here":
-            return Here(settings.use_gpu is not False)
+            return Here(bool(self.resources.gpus), self._check_time)
         from jobs._cluster import OnRay
 
         return OnRay(settings, lambda: self.resources)
@@ -214,8 +221,9 @@ class Chain:
         if step.prepare:
             prepare = step.prepare
             say(f"{step.title}: {self._within(step.title, lambda: prepare(self.store))}")
+        resources = self.resources  # joined, or refused, before anything is written
         if not step.stage.learns:
-            refusals.check_parts(self.resources, largest_part(self.store, plan.snapshot))
+            refusals.check_parts(resources, largest_part(self.store, plan.snapshot))
         end = step.stage.compute(self.executor, self.store, plan.parts(step), step.title)
         seconds = time.monotonic() - started
         record = self._within(step.title, lambda: end(seconds))
@@ -239,6 +247,11 @@ class Chain:
             self.evaluate(plan)
         if not (done and self.store.exists(report_file(plan.run_id))):
             self._within("report", lambda: write_report(self.store, plan))
+
+    def _check_time(self, title: str) -> None:
+        """End a stage of this process when the job takes too long."""
+        settings = self.config.cluster
+        Patience(title, settings.stall_minutes, settings.total_minutes).check()
 
     def _within(self, title: str, work: Callable[[], Result]) -> Result:
         """Do what this process does alone, within the limits of the job."""

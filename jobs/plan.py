@@ -22,9 +22,10 @@ from dcsp.capacity.probe import Probe, ProbeResult, Worker
 from dcsp.capacity.resources import TASK_CPUS, Resources
 from dcsp.capacity.sample import ListedSample, Sample, StoredSample
 from dcsp.capacity.workload import draft_snapshot, largest_part, work_of
-from dcsp.config import RunConfig
+from dcsp.config import ClusterSettings, RunConfig
 from dcsp.corpus.listing import Listing
 from dcsp.errors import CorpusError
+from dcsp.methods.registry import method_of
 from dcsp.progress import say
 from dcsp.run.overview import stages_text
 from dcsp.run.plan import Plan
@@ -86,6 +87,18 @@ class Planning:
             self.snapshot = known[0] if known else None
 
     @property
+    def settings(self) -> ClusterSettings:
+        """Those that work is spread by: this process alone has one worker of one thread.
+
+        It has all threads in truth, so that its times are upper bounds.
+        """
+        settings = self.config.cluster
+        if settings.executor == "ray":
+            return settings
+        alone = {"actors": 1, "train_workers": 1, "train_cpus": 1.0}
+        return settings.model_copy(update=alone)
+
+    @property
     def resources(self) -> Resources:
         """Of the cluster, which has been found fit."""
         return self.chain.resources
@@ -130,11 +143,11 @@ class Planning:
         if probed:
             paces |= probed.paces
         works = work_of(self.store, plan, paces)
-        return forecast(works, paces, self.resources, self.config.cluster), probed
+        return forecast(works, paces, self.resources, self.settings), probed
 
     def probe(self, wanted: frozenset[str]) -> ProbeResult:
         """Run the stages on a few images, as one task where an actor or a worker would be."""
-        settings, resources = self.config.cluster, self.resources
+        settings, resources = self.settings, self.resources
         sample: Sample
         if self.snapshot is not None:
             sample = StoredSample.of(self.store, self.snapshot)
@@ -145,7 +158,7 @@ class Planning:
         device = "cuda" if resources.gpus else "cpu"
         worker = Worker(device, threads, resources.training_workers(settings))
         say(f"probe: {', '.join(sorted(wanted - {INGEST}))}")
-        probe = Probe(self.config, wanted, worker)
+        probe = Probe(self.config, wanted, worker, method_of(self.config.cues))
         if settings.executor == "here":
             return probe(sample)
         from jobs import _cluster

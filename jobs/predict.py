@@ -16,6 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -99,7 +100,12 @@ def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> 
         "predict": predict,
         # What the nightly job that trained it asks of its cluster is not asked of this one.
         "cluster": model.config.cluster.model_copy(
-            update={"total_minutes": None, "actors": None, "use_gpu": None}
+            update={
+                "total_minutes": None,
+                "actors": None,
+                "use_gpu": None,
+                "executor": "ray" if find_spec("ray") else "here",
+            }
         ),
     }
     return model.config.model_copy(update=update)

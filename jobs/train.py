@@ -32,7 +32,7 @@ OTHERS = {
 def main(arguments: Sequence[str]) -> None:
     """Train what the command line asks for."""
     parser = config_parser(str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--stage", required=True, help="fcan, joint_phase0, joint_phase1 …")
+    parser.add_argument("--stage", required=True, help="fcan, joint_phase0, affinity …")
     parsed = parser.parse_intermixed_args(arguments)
     config = read_config(parsed)
     with hold(Store(config.store), "train", config) as lease:

@@ -50,8 +50,7 @@ class Pace:
 def earlier_paces(store: Store, plan: Plan) -> dict[str, Pace]:
     """Title of a step → pace of the latest submission that ended a stage like it in this store.
 
-    Alike are tables of the same stage and cue method, and trainings of the same title, network,
-    batch and crop.
+    Which stages are alike, :meth:`dcsp.stages.stage.Stage.costs_as` says.
 
     Raises:
         StoreError: The store cannot be read.

@@ -23,6 +23,7 @@ from dcsp.capacity.sample import Sample, empty_part, timed
 from dcsp.config import RunConfig
 from dcsp.errors import DcspError
 from dcsp.evaluation.run import Evaluator
+from dcsp.methods.base import CueMethod
 from dcsp.networks.checkpoint import save_network
 from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.parts import read_part
@@ -87,11 +88,13 @@ class Probe:
         config: Of the run.
         wanted: Titles of the stages to learn of.
         worker: What it stands for.
+        method: The cue method; left out: the one that the config names, registered where it runs.
     """
 
     config: RunConfig
     wanted: frozenset[str]
     worker: Worker = Worker()
+    method: CueMethod | None = None
 
     def __call__(self, sample: Sample) -> ProbeResult:
         """Probe on a sample; the user's mistakes are told in what is returned."""
@@ -116,7 +119,8 @@ class Probe:
             found.trouble = "no image of the sample can be used"
             return
         found.images = part.rows
-        plan = build_plan(self._config, Snapshot(self.config.corpus.classes, (part,)))
+        snapshot = Snapshot(self.config.corpus.classes, (part,))
+        plan = build_plan(self._config, snapshot, method=self.method)
         last = max((n for n, step in enumerate(plan) if step.title in self.wanted), default=-1)
         for step in plan.steps[: last + 1]:
             if step.prepare:

@@ -79,7 +79,8 @@ class Resources:
         import torch  # for this alone
 
         cores = float(os.cpu_count() or 1)
-        return cls(cores, float(use_gpu and torch.cuda.is_available()), nodes=1)
+        gpus = float(use_gpu and torch.cuda.is_available())
+        return cls(cores, gpus, nodes=1, cores=1.0)  # one thing after the other
 
     def room(self, cpus: float, gpus: float = 0.0) -> int:
         """How many workers of so many CPUs and GPUs the nodes hold at once, each on one node."""

@@ -118,7 +118,7 @@ class _Stage:
     @property
     def is_done(self) -> bool:
         plan = self.first.plan
-        return self.first.is_known and self.step.is_done(Store(plan.config.store), plan.snapshot)
+        return self.first.is_known and plan.is_done(Store(plan.config.store), self.step)
 
 
 def _stages(previews: Sequence[Preview]) -> list[_Stage]:

@@ -182,7 +182,7 @@ class AdaptSettings(Settings):
         return self
 
 
-METHODS = ["dcsp", "affinity", "mcof", "builtin"]
+METHOD_NAMES = ["dcsp", "affinity", "mcof", "builtin"]
 """What ``cues.method`` may be; each has a block of settings of its name."""
 
 
@@ -209,8 +209,8 @@ class CueSettings(Settings):
     @field_validator("method")
     @classmethod
     def _is_a_method(cls, value: str) -> str:
-        if value not in METHODS:
-            raise ValueError(f"{value!r} is no cue method: name one of {', '.join(METHODS)}")
+        if value not in METHOD_NAMES:
+            raise ValueError(f"{value!r} is no cue method: name one of {', '.join(METHOD_NAMES)}")
         return value
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from dcsp.config.base import Fuse, Place, PositiveFloat, PositiveInt, Scales, Settings, Unit
 from dcsp.config.corpus import CorpusSettings
-from dcsp.config.cues import METHODS, CueSettings
+from dcsp.config.cues import METHOD_NAMES, CueSettings
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
 from dcsp.config.saliency import SaliencySettings
 from dcsp.config.selftags import SelfTagSettings
@@ -43,7 +43,8 @@ class ClusterSettings(Settings):
 
     executor: Literal["ray", "here"] = "ray"
     """``ray``: a cluster, of this machine alone where none is named; ``here``: this process, one
-    thing after the other, without Ray."""
+    thing after the other, without Ray; of the settings here ``use_gpu``, the lease's and
+    ``total_minutes`` count."""
     address: str | None = None
     """Ray address; left out: ``RAY_ADDRESS``, else a cluster of this machine alone."""
     actors: PositiveInt | None = None
@@ -129,8 +130,8 @@ def add_method(name: str, settings: type[Settings]) -> None:
         name: What ``cues.method`` calls it, and its block in ``cues``.
         settings: The block, all of whose settings have defaults.
     """
-    METHODS.append(name)
     CueSettings.model_fields[name] = FieldInfo(annotation=settings, default=settings())
     CueSettings.model_rebuild(force=True)
     RunConfig.model_fields["cues"].default = CueSettings()
     RunConfig.model_rebuild(force=True)
+    METHOD_NAMES.append(name)

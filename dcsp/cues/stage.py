@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
 from dcsp.cues.table import CueImages, CueRow, CueWriter, cue_key, tagged_corpus
+from dcsp.errors import ConfigError
 from dcsp.inference.multiscale import prepare
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.model import Model
 from dcsp.stages.parts import TableInput
-from dcsp.stages.rows import infer_rows
+from dcsp.stages.rows import RowResults, infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import pack_array
@@ -116,7 +117,16 @@ class CueStage(TableStage):
         return (self.with_selftags(selftags),)
 
     def with_selftags(self, selftags: StageKey) -> Self:
-        """This stage alone by self-tags."""
+        """This stage alone by self-tags.
+
+        Raises:
+            ConfigError: It has no field for them.
+        """
+        if "selftags" not in {field.name for field in fields(self)}:  # type: ignore[arg-type]
+            raise ConfigError(
+                f"The cues of a {type(self).__name__} cannot be mined by self-tags: "
+                "set selftags.use=never."
+            )
         return replace(self, selftags=selftags)  # type: ignore[type-var]
 
     def first_pass(self) -> Relabelling | None:
@@ -141,27 +151,29 @@ class CueStage(TableStage):
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds its results to the rows."""
         infer = self.load_infer(store, device)
-        if infer is None:
-            return self._without_network
-        dropped = self.spent if self.needs_image else ("bytes", *self.spent)
+        dropped = list(self.spent if self.needs_image else ("bytes", *self.spent))
 
         def model(rows: pa.Table) -> pa.Table:
-            known = rows.drop_columns("bytes").to_pylist()
+            light = rows.drop_columns("bytes")
+
+            def row(number: int) -> Row:  # one at a time: inputs may hold maps
+                return dict(light.slice(number, 1).to_pylist()[0])
+
+            wanted = [self.wants(row(number)) for number in range(rows.num_rows)]
+            if infer is None:
+                status = pa.array([OK if is_wanted else SKIPPED for is_wanted in wanted])
+                none = RowResults[bytes](rows.num_rows).onto(rows.drop_columns(dropped))
+                return none.drop_columns("status").append_column("status", status)
             results = infer_rows(
                 rows,
                 self.images.decode,
-                lambda images, numbers: infer(images, [known[number] for number in numbers]),
-                wanted=[self.wants(row) for row in known],
+                lambda images, numbers: infer(images, list(map(row, numbers))),
+                wanted=wanted,
                 device=device,
             )
-            return results.onto(rows.drop_columns(list(dropped)))
+            return results.onto(rows.drop_columns(dropped))
 
         return model
-
-    def _without_network(self, rows: pa.Table) -> pa.Table:
-        known = rows.drop_columns("bytes").to_pylist()
-        status = [OK if self.wants(row) else SKIPPED for row in known]
-        return rows.append_column("status", pa.array(status, pa.string()))
 
     def finish(self, rows: pa.Table) -> pa.Table:
         """From raw results to labels, row by row."""

@@ -125,7 +125,7 @@ def build_metrics(
     cues: dict[str, Any] = {}
     for step in cue_tables(plan):
         cues[step.name] = _cue_metrics(figures.get(step.title))
-        if first_pass(step):
+        if first_pass(step) or (step.role is Role.CUES and step.phase == 0):
             first = figures.get(step.title + _FIRST_PASS)
             cues[step.name]["miou_s1"] = first["miou"] if first else None
     metrics: dict[str, Any] = {"run_id": plan.run_id, "cues": cues}

@@ -30,10 +30,12 @@ def register(name: str, method: CueMethod, settings: type[Settings]) -> None:
         settings: Its block, all of whose settings have defaults.
 
     Raises:
-        ValueError: There is a method of that name.
+        ValueError: ``cues`` has a setting of that name.
     """
-    if name in METHODS:
-        raise ValueError(f"There is a cue method {name!r} already.")
+    if name in CueSettings.model_fields:
+        raise ValueError(
+            f"The settings of cues have a {name!r} already: call the method otherwise."
+        )
     add_method(name, settings)
     METHODS[name] = method
 

@@ -31,9 +31,11 @@ class Here:
 
     Args:
         use_gpu: False leaves a GPU alone.
+        check: Called with a stage's title after each thing done; what it raises ends the stage.
     """
 
-    def __init__(self, use_gpu: bool = True) -> None:
+    def __init__(self, use_gpu: bool = True, check: Callable[[str], None] = lambda _: None) -> None:
+        self._check = check
         self._device = "cuda" if use_gpu and torch.cuda.is_available() else "cpu"
 
     def items(
@@ -46,6 +48,7 @@ class Here:
         """One after the other."""
         for item in items:
             take(function(item))
+            self._check(title)
 
     def parts(
         self, store: Store, stage: TableStage, parts: Sequence[Part], progress: Progress
@@ -56,6 +59,7 @@ class Here:
         for part in parts:
             summaries.append(stage.run(store, model, part))
             progress.advance(part.rows)
+            self._check(stage.key.stage)
         return PartsMade(summaries, actors=1)
 
     def training(
@@ -70,6 +74,7 @@ class Here:
         for batch in rebatch(_read_ahead(store, stage, pieces), stage.settings.batch):
             log.add(trainer.step(batch))
             progress.reach(log.done, log.note())
+            self._check(stage.title)
             if trainer.step_number % stage.settings.checkpoint_every == 0 and not trainer.finished:
                 log.add(trainer.flush())
                 state = {**trainer.state_dict(), "log": log.dump()}

@@ -56,7 +56,7 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
 
 
 def _planned(store: Store, plan: Plan, step: Step[Stage]) -> tuple[str, str, str, str]:
-    left = step.left(store, plan.snapshot)
+    left = plan.left(store, step)
     done = not left and plan.is_done(store, step)
     what = "done" if done else f"will run, {left} images to go"
     rows = sum(part.live for part in plan.parts(step))

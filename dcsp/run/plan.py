@@ -15,6 +15,7 @@ from dcsp.config import RunConfig
 from dcsp.cues.stage import CueStage
 from dcsp.errors import ConfigError, CorpusError
 from dcsp.inference.table import PredictionStage
+from dcsp.methods.base import CueMethod
 from dcsp.methods.registry import method_of
 from dcsp.methods.selftags import selfcue_steps, selftag_steps
 from dcsp.methods.shared import StepMaker
@@ -27,6 +28,8 @@ from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 from dcsp.training.stage import TrainStage
 
 EVALUATION_VERSION = 1
+FIRST_PASS_VERSION = 2
+"""Of runs with a start: since 2 what one pass of the detector gives is measured on its cues."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Plan:
     def is_done(self, store: Store, step: Step[Stage]) -> bool:
         """Whether the output of a step is complete in the store."""
         return step.stage.is_done(store, self.parts(step))
+
+    def left(self, store: Store, step: Step[Stage]) -> int:
+        """Images of a step still to do; of a training, those of all its steps."""
+        return step.stage.left(store, self.parts(step))
 
     def reads(self, step: Step[Stage]) -> list[Step[Stage]]:
         """The steps whose output a step reads, in order."""
@@ -133,21 +140,29 @@ class Plan:
             "report": self.config.report.model_dump(mode="json"),
             "labelled": sorted(self.labelled),
             "steps": {step.title: step.stage.key.fingerprint for step in self.steps},
+            **({"first_pass": FIRST_PASS_VERSION} if self.of(Role.START) else {}),
         }
         return f"{self.config.name}-{digest(decided)[:12]}"
 
 
-def build_plan(config: RunConfig, snapshot: Snapshot, learned: Snapshot | None = None) -> Plan:
+def build_plan(
+    config: RunConfig,
+    snapshot: Snapshot,
+    learned: Snapshot | None = None,
+    method: CueMethod | None = None,
+) -> Plan:
     """Lay out the stages of a run.
 
     Args:
         config: The run's settings.
         snapshot: The corpus that is mined and labelled.
         learned: The corpus that networks are trained on; left out: the same.
+        method: The cue method, where the one that the config names may not be registered here.
 
     Raises:
         CorpusError: The snapshot has no image to learn from, or none with a tag.
         WeightsError: Named weights are unknown or are not there.
+        ValueError: The method gives two different steps one title.
     """
     if not snapshot.of([TRAIN]):
         rejected = Store(config.store).path(rejected_file(snapshot.fingerprint))
@@ -160,14 +175,12 @@ def build_plan(config: RunConfig, snapshot: Snapshot, learned: Snapshot | None =
             "No image of the split 'train' has a tag: nothing can be learned; give the corpus its "
             "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
-    steps: list[Step[Stage]] = []
-    done: set[tuple[Role, str, str]] = set()
-    for step in _steps(config, learned or snapshot):
-        same = (step.role, step.title, step.stage.key.fingerprint)
-        if same not in done:
-            done.add(same)
-            steps.append(step)
-    return Plan(config, snapshot, tuple(steps), learned)
+    steps: dict[str, Step[Stage]] = {}
+    for step in _steps(config, learned or snapshot, method or method_of(config.cues)):
+        known = steps.setdefault(step.title, step)
+        if known.stage.key.fingerprint != step.stage.key.fingerprint:
+            raise ValueError(f"The cue method gives two different steps the title {step.title}.")
+    return Plan(config, snapshot, tuple(steps.values()), learned)
 
 
 def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
@@ -184,9 +197,9 @@ def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
     return build_plan(config, Snapshot(config.corpus.classes, (part,)))
 
 
-def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step[Stage]]:
+def _steps(config: RunConfig, snapshot: Snapshot, method: CueMethod) -> Iterator[Step[Stage]]:
     """In their order; one that several ask for comes as often."""
-    make, method = StepMaker(config, snapshot), method_of(config.cues)
+    make = StepMaker(config, snapshot)
     saliency = method.saliency(make)
     yield from method.before_fcan(make)
     fcan = make.fcan(saliency)
@@ -203,7 +216,7 @@ def _steps(config: RunConfig, snapshot: Snapshot) -> Iterator[Step[Stage]]:
             method.following(make, phase, network) if phase else method.first(make, network)
         )
         stage = cues.stage
-        assert isinstance(stage, CueStage), "the last step of a phase is its cue table"
+        assert isinstance(stage, CueStage) and cues.role is Role.CUES, "a phase ends with its cues"
         yield from before
         selfcues = None
         if selftags and (use == "train" or phase == last):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dcsp.config import RunConfig
+from dcsp.config import CueSettings, RunConfig
 from dcsp.config.file import parse_config
 from dcsp.errors import StoreError
 from dcsp.networks.checkpoint import checkpoint_is_complete
@@ -155,8 +155,16 @@ def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:
 
 
 def _config_of(run: Mapping[str, Any]) -> RunConfig:
-    tree = {**run["config"], "corpus": _with_synonyms_alone(run["config"]["corpus"])}
+    told = run["config"]
+    corpus = _with_synonyms_alone(told["corpus"])
+    tree = {**told, "corpus": corpus, "cues": _without_strangers(told["cues"])}
     return parse_config(tree, source=f"the config of the run {run['run_id']}")
+
+
+def _without_strangers(cues: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the blocks of other packages' methods that the run did not use."""
+    known = {*CueSettings.model_fields, cues.get("method")}
+    return {name: value for name, value in cues.items() if name in known}
 
 
 def _with_synonyms_alone(corpus: Mapping[str, Any]) -> dict[str, Any]:

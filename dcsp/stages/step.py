@@ -107,11 +107,3 @@ class Step(Generic[StageT_co]):
     def scope(self, snapshot: Snapshot) -> str:
         """Names the rows that a table must have to be complete for this snapshot."""
         return scope(self.parts(snapshot))
-
-    def is_done(self, store: Store, snapshot: Snapshot) -> bool:
-        """Whether its output is complete in the store for this snapshot."""
-        return self.stage.is_done(store, self.parts(snapshot))
-
-    def left(self, store: Store, snapshot: Snapshot) -> int:
-        """Images still to do; for a training that has not ended, those of all its steps."""
-        return self.stage.left(store, self.parts(snapshot))

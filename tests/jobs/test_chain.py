@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,43 @@ def test_a_cluster_that_cannot_hold_the_job_is_refused_when_it_is_joined(
     with pytest.raises(ClusterError, match=r"train_workers"):
         Chain(config, mines=False).ingest()
     assert Chain(config, mines=False, trains=False).resources.cpus == 2
+
+
+def of(chain: Chain, **settings: Any) -> Chain:
+    """Another chain with other settings of the cluster."""
+    cluster = chain.config.cluster.model_copy(update=settings)
+    return Chain(chain.config.model_copy(update={"cluster": cluster}))
+
+
+def test_this_process_keeps_the_limits_that_it_can(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ClusterError, match=r"cluster\.use_gpu is true and the cluster has no GPU"):
+        of(chain, use_gpu=True).ingest()
+    assert not Path(chain.config.store).exists()
+    late = of(chain, total_minutes=1e-9)
+    with pytest.raises(ClusterError, match=r"taken its 1e-09 minutes in the stage doubling"):
+        late.executor.items(lambda item: item, [1], lambda _: None, "doubling")
+
+
+def test_where_ray_is_not_the_way_out_is_named(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "jobs._cluster", raising=False)
+    monkeypatch.delattr("jobs._cluster", raising=False)
+    for name in [name for name in sys.modules if name.startswith("jobs._cluster")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ClusterError, match=r"install ray.*or set cluster\.executor=here"):
+        of(chain, executor="ray").ingest()
+
+
+def test_a_training_that_is_refused_leaves_nothing(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = build_plan(chain.config, Snapshot(("cat",), (CorpusPart("n", "train", 9),)))
+    monkeypatch.setattr(_cluster, "connect", lambda _: Resources(2, 0, 1))
+    with pytest.raises(ClusterError, match="train_workers"):
+        of(chain, executor="ray", train_workers=7, train_cpus=1.0).run(plan, plan.trainings[0])
+    assert not Path(chain.config.store, "checkpoints").exists()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from dcsp.networks.checkpoint import load_checkpoint
-from dcsp.networks.model import Model
+from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.store.store import Store
 from dcsp.tables.layout import HISTORY_FILE
 from tests.jobs.running import REPOSITORY, Run, end, free_ports, parts
@@ -95,7 +95,9 @@ def test_the_same_script_runs_as_a_submitted_job(finished: Run, head: Head, tmp_
     assert "cluster: 1 node(s), 4 CPUs" in done.stdout, "it joined the head"
     assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
 
-    network = load_checkpoint(Store(run.store), f"checkpoints/{run.table('fcan').name}", Model)
+    network = load_checkpoint(
+        Store(run.store), f"checkpoints/{run.table('fcan').name}", SegmentationNetwork
+    )
     assert all(bool(values.isfinite().all()) for values in network.parameters())
     history = json.loads((run.table("fcan") / HISTORY_FILE).read_text())
     assert [entry["step"] for entry in history] == list(range(1, 13)), "each step once"

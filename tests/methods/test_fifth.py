@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,22 @@ import yaml
 from PIL import Image
 
 from dcsp.comparison.grid import expand, parse_axis
-from dcsp.config import RunConfig
+from dcsp.config import CueSettings, RunConfig
+from dcsp.config.cues import METHOD_NAMES
 from dcsp.config.file import dump_config, parse_config
+from dcsp.cues.stage import CueStage, Row
+from dcsp.cues.table import CueRow
 from dcsp.errors import ConfigError
 from dcsp.inspection.verify import schemas, verify_store
 from dcsp.methods.registry import METHODS, register
 from dcsp.run.plan import Plan, build_plan
+from dcsp.run.record import load_model
+from dcsp.stages.parts import read_part
+from dcsp.stages.stage import Device
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from dcsp.tables.layout import part_file, report_file
+from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.layout import part_file, report_file, run_file
 from jobs import compare
 from tests import chain
 from tests.methods.fifth.method import ContrastMethod
@@ -28,12 +38,22 @@ from tests.methods.fifth.settings import ContrastSettings
 from tests.threads import torch_threads
 
 TRAIN = {"steps": 2, "batch": 2, "crop": 64, "learning_rate": 0.01}
-if "contrast" not in METHODS:
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    """The method, known to the tests of this module alone."""
     register("contrast", ContrastMethod(), ContrastSettings)
+    yield
+    del METHODS["contrast"], CueSettings.model_fields["contrast"]
+    METHOD_NAMES.remove("contrast")
+    CueSettings.model_rebuild(force=True)
+    RunConfig.model_fields["cues"].default = CueSettings()
+    RunConfig.model_rebuild(force=True)
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+def config(registered: None, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     folder = tmp_path_factory.mktemp("fifth")
     tree = chain.chain_config(
         folder / "store",
@@ -41,6 +61,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         cues={"method": "contrast", "contrast": {"train": TRAIN}},
         fcan=TRAIN,
         selftags={"use": "train", "precision": 0.01, "min_support": 1},
+        precision={"autocast": "bf16"},  # as it is by default
     )
     return tree
 
@@ -136,6 +157,57 @@ def test_a_refinement_needs_evidence(config: RunConfig, done: tuple[Plan, dict[s
         build_plan(config.model_copy(update={"cues": cues}), done[0].snapshot)
 
 
-def test_a_name_is_given_once() -> None:
-    with pytest.raises(ValueError, match="a cue method 'contrast' already"):
-        register("contrast", ContrastMethod(), ContrastSettings)
+@pytest.mark.parametrize("name", ["contrast", "crf", "adapt", "method"])
+def test_no_setting_of_others_is_overwritten(name: str) -> None:
+    with pytest.raises(ValueError, match=f"have a '{name}' already"):
+        register(name, ContrastMethod(), ContrastSettings)
+
+
+def test_cues_that_know_no_self_tags_are_refused(done: tuple[Plan, dict[str, Any]]) -> None:
+    @dataclass(frozen=True)
+    class Plain(CueStage):
+        config: RunConfig
+        method = "plain"
+        given_key = StageKey("cues", 1)
+
+        def cue(self, row: Row) -> CueRow:
+            return CueRow(error=row["error"] if row["raw"] is None else None)
+
+    plain = Plain(done[0].config)
+    with pytest.raises(ConfigError, match=r"a Plain cannot be mined by self-tags: set selftags"):
+        plain.by_selftags(StageKey("selftags", 1))
+    rows = read_part(Store(done[0].config.store), plain.inputs, done[0].snapshot.parts[0].name)
+    found = plain.load(Store("unused"), Device())(rows)  # without a network, raw is null
+    assert "bytes" not in found.column_names and found["raw"].null_count == found.num_rows
+    wanted = [bool(tags) for tags in rows["tags"].to_pylist()]
+    assert plain.finish(found)["status"].to_pylist() == ["ok" if w else "skipped" for w in wanted]
+
+
+def test_two_steps_of_one_title_are_a_mistake_of_the_method(
+    done: tuple[Plan, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ContrastMethod.first
+
+    def twice(self: ContrastMethod, *args: Any) -> Iterator[Any]:
+        for step in real(self, *args):
+            yield step
+            if step.role is Role.SEEDS:
+                yield replace(step, stage=replace(step.stage, phase=7))
+
+    monkeypatch.setattr(ContrastMethod, "first", twice)
+    with pytest.raises(ValueError, match="two different steps the title cues_seeds"):
+        build_plan(done[0].config, done[0].snapshot)
+
+
+def test_a_run_is_read_where_a_method_that_it_did_not_use_is_not_known(
+    done: tuple[Plan, dict[str, Any]], tmp_path: Path
+) -> None:
+    store = Store(done[0].config.store)
+    told = json.loads(json.dumps(store.read_json(run_file(done[0].run_id))))
+    told["config"]["cues"] |= {"method": "dcsp", "sixth": {"least": 1}}
+    store.write_json(run_file("other"), told | {"run_id": "other"})
+    assert load_model(store, "other").config.cues.method == "dcsp"
+    told["config"]["cues"]["method"] = "sixth"
+    store.write_json(run_file("other"), told | {"run_id": "other"})
+    with pytest.raises(ConfigError, match="sixth"):
+        load_model(store, "other")

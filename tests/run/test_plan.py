@@ -292,26 +292,38 @@ def test_a_run_is_named_after_what_it_asks_for() -> None:
 
 def test_a_table_is_done_once_it_says_so_and_has_all_its_parts(tmp_path: Path) -> None:
     store, step = Store(tmp_path), plan().step("saliency")
-    assert step.left(store, SNAPSHOT) == 7 and not step.is_done(store, SNAPSHOT)
+    assert step.stage.left(store, step.parts(SNAPSHOT)) == 7 and not step.stage.is_done(
+        store, step.parts(SNAPSHOT)
+    )
     begin_stage(store, step.stage.key)
     store.write_bytes(part_file(step.stage.key.directory, "aa"), b"x")
-    assert step.left(store, SNAPSHOT) == 3 and not step.is_done(store, SNAPSHOT)
+    assert step.stage.left(store, step.parts(SNAPSHOT)) == 3 and not step.stage.is_done(
+        store, step.parts(SNAPSHOT)
+    )
     store.write_bytes(part_file(step.stage.key.directory, "bb"), b"x")
-    assert step.left(store, SNAPSHOT) == 0 and not step.is_done(store, SNAPSHOT)
+    assert step.stage.left(store, step.parts(SNAPSHOT)) == 0 and not step.stage.is_done(
+        store, step.parts(SNAPSHOT)
+    )
     store.write_json(manifest_file(step.stage.key, step.scope(SNAPSHOT)), {})
-    assert step.is_done(store, SNAPSHOT)
-    assert not step.is_done(store, CORPORA["it grew"][0])
-    assert step.left(store, CORPORA["it grew"][0]) == 4
+    assert step.stage.is_done(store, step.parts(SNAPSHOT))
+    assert not step.stage.is_done(store, step.parts(CORPORA["it grew"][0]))
+    assert step.stage.left(store, step.parts(CORPORA["it grew"][0])) == 4
     store.remove(part_file(step.stage.key.directory, "aa"))  # as our messages advise
-    assert step.left(store, SNAPSHOT) == 4 and not step.is_done(store, SNAPSHOT)
+    assert step.stage.left(store, step.parts(SNAPSHOT)) == 4 and not step.stage.is_done(
+        store, step.parts(SNAPSHOT)
+    )
 
 
 def test_a_training_is_done_once_it_says_so(tmp_path: Path) -> None:
     store, step = Store(tmp_path), plan({"fcan": {"steps": 5, "batch": 3}}).step("fcan")
     store.write_bytes(f"{step.stage.key.directory}/model.safetensors", b"x")
-    assert step.left(store, SNAPSHOT) == 15 and not step.is_done(store, SNAPSHOT)
+    assert step.stage.left(store, step.parts(SNAPSHOT)) == 15 and not step.stage.is_done(
+        store, step.parts(SNAPSHOT)
+    )
     store.write_json(f"{step.stage.key.directory}/{COMPLETE_FILE}", {})
-    assert step.left(store, SNAPSHOT) == 0 and step.is_done(store, SNAPSHOT)
+    assert step.stage.left(store, step.parts(SNAPSHOT)) == 0 and step.stage.is_done(
+        store, step.parts(SNAPSHOT)
+    )
 
 
 def test_what_a_step_reads_follows_from_keys_alone() -> None:

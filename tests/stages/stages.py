@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from dcsp.progress import Progress
 from dcsp.run.here import Here
-from dcsp.stages.parts import PartSummary, TableInput, begin_stage
+from dcsp.stages.parts import PartsMade, PartSummary, TableInput
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
@@ -106,11 +106,18 @@ def write_corpus(store: Store) -> None:
         store.write_table(part_file(CORPUS_DIRECTORY, part), table)
 
 
+class Watched(Here):
+    """Remembers what the last table was made of."""
+
+    made = PartsMade()
+
+    def parts(self, *args: Any) -> PartsMade:
+        self.made = super().parts(*args)
+        return self.made
+
+
 def run_here(store: Store, stage: TableStage, parts: Sequence[Part]) -> list[PartSummary]:
     """Do the parts that are not there yet in this process."""
-    pending = stage.pending(store, parts)
-    if not pending:
-        return []
-    begin_stage(store, stage.key)
-    made = Here(use_gpu=False).parts(store, stage, pending, Progress(stage.key.stage, 0))
-    return list(made.summaries)
+    watched = Watched(use_gpu=False)
+    stage.compute(watched, store, parts, stage.key.stage)
+    return list(watched.made.summaries)

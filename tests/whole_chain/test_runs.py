@@ -76,7 +76,7 @@ def test_the_same_request_does_nothing(done: Done) -> None:
     for step in done.plan:
         assert step.is_done(done.store, done.plan.snapshot), step.title
         if not step.stage.learns:
-            assert step.left(done.store, done.plan.snapshot) == 0
+            assert done.plan.left(done.store, step) == 0
 
 
 def computed(config: RunConfig, done: Done) -> tuple[list[str], Plan]:

@@ -214,9 +214,9 @@ def test_new_images_get_self_tags_by_the_thresholds_of_the_networks(trained: Tag
     plan = build_plan(config, grown, learned)
     known, found = prints(trained.plan), prints(plan)
     assert found == known
-    assert plan.step("tag_scores").is_done(trained.store, grown)
-    assert plan.step("selftags").left(trained.store, grown) == 2
-    assert plan.step("selfcues_phase0").left(trained.store, grown) == 2
+    assert plan.is_done(trained.store, plan.step("tag_scores"))
+    assert plan.left(trained.store, plan.step("selftags")) == 2
+    assert plan.left(trained.store, plan.step("selfcues_phase0")) == 2
     anew = prints(build_plan(config, grown))
     assert anew["selftags"] != known["selftags"] and anew["fcan"] != known["fcan"]
 

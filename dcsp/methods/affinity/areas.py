@@ -94,6 +94,11 @@ class AreasStage(CueStage):
         """The evidence."""
         return self.start.evidence_inputs
 
+    @property
+    def needs_image(self) -> bool:
+        """For the CRF."""
+        return True
+
     def wants(self, row: Row) -> bool:
         """Images that have evidence."""
         return bool(row["start.status"] == OK)

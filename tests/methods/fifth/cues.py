@@ -12,7 +12,7 @@ from dcsp.config import RunConfig
 from dcsp.cues.fusion import adapt_labels
 from dcsp.cues.stage import CueStage, Infer, Row
 from dcsp.cues.table import CueRow
-from dcsp.images.resize import grid_side, resize_rgb
+from dcsp.inference.multiscale import autocast, on_grid
 from dcsp.inference.scores import to_half
 from dcsp.labels import IGNORE
 from dcsp.stages.parts import TableInput
@@ -61,10 +61,9 @@ class ContrastCues(CueStage):
         network = self.network_of(self.network, PixelNetwork, store, device)
 
         def scores(image: NDArray[np.uint8]) -> NDArray[np.float16]:
-            size = (grid_side(side, network.output_stride) for side in image.shape[:2])
-            pixels = torch.from_numpy(resize_rgb(image, *size)).permute(2, 0, 1)[None]
-            with torch.inference_mode():
-                return to_half(network(pixels.to(device.name))[0].float().cpu().numpy())
+            pixels = on_grid(image, network.output_stride).to(device.name)
+            with torch.inference_mode(), autocast(self.images.precision, torch.device(device.name)):
+                return to_half(network(pixels)[0].float().cpu().numpy())
 
         return lambda images, _: [pack_array(scores(image)) for image in images]
 
