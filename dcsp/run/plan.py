@@ -29,7 +29,7 @@ from dcsp.training.stage import TrainStage
 
 EVALUATION_VERSION = 1
 FIRST_PASS_VERSION = 2
-"""Of runs with a start: since 2 what one pass of the detector gives is measured on its cues."""
+"""Of runs whose start came of saliency: since 2 one pass of the detector is measured on it."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,15 @@ class Plan:
             "report": self.config.report.model_dump(mode="json"),
             "labelled": sorted(self.labelled),
             "steps": {step.title: step.stage.key.fingerprint for step in self.steps},
-            **({"first_pass": FIRST_PASS_VERSION} if self.of(Role.START) else {}),
+            **({"first_pass": FIRST_PASS_VERSION} if self._measures_a_start else {}),
         }
         return f"{self.config.name}-{digest(decided)[:12]}"
+
+    @property
+    def _measures_a_start(self) -> bool:
+        """Whether cues that are made better came of hierarchical saliency."""
+        starts = (step.stage for step in self.of(Role.START))
+        return any(isinstance(stage, CueStage) and stage.first_pass() for stage in starts)
 
 
 def build_plan(
