@@ -177,7 +177,7 @@ class Chain:
         self.seconds[step.title] = step_record(self.store, plan, step)["seconds"]
 
     def provide(self, plan: Plan, step: Step[Stage], others: Mapping[Role, str]) -> None:
-        """Make sure that all is there that a step reads, and do what no other job is for.
+        """Make sure that all is there that a step has to read, and do what no other job is for.
 
         Args:
             plan: The run.
@@ -188,6 +188,8 @@ class Chain:
         Raises:
             StoreError: A step of another job is not done; the message names the job.
         """
+        if plan.is_done(self.store, step):
+            return
         for missing in list(self._missing(plan, step, others)):  # all is looked at before any work
             self.run(plan, missing)
 
@@ -217,11 +219,11 @@ class Chain:
                 )
 
     def _compute(self, plan: Plan, step: Step[Stage]) -> None:
+        resources = self.resources  # joined, or refused, before anything is written
         started = time.monotonic()
         if step.prepare:
             prepare = step.prepare
             say(f"{step.title}: {self._within(step.title, lambda: prepare(self.store))}")
-        resources = self.resources  # joined, or refused, before anything is written
         if not step.stage.learns:
             refusals.check_parts(resources, largest_part(self.store, plan.snapshot))
         end = step.stage.compute(self.executor, self.store, plan.parts(step), step.title)

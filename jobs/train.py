@@ -1,8 +1,9 @@
 """Train alone: the FCAN, a network that the cue method needs, or the joint training of one phase.
 
-    python jobs/train.py --config FILE --stage fcan|joint_phase0|joint_phase1 … [key=value …]
+    python jobs/train.py --config FILE --stage fcan|joint_phase0|affinity … [key=value …]
 
-The joint training of phase N needs the cues of phase N (jobs/mine_cues.py --phase N).
+The joint training of phase N needs the cues of phase N (jobs/mine_cues.py --phase N). What a
+network learns from that no other job makes, such as the areas of AffinityNet, is made first.
 """
 
 from __future__ import annotations

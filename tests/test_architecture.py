@@ -249,8 +249,10 @@ TRUTH_READERS = (
     "dcsp.evaluation",
     "dcsp.report",
     "dcsp.comparison",
-    "dcsp.capacity",  # forecasts evaluation
-    "dcsp.inspection",  # looks for damage
+    "dcsp.capacity.probe",  # these three forecast evaluation
+    "dcsp.capacity.sample",
+    "dcsp.capacity.workload",
+    "dcsp.inspection.verify",  # looks for damage
     "jobs",
 )
 """Those who measure and show, and those who keep files: none of them mines cues or trains."""
