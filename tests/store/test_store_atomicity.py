@@ -83,7 +83,7 @@ def test_readers_in_other_processes_never_see_a_part_of_a_file(tmp_path: Path) -
     readers = [start(READER, store) for _ in range(2)]
     assert [first_line(reader) for reader in readers] == ["ready"] * 2
     deadline = time.monotonic() + 1.5
-    for version in itertools.takewhile(lambda _: time.monotonic() < deadline, range(1, 200)):
+    for version in itertools.takewhile(lambda _: time.monotonic() < deadline, itertools.count(1)):
         write(version)
     store.write_bytes("stop", b"")
     for reader in readers:

@@ -49,7 +49,7 @@ def ran(done: Done, place: Path, **selftags: Any) -> Tagged:
     shutil.copytree(done.store.url, place)
     store, config = Store(place), config_of(done.config, place, **selftags)
     plan = build_plan(config, done.plan.snapshot)
-    missing = [step.title for step in plan if not step.is_done(store, done.plan.snapshot)]
+    missing = [step.title for step in plan if not plan.is_done(store, step)]
     plan = chain.compute(config, done.plan.snapshot)
     return Tagged(store, plan, chain.evaluate(plan), config, missing)
 
@@ -176,7 +176,7 @@ def test_the_store_is_whole_and_does_nothing_twice(trained: Tagged) -> None:
     assert verify_store(trained.store).problems == []
     file = f"{trained.plan.step('selftags').stage.key.directory}/thresholds.json"
     before = trained.store.read_bytes(file)
-    assert all(step.is_done(trained.store, trained.plan.snapshot) for step in trained.plan)
+    assert all(trained.plan.is_done(trained.store, step) for step in trained.plan)
     trained.store.remove(file)
     prepare = trained.plan.step("selftags").prepare
     assert prepare is not None
