@@ -82,7 +82,7 @@ def test_the_same_request_does_nothing(done: Done) -> None:
 def computed(config: RunConfig, done: Done) -> tuple[list[str], Plan]:
     """Which steps another run over the same corpus had to do, and its plan."""
     before = build_plan(config, done.plan.snapshot)
-    missing = [s.title for s in before if not s.is_done(done.store, done.plan.snapshot)]
+    missing = [s.title for s in before if not before.is_done(done.store, s)]
     return missing, chain.compute(config, done.plan.snapshot)
 
 
