@@ -109,7 +109,7 @@ class StepMaker:
         """
         settings = self.config.fcan
         recipe = ScoreRecipe("fcan", "fcan", settings, extra=_extra(settings))
-        return self.training(Role.FCAN, recipe, _learned(settings, saliency))
+        return self.training(Role.FCAN, recipe, self._learned(recipe, saliency))
 
     def joint(
         self,
@@ -134,7 +134,7 @@ class StepMaker:
         if selfcues:
             tables.append(TrainingInput("selfcues", selfcues.key, "label", "cue"))
         return self.training(
-            Role.JOINT, recipe, (*tables, *_learned(settings, saliency)), initial.key, phase
+            Role.JOINT, recipe, (*tables, *self._learned(recipe, saliency)), initial.key, phase
         )
 
     def training(
@@ -166,9 +166,18 @@ class StepMaker:
         )
         return Step(role, recipe.title, stage, phase)
 
-
-def _learned(settings: TrainSettings, saliency: SaliencySource | None) -> tuple[TrainingInput, ...]:
-    return (saliency.learned,) if saliency and settings.needs_saliency else ()
+    def _learned(
+        self, recipe: Recipe, saliency: SaliencySource | None
+    ) -> tuple[TrainingInput, ...]:
+        """The saliency that a training's losses need, if any does."""
+        if not recipe.settings.needs_saliency:
+            return ()
+        if saliency is None:
+            raise ConfigError(
+                f"{recipe.block} asks for saliency (saliency_weight, prior_weight), of which "
+                f"cues.method={self.config.cues.method} has none: set both to 0."
+            )
+        return (saliency.learned,)
 
 
 def _extra(settings: TrainSettings) -> tuple[PriorLoss, ...]:

@@ -33,7 +33,9 @@ class ContrastMethod(CueMethod):
 
     def first(self, make: StepMaker, fcan: TrainStage) -> Iterator[Step[Stage]]:
         """Seeds, the helper network, contrast, and the cues."""
-        seeds = make.algorithm_1(DCSPSettings(gamma_low=0.3, gamma_high=0.5), fcan.key)
+        seeds = make.algorithm_1(
+            DCSPSettings(saliency_pass=0, gamma_low=0.3, gamma_high=0.5), fcan.key
+        )
         settings = make.config.cues.contrast.train  # type: ignore[attr-defined]
         recipe = PixelRecipe("pixel", "cues.contrast.train", settings)
         learned = TrainingInput("cues", seeds.key, "label", "cue")
