@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,7 @@ from dcsp.corpus.sources.files import is_local
 from dcsp.errors import ImageError
 from dcsp.images.decode import check_image, levels
 from dcsp.labels import IGNORE, TagMapper
+from dcsp.store.ahead import read_ahead
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.schemas import CORPUS, ERROR, OK, REJECTED, SKIPPED, TRUTH
 
@@ -124,20 +124,8 @@ def _read_ahead(source: Source, rows: Sequence[SourceRow]) -> Iterator[bytes | I
 
     Local files are read one by one, and so are rows of a shard, which their source reads together.
     """
-    if not any(_is_far(row) for row in rows):
-        yield from (_read(source, row) for row in rows)
-        return
-    pool = ThreadPoolExecutor(THREADS)
-    waiting: deque[Future[bytes | ImageError]] = deque()
-    try:
-        for row in rows:
-            waiting.append(pool.submit(_read, source, row))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    read = partial(_read, source)
+    return read_ahead(read, rows, THREADS, AHEAD) if any(map(_is_far, rows)) else map(read, rows)
 
 
 def _is_far(row: SourceRow) -> bool:

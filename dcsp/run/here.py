@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from dcsp.progress import Progress
 from dcsp.stages.parts import PartsMade
 from dcsp.stages.stage import Device, TableStage
+from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.layout import RESUMABLE
 from dcsp.tables.snapshot import Part
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage
-from dcsp.training.stream import PartSlice, Rank, rebatch
+from dcsp.training.stream import Rank, rebatch
 
 _READERS = 2
 """Slices that are read and augmented ahead of a training."""
@@ -71,7 +69,8 @@ class Here:
         if store.exists(kept):
             _restore(store.read_bytes(kept), trainer, log)
         pieces = stage.pieces(parts, Rank(), trainer.step_number)
-        for batch in rebatch(_read_ahead(store, stage, pieces), stage.settings.batch):
+        samples = read_ahead(partial(stage.read, store), pieces, _READERS, _READERS)
+        for batch in rebatch(samples, stage.settings.batch):
             log.add(trainer.step(batch))
             progress.reach(log.done, log.note())
             self._check(stage.title)
@@ -82,19 +81,6 @@ class Here:
         log.add(trainer.flush())
         stage.save(store, trainer.trained_network(), log)
         store.remove(f"{RESUMABLE}/{stage.key.fingerprint}")
-
-
-def _read_ahead(
-    store: Store, stage: TrainStage, pieces: Sequence[PartSlice]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """The samples of slices in order; few are held."""
-    left = iter(pieces)
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting = deque(pool.submit(stage.read, store, piece) for piece in islice(left, _READERS))
-        while waiting:
-            samples = waiting.popleft().result()
-            waiting.extend(pool.submit(stage.read, store, piece) for piece in islice(left, 1))
-            yield samples
 
 
 def _restore(data: bytes, trainer: Trainer, log: TrainLog) -> None:

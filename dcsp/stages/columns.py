@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from dcsp.stages.parts import live_rows
-from dcsp.stages.statuses import in_order
+from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file
 from dcsp.tables.snapshot import Part
@@ -31,4 +31,4 @@ def read_columns(
     def read(part: Part) -> pa.Table:
         return live_rows(store.read_table(part_file(directory, part.name), columns), part.dead)
 
-    return in_order(read, parts)
+    return read_ahead(read, parts)

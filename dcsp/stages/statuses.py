@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from dcsp.errors import StoreError
+from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.layout import STATUSES_FILE, part_file
 from dcsp.tables.schemas import ERROR, OK, SKIPPED, STATUSES
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-READERS = 16
-"""Parts that are read at once: most of the time they are on their way from an object store."""
 
 
 class Counted(NamedTuple):
@@ -109,17 +102,6 @@ def count_statuses(table: pa.Table) -> dict[str, int]:
     return dict(Counter(map(str, table["status"].to_pylist())))
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Apply a function to items, several at once; few results are held.
-
-    A fault ends it with the next few.
-    """
-    left = iter(items)
-    with ThreadPoolExecutor(READERS) as pool:
-        while some := list(islice(left, 16 * READERS)):
-            yield from pool.map(function, some)
-
-
 def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tuple[str, Counted]]:
     def count(part: str) -> tuple[str, Counted]:
         file = part_file(directory, part)
@@ -132,4 +114,4 @@ def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tu
             )
         return part, Counted.of(sizes[part], statuses)
 
-    return in_order(count, sizes)
+    return read_ahead(count, sizes)

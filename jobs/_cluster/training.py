@@ -9,7 +9,6 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, DcspError
 from dcsp.networks.checkpoint import checkpoint_is_complete
 from dcsp.progress import Progress
+from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.layout import RESUMABLE
 from dcsp.tables.snapshot import Part
@@ -251,15 +251,8 @@ def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[st
         )
         return list(dataset.iter_batches(batch_size=None, batch_format="numpy"))
 
-    with ThreadPoolExecutor(1) as ahead:
-        waiting: Future[list[dict[str, NDArray[Any]]]] | None = None
-        for window in windows(pieces, WINDOW_SAMPLES):
-            following = ahead.submit(fetch, window)
-            if waiting:
-                yield from waiting.result()
-            waiting = following
-        if waiting:
-            yield from waiting.result()
+    for samples in read_ahead(fetch, windows(pieces, WINDOW_SAMPLES), threads=1, held=1):
+        yield from samples
 
 
 def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:

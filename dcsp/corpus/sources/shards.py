@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow as pa
 from dcsp.corpus.sources.base import Source, SourceRow, printable
 from dcsp.corpus.sources.files import etag_of, require_folder, require_same, stem
 from dcsp.errors import CorpusError, DcspError, PlaceError
+from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest_lines
 from dcsp.tables.layout import SHARDS, part_file
@@ -28,8 +29,6 @@ LISTING_VERSION = "1"
 UNREADABLE, TRUNCATED, DAMAGED = "unreadable_shard", "truncated_shard", "damaged_shard"
 SHARD_FAULTS = (UNREADABLE, TRUNCATED, DAMAGED)
 """Reasons of the row that tells of a shard which could not be listed to its end."""
-_READERS = 16
-"""Threads that read what shards listed before."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +205,7 @@ def list_rows(store: Store, source: Source, limit: float, spread: Spread) -> lis
     rows = [row for shard in left for row in lister.told(shard)]
     closed = set(left)
     kept = [shard for shard in shards if shard not in closed]
-    with ThreadPoolExecutor(_READERS) as pool:
-        rows += [row for listed in pool.map(lister.kept, kept) for row in listed]
+    rows += chain.from_iterable(read_ahead(lister.kept, kept))
     faults = [row for row in rows if row.reason in SHARD_FAULTS]
     if len(faults) > limit * len(shards):
         raise CorpusError(
