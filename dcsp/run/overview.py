@@ -56,8 +56,7 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
 
 
 def _planned(store: Store, plan: Plan, step: Step[Stage]) -> tuple[str, str, str, str]:
-    left = plan.left(store, step)
-    done = not left and plan.is_done(store, step)
-    what = "done" if done else f"will run, {left} images to go"
+    done = plan.is_done(store, step)
+    what = "done" if done else f"will run, {plan.left(store, step)} images to go"
     rows = sum(part.live for part in plan.parts(step))
     return (step.title, step.stage.key.fingerprint, str(rows), what)
