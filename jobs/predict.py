@@ -104,7 +104,7 @@ def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> 
                 "total_minutes": None,
                 "actors": None,
                 "use_gpu": None,
-                "executor": "ray" if find_spec("ray") else "here",
+                **({} if find_spec("ray") else {"executor": "here"}),
             }
         ),
     }

@@ -16,7 +16,9 @@ import ray
 from PIL import Image
 
 from dcsp.capacity.resources import Resources
+from dcsp.config.file import load_config
 from dcsp.errors import ConfigError, CorpusError, StoreError
+from dcsp.run.record import RunModel
 from jobs import predict
 from tests.jobs.running import PATIENCE, Run, call, parts, start, wait_until
 
@@ -176,3 +178,21 @@ def test_no_file_of_the_user_is_replaced(finished: Run, tmp_path: Path) -> None:
 
 def _rows(out: Path, file: str) -> list[Mapping[str, object]]:
     return pq.read_table(out / "predictions" / file).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("trained_by", "has_ray", "labelled_by"),
+    [("ray", True, "ray"), ("here", True, "here"), ("ray", False, "here"), ("here", False, "here")],
+)
+def test_images_are_labelled_where_the_network_was_trained_unless_ray_is_not_there(
+    trained_by: str,
+    has_ray: bool,
+    labelled_by: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predict, "find_spec", lambda _: object() if has_ray else None)
+    config = load_config("jobs/configs/demo.yaml", [f"cluster.executor={trained_by}"])
+    model = RunModel("demo-1", config, config.corpus.classes, "checkpoints/joint")
+    made = predict.predict_config(model, tmp_path, tmp_path / "out", None)
+    assert made.cluster.executor == labelled_by
