@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,16 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import STAGE_FILE, current_run, report_file
 
 MISTAKE = 2
+
+
+class LabelKind(StrEnum):
+    """Which labels are exported."""
+
+    published = "published"
+    cues = "cues"
+    network = "network"
+
+
 _MOST_TAGS = 50
 """Unknown tags shown; the store keeps more."""
 
@@ -216,22 +227,27 @@ def export(
     store: StoreArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the PNG files.")],
     run: RunArgument = None,
-    crf: Annotated[bool, typer.Option(help="Labels after the dense CRF, or before it.")] = True,
+    labels: Annotated[
+        LabelKind,
+        typer.Option(
+            help="published: by tags where they are known; cues: those of the last phase; "
+            "network: without any tags."
+        ),
+    ] = LabelKind.published,
 ) -> None:
     """Write the label maps of a run as VOC-palette PNG files named after the images."""
     from dcsp.inspection.destination import EXPORT, claim_folder, mark_folder
-    from dcsp.inspection.export import export_masks, read_predictions
+    from dcsp.inspection.export import export_masks, read_labels
 
     opened = open_store(store)
     found = find_run(opened, run)
-    column = "label" if crf else "label_without_crf"
-    predictions = read_predictions(opened, found, column)
+    predictions = read_labels(opened, found, labels.value)
     apart = {"STORE": opened}
     if root := found.record["config"]["corpus"]["root"]:
         apart["the corpus"] = Store(root)
     folder = claim_folder(EXPORT, out, apart)
-    mark_folder(EXPORT, folder, {"run": found.run_id, "labels": column})
-    done = export_masks(predictions, out, column)
+    mark_folder(EXPORT, folder, {"run": found.run_id, "labels": labels.value})
+    done = export_masks(predictions, out)
     left = f", {done.left_out} images have no label" if done.left_out else ""
     typer.echo(f"{done.written} masks in {out}{left}")
 

@@ -65,6 +65,20 @@ def voc_palette() -> NDArray[np.uint8]:
     return palette
 
 
+def hide_labels(labels: NDArray[np.uint8], classes: int, value: int) -> NDArray[np.uint8]:
+    """Labels (HW uint8) without distractors, whose ids lie beyond the C classes.
+
+    Args:
+        labels: Ids, and perhaps 255.
+        classes: C.
+        value: What their pixels become.
+    """
+    shown: NDArray[np.uint8] = np.where(
+        (labels > classes) & (labels != IGNORE), np.uint8(value), labels
+    )
+    return shown
+
+
 _POSITION = "corpus.classes[{}]"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
-from dcsp.errors import DcspError
+from dcsp.errors import ConfigError, DcspError
 from dcsp.tables.snapshot import TRAIN, VAL
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
@@ -36,9 +36,15 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     """The config that the arguments name.
 
     Raises:
-        ConfigError: It cannot be read or is invalid.
+        ConfigError: It cannot be read or is invalid, or asks to learn from ground truth.
     """
-    return load_config(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
+    if config.truth == "train":
+        raise ConfigError(
+            "truth=train makes networks learn from ground-truth masks, to compare others with: "
+            "use jobs/compare.py --ceiling, or leave truth out."
+        )
+    return config
 
 
 def run_job(main: Callable[[Sequence[str]], None]) -> None:
@@ -94,5 +100,6 @@ def summary(metrics: dict[str, Any]) -> str:
         found = metrics.get(split)
         if found and found["miou"] is not None:
             crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
-            lines.append(f"{split}: mIoU {found['miou']:.1f}{crf}")
+            lines.append(f"{split}: mIoU of the network alone {found['miou']:.1f}{crf}")
+            lines.append(f"{split}: mIoU of published labels {found['miou_published']:.1f}")
     return "\n".join(lines) or "no usable ground truth: nothing was measured"

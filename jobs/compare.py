@@ -1,7 +1,7 @@
 """Runs under a grid of settings, side by side: one table, and a gallery of the same images.
 
     python jobs/compare.py --config FILE --grid key=v1,v2 [--grid other.key=…] [--seeds N]
-                           [--until cues_phaseN] [key=value …] [--dry-run]
+                           [--until cues_phaseN] [--ceiling] [key=value …] [--dry-run]
 
 Every combination runs with the seeds 0 to N - 1, all in one store: what two runs share is computed
 once. Submitting the same again computes nothing; a killed job resumes. No run is published.
@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.comparison.collect import write_comparison
-from dcsp.comparison.grid import GridRun, expand, parse_axis
+from dcsp.comparison.grid import CEILING, GridRun, expand, parse_axis
 from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans, plan_until
 from dcsp.progress import say
 from dcsp.run.plan import Plan
@@ -42,9 +42,16 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--until", metavar="cues_phaseN", help="compare cues alone: runs end with this table"
     )
+    parser.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="also train each network on the true masks, and tell how near the tags come to that",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print runs and stages and stop")
     parsed = parser.parse_intermixed_args(arguments)
     axes = [parse_axis(text) for text in parsed.grid]
+    if parsed.ceiling:
+        axes.append(CEILING)
     runs = expand(parsed.config, parsed.overrides, axes, parsed.seeds)
     if parsed.dry_run:
         print(describe_comparison(runs, parsed.until))

@@ -109,7 +109,7 @@ class Planning:
         if self.snapshot is not None:
             return plan_run(self.store, self.config, self.snapshot)
         assert self.listing is not None
-        draft = draft_snapshot(self.listing, settings.classes, settings.part_rows)
+        draft = draft_snapshot(self.listing, settings.learned, settings.part_rows)
         return plan_run(self.store, self.config, draft)
 
     def show(self, *, probes: bool, price: Price | None) -> None:
@@ -158,7 +158,7 @@ class Planning:
         device = "cuda" if resources.gpus else "cpu"
         worker = Worker(device, threads, resources.training_workers(settings))
         say(f"probe: {', '.join(sorted(wanted - {INGEST}))}")
-        probe = Probe(self.config, wanted, worker, method_of(self.config.cues))
+        probe = Probe(self.config, wanted, worker, method_of(self.config))
         if settings.executor == "here":
             return probe(sample)
         from jobs import _cluster

@@ -75,7 +75,11 @@ def main(arguments: Sequence[str]) -> None:
         step = Step(Role.PREDICTIONS, PREDICTIONS, stage, splits=SPLITS)
         plan = Plan(config, snapshot, (step,))
         chain.run(plan, plan.steps[0])
-        result = {"run": model.run_id, "network": model.checkpoint, "classes": model.classes}
+        result = {
+            "run": model.run_id,
+            "network": model.checkpoint,
+            "classes": config.corpus.classes,
+        }
         mark_folder(PREDICT, final, result)
         _deliver(chain.store, plan, final, out)
 
@@ -85,7 +89,9 @@ def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> 
     corpus = CorpusSettings(
         kind="folder",
         root=str(root),
-        classes=model.classes,
+        classes=model.config.corpus.classes,
+        distractors=model.config.corpus.distractors,
+        distractors_are=model.config.corpus.distractors_are,
         splits=SPLITS,
         part_rows=min(model.config.corpus.part_rows, 64),
         max_pixels=model.config.corpus.max_pixels,

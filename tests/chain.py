@@ -78,7 +78,7 @@ def chain_config(store: Path | str, detector: str, **blocks: Any) -> RunConfig:
             "atrous_rates": [1, 2],
         },
         "saliency": {
-            "detector": {
+            "detectors": {
                 "model": detector,
                 "height": 32,
                 "width": 32,

@@ -103,7 +103,7 @@ def _row(image_id: str) -> dict[str, Any]:
         "image_id": image_id,
         "status": "ok",
         "label": encode_labels(LABELS),
-        "label_without_crf": encode_labels(ROUGH),
+        "label_without_crf": encode_labels(ROUGH),  # the network's own: it has no CRF
     }
 
 

@@ -249,6 +249,7 @@ TRUTH_READERS = (
     "dcsp.evaluation",
     "dcsp.report",
     "dcsp.comparison",
+    "dcsp.methods.ceiling",  # a comparison's run on masks, which every other job refuses
     "dcsp.capacity.probe",  # these three forecast evaluation
     "dcsp.capacity.sample",
     "dcsp.capacity.workload",
@@ -258,12 +259,16 @@ TRUTH_READERS = (
 """Those who measure and show, and those who keep files: none of them mines cues or trains."""
 
 
+def _is_config(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "config"  # the setting of that name
+
+
 def test_truth_is_read_by_evaluation_and_report_alone() -> None:
     found = [
         f"  {path.relative_to(ROOT)}:{node.lineno}"
         for module, path in MODULES.items()
         if not any(is_inside(module, reader) for reader in TRUTH_READERS)
         for node in ast.walk(parsed(path))
-        if isinstance(node, ast.Attribute) and node.attr == "truth"
+        if isinstance(node, ast.Attribute) and node.attr == "truth" and not _is_config(node.value)
     ]
     assert not found, f"they read ground truth:{listed(found)}"

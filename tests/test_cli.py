@@ -131,9 +131,27 @@ def test_export_writes_masks_of_the_published_run(store: Store, tmp_path: Path) 
     assert written == ["five.png", "four.png", "one.png", "sub/two.png"]
     with Image.open(out / "sub" / "two.png") as image:
         assert np.array_equal(np.asarray(image), LABELS)
-    dcsp("export", store.url, out, "demo-1111", "--no-crf")
+    dcsp("export", store.url, out, "demo-1111", "--labels", "network")
     with Image.open(out / "one.png") as image:
         assert np.array_equal(np.asarray(image), ROUGH)
+
+
+def test_export_of_cues_writes_the_training_images_alone(store: Store, tmp_path: Path) -> None:
+    record = store.read_json("runs/demo-2222/run.json")
+    record["config"]["corpus"] |= {
+        "classes": ["cat"],
+        "distractors": ["dog"],
+        "distractors_are": "ignored",
+    }
+    store.write_json("runs/demo-2222/run.json", record)
+    dcsp("export", store.url, tmp_path / "cues", "--labels", "cues")
+    written = sorted(path.name for path in (tmp_path / "cues").rglob("*.png"))
+    assert written == ["one.png", "two.png"]
+    with Image.open(tmp_path / "cues" / "one.png") as image:
+        assert np.array_equal(np.asarray(image), np.where(LABELS == 2, 255, LABELS))
+    assert (
+        "is not one of" in dcsp("export", store.url, tmp_path / "c", "--labels", "x", code=2).output
+    )
 
 
 def test_export_never_writes_among_other_files(store: Store, tmp_path: Path) -> None:

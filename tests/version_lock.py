@@ -72,6 +72,10 @@ RULES = Rules(
             "dcsp.methods.*.recipe",
             "dcsp.networks.*",
         ),
+        "dcsp.inference.table.VERSION": (
+            "dcsp.inference.table",
+            "dcsp.cues.published",  # reaches the stage as its rule
+        ),
         "EVALUATION_VERSION": ("dcsp.evaluation.*",),
         "PACK_VERSION": (
             "dcsp.corpus.pack",

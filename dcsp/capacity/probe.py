@@ -119,7 +119,7 @@ class Probe:
             found.trouble = "no image of the sample can be used"
             return
         found.images = part.rows
-        snapshot = Snapshot(self.config.corpus.classes, (part,))
+        snapshot = Snapshot(self.config.corpus.learned, (part,))
         plan = build_plan(self._config, snapshot, method=self.method)
         last = max((n for n, step in enumerate(plan) if step.title in self.wanted), default=-1)
         for step in plan.steps[: last + 1]:

@@ -8,7 +8,14 @@ from typing import Any
 from dcsp.comparison.gallery import compared_images
 from dcsp.comparison.grid import Combination, GridRun
 from dcsp.comparison.page import build_gallery_page, build_table_page
-from dcsp.comparison.table import Phases, Row, TableCost, make_row, measure
+from dcsp.comparison.table import (
+    Phases,
+    Row,
+    TableCost,
+    beside_ceiling,
+    make_row,
+    measure,
+)
 from dcsp.comparison.text import as_csv, as_markdown, as_tree
 from dcsp.run.plan import Plan
 from dcsp.run.record import step_record
@@ -38,11 +45,12 @@ def comparison_rows(store: Store, runs: Sequence[GridRun], plans: Sequence[Plan]
     groups: dict[Combination, list[Plan]] = {}
     for run, plan in zip(runs, plans, strict=True):
         groups.setdefault(run.combination, []).append(plan)
+    measured = {c.settings: [measure_run(store, plan) for plan in groups[c]] for c in groups}
     return [
         make_row(
             dict(combination.settings),
             [plan.run_id for plan in found],
-            [measure_run(store, plan) for plan in found],
+            beside_ceiling(measured[combination.settings], measured.get(combination.ceiling)),
         )
         for combination, found in groups.items()
     ]

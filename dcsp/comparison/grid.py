@@ -21,6 +21,7 @@ RESERVED = {
     "name": "a run's name tells its settings",
     "seed": "--seeds N gives the seeds 0 to N - 1",
     "cluster": "it does not decide any result",
+    "truth": "--ceiling compares with true masks",
 }
 """Settings that cannot be in a grid, and why."""
 LONGEST_NAME = 100
@@ -38,6 +39,10 @@ class Axis:
     values: tuple[str, ...]
 
 
+CEILING = Axis("truth", ("evaluate", "train"))
+"""Every combination as it is, and with networks that learn from true masks."""
+
+
 @dataclass(frozen=True)
 class Combination:
     """One choice of a value for every key of the grid.
@@ -49,6 +54,11 @@ class Combination:
 
     settings: tuple[tuple[str, str], ...]
     overrides: tuple[str, ...]
+
+    @property
+    def ceiling(self) -> tuple[tuple[str, str], ...]:
+        """The settings of the combination that learns from true masks in its place."""
+        return tuple((n, "train" if n == CEILING.key else value) for n, value in self.settings)
 
     @property
     def label(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from dcsp.evaluation.quality import Figures
-from dcsp.tables.snapshot import VAL
+from dcsp.tables.snapshot import TRAIN, VAL
 
 Measures = Mapping[str, float | None]
 """Name of a :data:`FIGURES` entry → its value in one run; None where it was not measured."""
@@ -46,12 +46,21 @@ def _cue_figures(prefix: str, title: str) -> tuple[Figure, ...]:
     )
 
 
+_SHARES = (
+    ("published_to_full", "published_miou", "Published, of full"),
+    ("weak_to_full", "val_miou", "Val, of full"),
+    ("weak_to_full_crf", "val_miou_crf", "Val with CRF, of full"),
+)
+"""Share of a figure in that of the run on true masks: its name, the figure, its title."""
+
 FIGURES = (
     Figure("start_cue_miou", "Start cue mIoU", "%", "highest"),
     *_cue_figures("cue", "Cue"),
     *_cue_figures("adapt_cue", "Adapt cue"),
+    Figure("published_miou", "Published mIoU", "%", "highest"),
     Figure("val_miou", "Val mIoU", "%", "highest"),
     Figure("val_miou_crf", "Val mIoU with CRF", "%", "highest"),
+    *(Figure(name, title, "%", None) for name, _, title in _SHARES),
     Figure("seconds_per_image", "Mining time per image", "s", "lowest", 3),
     Figure("bytes_per_image", "Tables per image", "B", "lowest", 0),
     Figure("training_seconds", "Training time", "s", "lowest", 0),
@@ -62,7 +71,9 @@ NOTES = (
     "the training split; adapt cue: those of the last phase. Precision and recall are means over "
     "the classes that the ground truth shows, background among them; a class that no cue was given "
     "has no precision and is left out of that mean. Coverage is the share of pixels that are "
-    "labelled at all; more is not better in itself, so that no value of it is marked.",
+    "labelled at all; more is not better in itself, so that no value of it is marked. Published: "
+    "labels of training images, among their tags; val: the network's own, without tags. Of full: "
+    "the share in what the same network reaches that learned from true masks (truth=train).",
     "Mining time and tables per image: the sum, over all tables that the final network was learnt "
     "from (saliency, cues and whatever else a method mines; neither predictions nor evaluation), "
     "of a table's wall seconds and bytes by its rows. Training time: wall seconds of all trainings "
@@ -154,12 +165,35 @@ def measure(
         "start_cue_miou": cues.start["miou"] if cues.start else None,
         **_of_cues("cue", cues.first["figures"]),
         **_of_cues("adapt_cue", cues.last["figures"] if cues.last else None),
+        "published_miou": metrics.get(TRAIN, {}).get("miou_published"),
         "val_miou": val.get("miou"),
         "val_miou_crf": val.get("miou_crf"),
         "seconds_per_image": sum(table.seconds / max(table.rows, 1) for table in tables),
         "bytes_per_image": sum(table.bytes / max(table.rows, 1) for table in tables),
         "training_seconds": math.fsum(trainings),
+        **dict.fromkeys(name for name, *_ in _SHARES),
     }
+
+
+def beside_ceiling(
+    measures: Sequence[Measures], ceiling: Sequence[Measures] | None
+) -> list[Measures]:
+    """The figures of runs with their shares in those of runs on true masks, seed by seed.
+
+    Args:
+        measures: One run a seed.
+        ceiling: Runs of the same seeds; None where there are none.
+    """
+    if ceiling is None or ceiling is measures:
+        return list(measures)
+    return [
+        {**run, **{name: _share(run[figure], full[figure]) for name, figure, _ in _SHARES}}
+        for run, full in zip(measures, ceiling, strict=True)
+    ]
+
+
+def _share(value: float | None, whole: float | None) -> float | None:
+    return 100 * value / whole if value is not None and whole else None
 
 
 def class_mean(figures: Figures, name: Literal["precision", "recall"]) -> float | None:

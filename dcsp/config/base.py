@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -36,6 +36,13 @@ def _file_or_bucket(url: str) -> str:
     if "::" in url or re.match("https?:", url, re.IGNORECASE):
         raise ValueError("images and tables are on disks or in buckets (s3://…): copy them there")
     return url
+
+
+def listed(value: Any) -> Any:
+    """One value is a list of one, none an empty list."""
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]

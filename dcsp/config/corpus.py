@@ -6,16 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from dcsp.config.base import Place, PositiveFloat, PositiveInt, Settings, Unit
+from dcsp.config.base import Place, PositiveFloat, PositiveInt, Settings, Unit, listed
 from dcsp.errors import ConfigError
 from dcsp.labels import VOC_CLASSES, TagMapper
 
 
-def _listed(value: Any) -> Any:
-    """One path is a list of one, none an empty list."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else value
+def _voc(value: Any) -> Any:
+    return VOC_CLASSES if value == "voc" else value
 
 
 _HOST = r"^((\*\.)?([a-zA-Z0-9-]+\.)+)?[a-zA-Z0-9-]+(:[0-9]{1,5})?$"
@@ -64,16 +61,24 @@ class CorpusSettings(Settings):
     with embedded images; ``webdataset``: tar shards; ``scenes``: generated."""
     root: Place | None = None
     """Folder, Parquet or tar file or fsspec URL of the source; not needed for ``scenes``."""
-    tags: Annotated[tuple[Place, ...], BeforeValidator(_listed)] = ()
+    tags: Annotated[tuple[Place, ...], BeforeValidator(listed)] = ()
     """Tag table of a ``folder`` corpus, or a list of them: CSV, JSONL or Parquet with ``image`` and
     ``tags`` columns, COCO's ``instances_NAME.json``; left out: ``tags.csv|jsonl|parquet`` in
     ``root``."""
     masks: Place | None = None
     """Folder of ground-truth masks (PNG of class ids, named like the images) of a ``folder``
     corpus, used by evaluation alone."""
+    mask_classes: Annotated[tuple[str, ...], BeforeValidator(_voc), Field(max_length=254)] = ()
+    """Class names in the order of the ids that masks hold, from 1, where that is another than that
+    of ``classes``; ``voc``: the 20 of PASCAL VOC. Those that mean no class are background."""
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)] = VOC_CLASSES
     """Class names in id order, background left out: the first has id 1."""
-    synonyms: dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]] = Field(
+    distractors: tuple[str, ...] = ()
+    """What the images show besides, and nobody wants labels of, ``[person]`` say: the network
+    learns it by its tags as it learns the classes, so that its pixels become none of them."""
+    distractors_are: Literal["background", "ignored"] = "background"
+    """What pixels of distractors are in published labels: 0 or 255."""
+    synonyms: dict[str, Annotated[tuple[str, ...], BeforeValidator(listed)]] = Field(
         default_factory=dict
     )
     """Class name → tags that mean it too, ``{dog: [puppy, hound, canis familiaris]}``. Case,
@@ -103,9 +108,21 @@ class CorpusSettings(Settings):
     as when a disk is not mounted."""
     scenes: SceneSettings = SceneSettings()
 
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """What networks tell apart: the classes, then the distractors."""
+        return (*self.classes, *self.distractors)
+
     def mapper(self) -> TagMapper:
         """What maps tags to class ids."""
-        return TagMapper(self.classes, self.synonyms)
+        return TagMapper(self.learned, self.synonyms)
+
+    def mask_ids(self) -> tuple[int, ...] | None:
+        """What each id of a mask means here, background first; None: itself."""
+        if not self.mask_classes:
+            return None
+        mapper = self.mapper()
+        return (0, *(mapper.lookup(name) or 0 for name in self.mask_classes))
 
     @model_validator(mode="after")
     def _root_is_given(self) -> CorpusSettings:

@@ -11,6 +11,9 @@ from dcsp.config.base import Fuse, PositiveFloat, PositiveInt, Scales, Settings,
 from dcsp.config.networks import CRFSettings
 from dcsp.config.training import TrainSettings
 
+Mean = Literal["harmonic", "geometric", "arithmetic"]
+"""How attention and saliency are brought together."""
+
 
 class AttentionSettings(Settings):
     """Multi-scale attention (paper 4.1)."""
@@ -34,9 +37,10 @@ class DCSPSettings(Settings):
     attention: AttentionSettings = AttentionSettings()
     saliency_pass: Annotated[int, Field(ge=0)] = 3
     """Which S_k is used; 0: none, attention alone. Paper: 3."""
-    mean: Literal["harmonic", "arithmetic"] = "harmonic"
-    """Of attention and saliency; arithmetic: either may speak up for the other, but where there is
-    no attention at all (below 1/510, as it is stored) there is no object. Paper: harmonic."""
+    mean: Mean = "harmonic"
+    """Of attention and saliency. ``harmonic`` and ``geometric`` ask for both; ``arithmetic``:
+    either may speak up for the other, but where there is no attention at all (below 1/510, as it is
+    stored) there is no object. Paper: harmonic."""
     gamma_low: Unit = 0.4
     """A mean below this is background. Paper: 0.4."""
     gamma_high: Unit = 0.4
@@ -78,6 +82,10 @@ class AffinitySettings(Settings):
     """Exponent of the background score (1 − max)^α under which a foreground pixel is sure."""
     alpha_high: PositiveFloat = 32.0
     """Exponent under which a background pixel is sure."""
+    areas_crf: CRFSettings = CRFSettings(
+        bilateral_sxy=80.0, bilateral_srgb=13.0, bilateral_compat=10.0
+    )
+    """The dense CRF of confident areas. The authors': these."""
     alpha: PositiveFloat = 16.0
     """Exponent of the background score that walks along."""
     radius: Annotated[int, Field(ge=2, le=16)] = 5

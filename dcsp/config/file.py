@@ -18,8 +18,13 @@ from dcsp.config import RunConfig
 from dcsp.config.base import HOLDS_SECRET
 from dcsp.errors import ConfigError
 
-_NOW = {"corpus.aliases": "corpus.synonyms: write {class: [tag]}"}
+_NOW = {
+    "corpus.aliases": "corpus.synonyms: write {class: [tag]}",
+    "saliency.detector": "saliency.detectors: a name, or a list of cards",
+}
 """Settings of earlier versions → how the same is said now."""
+PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+"""Name of a preset → its file: settings of networks, trainings, cues and labels."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -65,15 +70,36 @@ def override_tree(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
 
 
 def parse_config(tree: dict[str, Any], source: str = "the config") -> RunConfig:
-    """Validate a mapping of settings.
+    """Validate a mapping of settings, which go before those of its ``preset``.
 
     Raises:
         ConfigError: A setting is unknown or invalid; the message names each with its value.
     """
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(_with_preset(tree))
     except ValidationError as error:
         raise ConfigError(f"{source}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _with_preset(tree: dict[str, Any]) -> dict[str, Any]:
+    """Settings on top of those that the preset they name stands for."""
+    if "preset" not in tree:
+        return tree
+    own = {key: value for key, value in tree.items() if key != "preset"}
+    name = tree["preset"]
+    if name not in PRESETS:
+        raise ConfigError(f"preset={name!r} is none of {', '.join(PRESETS)}.")
+    preset: dict[str, Any] = yaml.safe_load(PRESETS[name].read_text(encoding="utf-8"))
+    merged: dict[str, Any] = _merged(preset, own)
+    return merged
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """``above`` where it says something; of two mappings, key by key."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    shared = {key: _merged(below[key], value) for key, value in above.items() if key in below}
+    return {**below, **above, **shared}
 
 
 def dump_config(config: RunConfig) -> str:

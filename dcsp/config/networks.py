@@ -27,6 +27,8 @@ class NetworkSettings(Settings):
     branch_kernel: Literal[1, 3] = 3
     """Side of the branches' kernels; 1: a linear classifier of each cell alone, which few images
     are enough for and whose attention stays where it was found. Paper: 3."""
+    decoder: bool = False
+    """Sharpen score maps to stride 4 by what the shallow stages see of edges. Paper: false."""
     standardize: bool = False
     """Bring each channel of the deepest features to mean 0 and variance 1 before the branches:
     they tell rare classes apart after few images, and want a smaller learning rate.

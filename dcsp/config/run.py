@@ -28,7 +28,15 @@ class PredictSettings(Settings):
     """Refine predictions with the dense CRF; the labels without it are kept as well."""
     splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train", "val")
     """Splits to label."""
+    tags: Literal["restrict", "ignore"] = "restrict"
+    """``restrict``: an image with given tags is labelled among background and its tags, by the rule
+    of the last cues where that is Algorithm 1; ``ignore``: by the network alone, as the paper
+    labels images that it measures. The network's own labels are kept beside in any case."""
     crf_settings: CRFSettings = CRFSettings()
+
+    def refines(self, split: str) -> bool:
+        """Whether the network's own labels of tagged images get the CRF: not where nobody asks."""
+        return self.crf and (self.tags == "ignore" or split == "val")
 
 
 class ReportSettings(Settings):
@@ -78,6 +86,9 @@ class RunConfig(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
     """Prefix of the run id: letters, digits, dots, hyphens and underscores."""
     seed: Annotated[int, Field(ge=0)] = 0
+    truth: Literal["evaluate", "train"] = "evaluate"
+    """What ground-truth masks are for. ``train``: networks learn from them in the place of cues, to
+    know what the same network reaches with them; refused by every job but jobs/compare.py."""
     retrain: Literal["every", "never"] | Unit = "every"
     """When networks are trained anew on a corpus that has changed: at ``every`` change, ``never``,
     or when the training images that came since are more than this share of those that the networks

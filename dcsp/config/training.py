@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -14,6 +14,9 @@ class TrainSettings(Settings):
 
     steps: PositiveInt = 10_000
     """Optimiser steps."""
+    epochs: PositiveFloat | None = None
+    """Most times that each image is seen: a small corpus ends after fewer steps than ``steps``.
+    Left out: no limit."""
     batch: PositiveInt = 10
     """Images a step, over all workers. Paper: 10."""
     crop: Annotated[int, Field(ge=32)] = 321
@@ -59,6 +62,13 @@ class TrainSettings(Settings):
     def needs_saliency(self) -> bool:
         """Whether one of its losses looks at saliency."""
         return self.saliency_weight > 0 or self.prior_weight > 0
+
+    def for_images(self, images: int) -> Self:
+        """These settings for a corpus of so many images, with the limit of epochs in ``steps``."""
+        if self.epochs is None:
+            return self
+        most = max(1, round(self.epochs * images / self.batch))
+        return self.model_copy(update={"steps": min(self.steps, most), "epochs": None})
 
     @field_validator("scale")
     @classmethod

@@ -156,7 +156,7 @@ def _snapshot(
 ) -> Snapshot:
     if not state.parts:
         raise CorpusError("The corpus has no images: check corpus.root and corpus.splits.")
-    classes = listing.packer.settings.classes
+    classes = listing.packer.settings.learned
     new = _new_parts(previous, records)
     return Snapshot(
         classes=tuple(classes),

@@ -103,6 +103,8 @@ class Packer:
     def _deciding(self) -> Record:
         names = {"kind", "classes", "synonyms", "max_pixels", "part_rows"}
         decided = self.settings.model_dump(mode="json", include=names)
+        own = {"distractors": self.settings.distractors, "mask_classes": self.settings.mask_classes}
+        decided |= {name: list(value) for name, value in own.items() if value}
         return decided | {"aliases": {}}  # a setting of earlier versions: stores go on
 
 

@@ -57,6 +57,7 @@ def read_rows(
     truth: list[Row] = []
     rejected: list[Row] = []
     judged = [(row, *_judge(row, mapper)) for row in rows]
+    mask_ids = settings.mask_ids()
     contents = _read_ahead(source, [row for row, reason, *_ in judged if not reason])
     for row, reason, message, tags, unknown in judged:
         if reason:
@@ -74,7 +75,7 @@ def read_rows(
         if unknown:
             rejected.append(rejection(row, TAG_STAGE, "unknown_tag", _unknown(unknown)))
         corpus.append(_corpus_row(row, data, size, tags))
-        truth.append(_truth_row(source, row, size, len(mapper.classes)))
+        truth.append(_truth_row(source, row, size, len(mapper.classes), mask_ids))
         if truth[-1]["status"] == ERROR:
             rejected.append(rejection(row, MASK_STAGE, BAD_MASK, truth[-1]["error"]))
     return (
@@ -84,13 +85,16 @@ def read_rows(
     )
 
 
-def check_mask(data: bytes, size: tuple[int, int], classes: int) -> bytes:
+def check_mask(
+    data: bytes, size: tuple[int, int], classes: int, meaning: Sequence[int] | None = None
+) -> bytes:
     """Check a ground-truth mask.
 
     Args:
         data: A palette or 8-bit grey image file whose pixel values are class ids.
         size: (height, width) of the image it belongs to.
         classes: Number of classes C.
+        meaning: What each id from 0 on means here; None: itself.
 
     Returns:
         A palette or 8-bit grey PNG of ids 0 … C and 255: ``data`` itself where it is one.
@@ -106,7 +110,8 @@ def check_mask(data: bytes, size: tuple[int, int], classes: int) -> bytes:
                 raise ImageError(BAD_MASK, f"it is {image.mode}, not palette or 8-bit grey")
             image.load()
             ids = levels(image)
-            strange = np.unique(ids[_is_strange(ids, classes)])
+            most = classes if meaning is None else len(meaning) - 1
+            strange = np.unique(ids[_is_strange(ids, most)])
             kept = data if image.format == "PNG" else encode_labels(ids)
     except (ImageError, MemoryError):
         raise
@@ -114,9 +119,16 @@ def check_mask(data: bytes, size: tuple[int, int], classes: int) -> bytes:
         raise ImageError(BAD_MASK, f"it cannot be decoded ({error})") from error
     if strange.size:
         raise ImageError(
-            BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {classes} or {IGNORE}"
+            BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {most} or {IGNORE}"
         )
-    return kept
+    return kept if meaning is None else encode_labels(_translated(ids, meaning))
+
+
+def _translated(ids: NDArray[np.uint8], meaning: Sequence[int]) -> NDArray[np.uint8]:
+    """Ids of a mask as ids of ours; 255 stays."""
+    table = np.full(256, IGNORE, np.uint8)
+    table[: len(meaning)] = meaning
+    return np.asarray(table[ids])
 
 
 def _read_ahead(source: Source, rows: Sequence[SourceRow]) -> Iterator[bytes | ImageError]:
@@ -178,12 +190,18 @@ def _corpus_row(row: SourceRow, data: bytes, size: tuple[int, int], tags: list[i
     }
 
 
-def _truth_row(source: Source, row: SourceRow, size: tuple[int, int], classes: int) -> Row:
+def _truth_row(
+    source: Source,
+    row: SourceRow,
+    size: tuple[int, int],
+    classes: int,
+    meaning: Sequence[int] | None,
+) -> Row:
     label, status, message = None, SKIPPED, None
     try:
         data = source.read_mask(row)
         if data is not None:
-            label, status = check_mask(data, size, classes), OK
+            label, status = check_mask(data, size, classes, meaning), OK
     except ImageError as error:
         status, message = ERROR, f"{error.reason}: {error}"
     head = {"image_id": row.image_id, "height": size[0], "width": size[1]}

@@ -77,8 +77,9 @@ def tag_notes(store: Store, snapshot: Snapshot, least: int) -> list[str]:
         common = [f"{tag!r} ({images})" for tag, images in unknown["images"].items()][:TOLD]
         notes.append(
             f"{unknown['distinct']} different tags mean no class, {unknown['uses']} times in all; "
-            f"the commonest: {', '.join(common)}; map what is wanted (corpus.synonyms), "
-            "`dcsp rejected` lists more"
+            f"the commonest, with their images: {', '.join(common)}; pixels of what they name may "
+            "become one of your classes: name it in corpus.distractors, or map it to a class "
+            "(corpus.synonyms); `dcsp rejected` lists more"
         )
     return notes
 

@@ -50,8 +50,25 @@ def tag_attention(
     """
     if settings.source == "fcan":
         return normalize_attention(select_tags(maps, tags, "fcan"))
+    return tag_shares(maps, tags)[1:]
+
+
+def tag_shares(maps: NDArray[np.float32], tags: Sequence[int]) -> NDArray[np.float32]:
+    """Probabilities where nothing but background and tags can win.
+
+    Args:
+        maps: (C+1)hw probabilities of all classes, channel 0 the background.
+        tags: Class ids from 1, sorted and unique.
+
+    Returns:
+        (1+n)hw float32 in [0, 1] that sums to 1, background first.
+
+    Raises:
+        ValueError: A tag has no map.
+    """
     chosen = select_tags(maps, tags, "scores")
-    shares: NDArray[np.float32] = chosen / np.maximum(maps[0] + chosen.sum(axis=0), _TINY)
+    shares = np.concatenate([maps[:1], chosen])
+    shares /= np.maximum(maps[0] + chosen.sum(axis=0), _TINY)
     return shares.clip(0.0, 1.0)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.attention import attention_views, tag_attention
-from dcsp.cues.fusion import discover, fuse, refine_cue, to_image
+from dcsp.cues.fusion import algorithm_1, fuse, to_image
 from dcsp.cues.stage import EvidenceStage, Infer, Relabelling, Row
 from dcsp.cues.table import CueRow
 from dcsp.inference.multiscale import score_views
@@ -79,10 +79,15 @@ class DCSPStage(EvidenceStage):
         return (*super().evidence_inputs, *self._saliency_input("maps"))
 
     def evidence(self, row: Row) -> NDArray[np.float32]:
-        """Means of attention and saliency, nHW, at the size the network saw."""
+        """Means of attention and saliency, nHW, at the size the network saw.
+
+        Without saliency attention itself, and not its mean with a saliency of 1.
+        """
         attention, saliency = self._at_image(
             row, row["start.attention"], row["start.attention_shape"]
         )
+        if self.saliency is None:
+            return attention
         return fuse(attention, saliency, self.settings.mean)
 
     def first_pass(self) -> Relabelling | None:
@@ -165,11 +170,15 @@ class DCSPStage(EvidenceStage):
             attention: nHW float32 in [0, 1], one map a tag.
             saliency: HW float32 in [0, 1].
         """
-        low, high, mean = self.settings.gamma_low, self.settings.gamma_high, self.settings.mean
-        if not self.settings.crf:
-            return discover(attention, saliency, row["tags"], low, high, mean)
-        image = self.images.decode(row["bytes"])
-        return refine_cue(image, attention, saliency, row["tags"], low, high, self.images.crf, mean)
+        crf = self.images.crf if self.settings.crf else None
+        return algorithm_1(
+            attention,
+            saliency,
+            row["tags"],
+            self.settings,
+            lambda: self.images.decode(row["bytes"]),
+            crf,
+        )
 
     def _at_image(
         self,

@@ -6,21 +6,20 @@ attention: saliency decides only what is background.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.config import CRFSettings
+from dcsp.config import CRFSettings, DCSPSettings
 from dcsp.config.base import Fuse
+from dcsp.config.cues import Mean
 from dcsp.cues.attention import normalize_attention, select_tags
 from dcsp.images.resize import resize_map
 from dcsp.inference.crf import DenseCRF, dense_crf
 from dcsp.inference.scores import probabilities, winning_label
 from dcsp.labels import BACKGROUND, IGNORE
 
-Mean = Literal["harmonic", "arithmetic"]
 _TINY = np.finfo(np.float32).tiny
 
 
@@ -38,9 +37,10 @@ def fuse(
 ) -> NDArray[np.float32]:
     """How strongly each pixel belongs to each tag: the mean of attention and saliency.
 
-    The harmonic mean (the paper's) asks for both. The arithmetic one of saliency and the strongest
-    attention lets either speak up for the other; the tags share it in proportion to their
-    attention, since saliency says nothing about them: where no tag has any, there is no object.
+    The harmonic mean (the paper's) asks for both. The geometric and the arithmetic one are of
+    saliency and the strongest attention, and the tags share it in proportion to their attention,
+    since saliency says nothing about them: the geometric one asks for both, too; the arithmetic one
+    lets either speak up for the other, and where no tag has any attention there is no object.
 
     Args:
         attention: nHW float32 in [0, 1], one map a tag, at least one.
@@ -54,7 +54,10 @@ def fuse(
         return harmonic_mean(attention, saliency)
     strongest = attention.max(axis=0)
     shares: NDArray[np.float32] = attention / np.maximum(strongest, _TINY)
-    shares *= (strongest + saliency) / 2
+    if mean == "geometric":
+        shares *= np.sqrt(strongest * saliency)
+    else:
+        shares *= (strongest + saliency) / 2
     return shares
 
 
@@ -159,6 +162,36 @@ def refine_cue(
         lenient, _ = winning_label(field(_cue_probabilities(means, gamma_low)), ids)
         labels[(labels == BACKGROUND) != (lenient == BACKGROUND)] = IGNORE
     return labels
+
+
+def algorithm_1(
+    attention: NDArray[np.float32],
+    saliency: NDArray[np.float32],
+    tags: Sequence[int],
+    settings: DCSPSettings,
+    image: Callable[[], NDArray[np.uint8]],
+    crf: CRFSettings | None,
+) -> NDArray[np.uint8]:
+    """:func:`discover` or :func:`refine_cue`, by the settings of the rule.
+
+    Args:
+        attention: nHW float32 in [0, 1], one map a tag.
+        saliency: HW float32 in [0, 1].
+        tags: n class ids, sorted and unique.
+        settings: γ and the mean are used.
+        image: Gives the image, HWC uint8 RGB; asked by the CRF alone.
+        crf: Its kernels and iterations; None: without it.
+
+    Returns:
+        HW uint8: 0, a tag, or 255.
+
+    Raises:
+        ValueError: Shapes and tags do not belong together.
+    """
+    low, high, mean = settings.gamma_low, settings.gamma_high, settings.mean
+    if crf is None:
+        return discover(attention, saliency, tags, low, high, mean)
+    return refine_cue(image(), attention, saliency, tags, low, high, crf, mean)
 
 
 def adapt_labels(

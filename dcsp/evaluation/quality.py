@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from dcsp.errors import StoreError
 from dcsp.evaluation.confusion import ConfusionMatrix
-from dcsp.labels import IGNORE
+from dcsp.labels import BACKGROUND, IGNORE, hide_labels
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import ERROR, OK
 
-LabelColumn = Literal["label", "label_without_crf"]
+LabelColumn = Literal["label", "label_network", "label_without_crf"]
 Labeller = Callable[[int], NDArray[np.uint8]]
 
 
@@ -102,7 +102,8 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
     Args:
         table: A part with ``image_id`` and ``status`` columns.
         truth: The TRUTH part of the same name.
-        classes: Number of classes C, background not counted.
+        classes: Number of classes C, background not counted; distractors, whose ids lie beyond,
+            count as background.
         labeller: Row number → HW uint8 label map at image size; called for ``ok`` rows that have a
             ground truth, and for nothing else.
 
@@ -127,8 +128,9 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
             total += Quality(ConfusionMatrix.empty(classes), without_label=1)
         else:
             failed = statuses[row] == ERROR
-            expected = decode_labels(mask.as_py())
-            found = np.full_like(expected, IGNORE) if failed else labeller(row)
+            expected = hide_labels(decode_labels(mask.as_py()), classes, BACKGROUND)
+            shown = np.full_like(expected, IGNORE) if failed else labeller(row)
+            found = hide_labels(shown, classes, BACKGROUND)
             total += _compare(expected, found, classes, failed)
     return total
 
@@ -145,16 +147,16 @@ def evaluate_cues(cues: pa.Table, truth: pa.Table, classes: int) -> Quality:
 def evaluate_predictions(
     predictions: pa.Table, truth: pa.Table, classes: int
 ) -> dict[LabelColumn, Quality]:
-    """Compare a part of a predictions table with its ground truth, with and without the dense CRF.
+    """Compare a part of a predictions table with its ground truth.
 
     Returns:
-        ``label`` → quality of the final labels; ``label_without_crf`` → of those before the CRF,
-        which are the final labels where that column is null.
+        ``label`` → quality of the published labels; ``label_without_crf`` → of the network's own;
+        ``label_network`` → of these after the CRF, or before it where that was not asked for.
 
     Raises:
         StoreError: The two parts do not hold the same images in the same order.
     """
-    columns: tuple[LabelColumn, ...] = ("label", "label_without_crf")
+    columns: tuple[LabelColumn, ...] = ("label", "label_network", "label_without_crf")
     return {column: _evaluate_column(predictions, truth, classes, column) for column in columns}
 
 
@@ -195,10 +197,11 @@ def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:
 def _evaluate_column(
     table: pa.Table, truth: pa.Table, classes: int, column: LabelColumn
 ) -> Quality:
-    labels, final = table[column], table["label"]
+    labels = table[column]
+    plain = table["label_without_crf"] if column == "label_network" else labels
 
     def labeller(row: int) -> NDArray[np.uint8]:
-        return decode_labels(labels[row].as_py() or final[row].as_py())
+        return decode_labels(labels[row].as_py() or plain[row].as_py())
 
     return evaluate_labels(table, truth, classes, labeller)
 

@@ -33,9 +33,9 @@ from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import TRAIN, CorpusPart
 
 Qualities = dict[str, Quality]
-"""What was measured → its summable quality: ``cues_phase0``, ``cues_phase0_s1``, ``val``,
-``val_crf`` …"""
-_FIRST_PASS = "_s1"
+"""What was measured → its summable quality: ``cues_phase0``, ``cues_phase0_s1``, ``val`` and
+``val_crf`` (the network's own labels), ``val_published`` …"""
+_FIRST_PASS, _CRF, _PUBLISHED = "_s1", "_crf", "_published"
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,14 @@ class Evaluator:
             table = self._table(self.plan.of(Role.PREDICTIONS)[0].stage.key.directory, part)
             qualities = evaluate_predictions(table, truth, self._classes)
             found[part.split] = qualities["label_without_crf"]
-            if self.plan.config.predict.crf:
-                found[f"{part.split}_crf"] = qualities["label"]
+            found[part.split + _PUBLISHED] = qualities["label"]
+            if self.plan.config.predict.refines(part.split):
+                found[part.split + _CRF] = qualities["label_network"]
         return found
 
     @property
     def _classes(self) -> int:
-        return len(self.plan.snapshot.classes)
+        return len(self.plan.config.corpus.classes)
 
     def _table(self, directory: str, part: CorpusPart) -> pa.Table:
         return live_rows(self.store.read_table(part_file(directory, part.name)), part.dead)
@@ -121,7 +122,7 @@ def build_metrics(
         seconds: Stage → wall seconds of the submission that computed it.
         rows: Table → status → rows.
     """
-    figures = {name: summarize(q, plan.snapshot.classes) for name, q in qualities.items()}
+    figures = {name: summarize(q, plan.config.corpus.classes) for name, q in qualities.items()}
     cues: dict[str, Any] = {}
     for step in cue_tables(plan):
         cues[step.name] = _cue_metrics(figures.get(step.title))
@@ -130,7 +131,10 @@ def build_metrics(
             cues[step.name]["miou_s1"] = first["miou"] if first else None
     metrics: dict[str, Any] = {"run_id": plan.run_id, "cues": cues}
     for split in plan.labelled:
-        metrics[split] = _split_metrics(figures.get(split), figures.get(f"{split}_crf"))
+        metrics[split] = _split_metrics(figures.get(split), figures.get(split + _CRF))
+        published = figures.get(split + _PUBLISHED)
+        metrics[split]["miou_published"] = published["miou"] if published else None
+        metrics[split]["figures"]["published"] = published
     return metrics | {
         "seconds": dict(seconds),
         "rows": {name: dict(statuses) for name, statuses in rows.items()},

@@ -58,6 +58,23 @@ def resize_map(
     return resized.reshape(*map_.shape[:-2], height, width)
 
 
+def shrink_map(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Maps (HW or CHW float32) with no side longer than ``side``, antialiased where they shrink."""
+    import torch
+
+    height, width = maps.shape[-2:]
+    height, width = limit_side(height, width, side)
+    if maps.shape[-2:] == (height, width):
+        return maps
+    stack = torch.from_numpy(np.ascontiguousarray(maps)).reshape(-1, 1, *maps.shape[-2:])
+    with torch.inference_mode():
+        shrunk = torch.nn.functional.interpolate(
+            stack, size=(height, width), mode="bilinear", antialias=True
+        )
+    result: NDArray[np.float32] = shrunk.numpy().reshape(*maps.shape[:-2], height, width)
+    return result
+
+
 def resize_labels(labels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resize a label map to the nearest label (half-pixel centres), never mixing ids.
 

@@ -49,6 +49,11 @@ class Scorer(Protocol):
         """Image pixels per score-map pixel."""
         ...
 
+    @property
+    def grid_stride(self) -> int:
+        """Images have a size of which so many pixels are a cell, exactly."""
+        ...
+
     def __call__(self, image_BCHW: Tensor, /) -> ScoresLike:
         """Scores of uint8 RGB images."""
         ...
@@ -121,9 +126,10 @@ def score_views(
         batch: Most images in one batch.
 
     Returns:
-        For each image, in the order given, (N, h, w) float32 with h = round((H − 1) / output
-        stride) + 1 of the image at scale 1, at least 2: the outermost cells lie on the outermost
-        pixels. Attention channel c−1 is class c; score channel 0 is the background.
+        For each image, in the order given, (N, h, w) float32. The outermost cells lie on the
+        outermost pixels: with r = grid stride / output stride (1 without a decoder) h is
+        r · round((H − 1) / grid stride) + 1 of the image at scale 1. Attention channel c−1 is
+        class c; score channel 0 is the background.
     """
     device = torch.device(device)
     fused: list[tuple[list[int], Tensor]] = []
@@ -174,8 +180,9 @@ def _batches(
 
 def _fuse(network: Scorer, pixels_BCHW: Tensor, views: Views, channels_last: bool) -> Tensor:
     height, width = pixels_BCHW.shape[-2:]
-    stride = network.output_stride
-    size = (grid_cells(height, stride), grid_cells(width, stride))
+    stride, finer = network.grid_stride, network.grid_stride // network.output_stride
+    down, across = ((grid_cells(side, stride) - 1) * finer + 1 for side in (height, width))
+    size = (down, across)
     fused: Tensor | None = None
     for scale in views.scales:
         scaled = _scale(pixels_BCHW, scale, stride)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -13,6 +13,7 @@ from dcsp.config import PredictSettings
 from dcsp.images.resize import limit_side, resize_labels, resize_map, resize_rgb
 from dcsp.inference.crf import crf_labels
 from dcsp.inference.scores import probabilities, upsampled_winners, winning_label
+from dcsp.labels import IGNORE
 
 Area = TypedDict("Area", {"class": int, "pixels": int, "confidence": float})
 """One class of a label map: its id, its pixels, and its mean probability in them before the CRF."""
@@ -70,13 +71,22 @@ def predict_labels(
         unrefined = plain is label
         label = resize_labels(label, height, width)
         plain = label if unrefined else resize_labels(plain, height, width)
-    pixels = np.bincount(label.ravel(), minlength=len(scores))
-    areas: list[Area] = [
+    return Prediction(label, plain, list_areas(label, confidences))
+
+
+def list_areas(label: NDArray[np.uint8], confidences: Mapping[int, float]) -> list[Area]:
+    """The classes of a label map, in the order of ``confidences``.
+
+    Args:
+        label: HW uint8 of class ids, and perhaps 255.
+        confidences: Class id → how sure its pixels are.
+    """
+    pixels = np.bincount(label.ravel(), minlength=IGNORE)
+    return [
         {"class": id_, "pixels": int(pixels[id_]), "confidence": confidence}
         for id_, confidence in confidences.items()
         if pixels[id_]
     ]
-    return Prediction(label, plain, areas)
 
 
 def _refined(
@@ -87,7 +97,7 @@ def _refined(
     ids = range(len(scores))
     plain, _ = winning_label(shares, ids)
     label = crf_labels(image, shares, ids, settings.crf_settings)
-    return label, plain, _confidences(label, shares)
+    return label, plain, mean_confidences(label, shares, ids)
 
 
 def _means(label: NDArray[np.uint8], values: NDArray[np.float32]) -> dict[int, float]:
@@ -97,7 +107,19 @@ def _means(label: NDArray[np.uint8], values: NDArray[np.float32]) -> dict[int, f
     return {int(id_): float(sums[id_] / pixels[id_]) for id_ in np.flatnonzero(pixels)}
 
 
-def _confidences(label: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> dict[int, float]:
-    """Mean probability of each label in its own pixels, in id order."""
-    present = np.flatnonzero(np.bincount(label.ravel(), minlength=len(probabilities)))
-    return {int(id_): float(probabilities[id_][label == id_].mean()) for id_ in present}
+def mean_confidences(
+    label: NDArray[np.uint8], probabilities: NDArray[np.float32], ids: Sequence[int]
+) -> dict[int, float]:
+    """Mean probability of each label in its own pixels.
+
+    Args:
+        label: HW uint8.
+        probabilities: LHW float32.
+        ids: The label of each of the L maps.
+    """
+    present = set(np.flatnonzero(np.bincount(label.ravel())).tolist())
+    return {
+        id_: float(share[label == id_].mean())
+        for id_, share in zip(ids, probabilities, strict=True)
+        if id_ in present
+    }

@@ -1,4 +1,4 @@
-"""Predicted label maps as files: PNGs with the VOC palette, named after their images.
+"""Label maps as files: PNGs with the VOC palette, named after their images.
 
 The PNG bytes of the table are written as they are, so that a file decodes to exactly the table's
 labels. No file is ever written outside the folder that was asked for.
@@ -7,19 +7,22 @@ labels. No file is ever written outside the folder that was asked for.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dcsp.errors import StoreError
 from dcsp.inspection.inventory import Run
+from dcsp.labels import BACKGROUND, IGNORE, hide_labels
 from dcsp.stages.parts import live_rows
 from dcsp.store.store import Store
+from dcsp.tables.codecs import decode_labels, encode_labels
 from dcsp.tables.layout import part_file
 from dcsp.tables.schemas import OK
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, Snapshot
 
 
 @dataclass(frozen=True)
@@ -35,41 +38,71 @@ class Exported:
     left_out: int
 
 
-def read_predictions(store: Store, run: Run, column: str) -> Iterator[pa.Table]:
-    """The predictions of a run, one part at a time, dead rows left out.
+def read_labels(store: Store, run: Run, kind: str) -> Iterator[pa.Table]:
+    """Labels that a run made, one part at a time, dead rows left out.
 
     Args:
         store: The store.
         run: One of its runs.
-        column: Of the labels.
+        kind: ``published``; ``network``: its own, without tags; ``cues``: those of the last phase.
+
+    Returns:
+        Tables with ``image_id``, ``status`` and ``label``.
 
     Raises:
-        StoreError: The run has no predictions, or its snapshot cannot be read.
+        StoreError: The run has no such labels, or its snapshot cannot be read.
     """
+    role, splits = "predictions", run.record["config"]["predict"]["splits"]
+    columns: tuple[str, ...] = ("label",)
+    if kind == "cues":
+        role, splits = "cues", [TRAIN]
+    elif kind == "network":
+        columns = ("label_network", "label_without_crf")
     directories = [
         step["directory"]
         for step in run.record.get("steps", ())
-        if step.get("role", step["title"]) == "predictions"  # runs of old tell titles alone
+        if step.get("role", _role(step["title"])) == role
     ]
     if not directories:
-        raise StoreError(f"The run {run.run_id} has no predictions: submit its job again.")
+        raise StoreError(f"The run {run.run_id} has no {role}: submit its job again.")
     snapshot = Snapshot.load(store, run.record["snapshot"])
-    return (
-        live_rows(
-            store.read_table(part_file(directories[0], part.name), ["image_id", "status", column]),
-            part.dead,
-        )
-        for part in snapshot.of(run.record["config"]["predict"]["splits"])
+    parts = (
+        _labels(store, part_file(directories[-1], part.name), columns, part.dead)
+        for part in snapshot.of(splits)
     )
+    corpus = run.record["config"]["corpus"]
+    if kind != "cues" or not corpus.get("distractors"):
+        return parts
+    value = BACKGROUND if corpus["distractors_are"] == "background" else IGNORE
+    return (_hidden(part, len(corpus["classes"]), value) for part in parts)
 
 
-def export_masks(predictions: Iterable[pa.Table], out: Path, column: str = "label") -> Exported:
-    """Write the labels of predictions tables as PNG files.
+def _hidden(part: pa.Table, classes: int, value: int) -> pa.Table:
+    """Cues without distractors, which their tables hold for the network to learn."""
+    labels = (
+        data and encode_labels(hide_labels(decode_labels(data), classes, value))
+        for data in part["label"].to_pylist()
+    )
+    return part.drop_columns("label").append_column("label", pa.array(labels, pa.binary()))
+
+
+def _role(title: str) -> str:
+    """Role of a step of an old run, which tells titles alone."""
+    return "cues" if title.startswith("cues_phase") else title
+
+
+def _labels(store: Store, name: str, columns: Sequence[str], dead: Sequence[int]) -> pa.Table:
+    table = live_rows(store.read_table(name, ["image_id", "status", *columns]), dead)
+    label = pc.coalesce(*(table[column] for column in columns))
+    return table.select(["image_id", "status"]).append_column("label", label)
+
+
+def export_masks(labels: Iterable[pa.Table], out: Path) -> Exported:
+    """Write labels as PNG files.
 
     Args:
-        predictions: Parts with ``image_id``, ``status`` and the label column, read one at a time.
+        labels: Parts with ``image_id``, ``status`` and ``label``, read one at a time.
         out: Folder to write to; made where it does not exist. An id with slashes gets subfolders.
-        column: Column of the labels; ``label_without_crf`` for those before the CRF.
 
     Returns:
         How many rows were written and left out.
@@ -78,11 +111,10 @@ def export_masks(predictions: Iterable[pa.Table], out: Path, column: str = "labe
         StoreError: An id leads outside ``out``, or a file cannot be written.
     """
     written = left_out = 0
-    for part in predictions:
+    for part in labels:
         cells = zip(part["image_id"].to_pylist(), part["status"].to_pylist(), strict=True)
-        labels = part[column]
         for row, (image_id, status) in enumerate(cells):
-            data = labels[row].as_py() if status == OK else None
+            data = part["label"][row].as_py() if status == OK else None
             if data is None:
                 left_out += 1
                 continue

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from dcsp.config import RunConfig
+from dcsp.config import DCSPSettings, RunConfig
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.methods.shared import SaliencySource, StepMaker
 from dcsp.stages.stage import Stage
@@ -66,6 +66,10 @@ class CueMethod(ABC):
             make: Makes steps.
             fcan: The training of the attention network.
         """
+
+    def last_rule(self, config: RunConfig) -> DCSPSettings | None:
+        """Algorithm 1 as the cues of the last phase have it, if they have; see ``predict.tags``."""
+        return config.cues.adapt.dcsp
 
     def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
         """Steps that the FCAN's training needs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dcsp.config import DCSPSettings, RunConfig
 from dcsp.methods.base import CueMethod
 from dcsp.methods.shared import SaliencySource, StepMaker
 from dcsp.stages.stage import Stage
@@ -18,6 +19,11 @@ class DCSPMethod(CueMethod):
         """S_k of the settings; S_K where the cues use none."""
         number = make.config.cues.dcsp.saliency_pass or make.config.saliency.passes
         return SaliencySource(make.saliency(), number)
+
+    def last_rule(self, config: RunConfig) -> DCSPSettings | None:
+        """That of phase 0, where no other follows."""
+        adapt = config.cues.adapt
+        return adapt.dcsp if adapt.rounds else config.cues.dcsp
 
     def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
         """Hierarchical saliency."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from dcsp.config import CueSettings, Settings
+from dcsp.config import CueSettings, RunConfig, Settings
 from dcsp.config.run import add_method
 from dcsp.methods.affinity.method import AffinityMethod, AttentionMethod
 from dcsp.methods.base import CueMethod
 from dcsp.methods.builtin.method import BuiltinMethod
+from dcsp.methods.ceiling import CeilingMethod
 from dcsp.methods.dcsp import DCSPMethod
 from dcsp.methods.mcof.method import MCOFMethod
 
@@ -40,10 +41,13 @@ def register(name: str, method: CueMethod, settings: type[Settings]) -> None:
     METHODS[name] = method
 
 
-def method_of(settings: CueSettings) -> CueMethod:
-    """The method that the settings name, refined where they ask for it."""
+def method_of(config: RunConfig) -> CueMethod:
+    """The method that a run names, refined where it asks for it; its ceiling with ``truth``."""
+    settings = config.cues
     method = METHODS[settings.method]
-    return REFINEMENTS[settings.refine](method) if settings.refine else method
+    if settings.refine:
+        method = REFINEMENTS[settings.refine](method)
+    return CeilingMethod(method) if config.truth == "train" else method
 
 
 def methods() -> Iterator[CueMethod]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dcsp.config import DCSPSettings, RunConfig, TrainSettings
 from dcsp.cues.adapt import AdaptStage
 from dcsp.cues.dcsp import DCSPStage
+from dcsp.cues.published import PublishedRule
 from dcsp.cues.stage import CueStage
 from dcsp.errors import ConfigError
+from dcsp.inference.table import PredictionStage
 from dcsp.methods.builtin.loss import PriorLoss
 from dcsp.networks.weights import weights_digest
+from dcsp.saliency.maps import MapStage
 from dcsp.saliency.table import SaliencyStage
-from dcsp.stages.stage import TableStage
+from dcsp.stages.stage import Stage, TableStage
 from dcsp.stages.step import Role, Step
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.snapshot import TRAIN, Snapshot
@@ -50,27 +54,29 @@ class StepMaker:
     config: RunConfig
     snapshot: Snapshot
 
-    def saliency_step(self) -> Step[SaliencyStage]:
+    def saliency_step(self) -> Step[TableStage]:
         """The step of :meth:`saliency`."""
         return Step(Role.MAPS, "saliency", self.saliency())
 
-    def saliency(self) -> SaliencyStage:
-        """Hierarchical saliency (paper 4.2).
+    def saliency(self) -> TableStage:
+        """Hierarchical saliency (paper 4.2), or maps that somebody has computed before.
 
         Raises:
             ConfigError: No detector is configured.
         """
-        detector = self.config.saliency.detector
-        if detector is None:
+        settings = self.config.saliency
+        if settings.maps:
+            return MapStage(settings.maps)
+        if not settings.detectors:
             raise ConfigError(
                 f"cues.method={self.config.cues.method} needs a saliency detector and "
-                "saliency.detector is null: name one, or set cues.method=builtin, which needs none "
-                "unless saliency_weight of fcan or joint, or cues.adapt.dcsp, asks for it."
+                "saliency.detectors is empty: name one, or set cues.method=builtin, which needs "
+                "none unless saliency_weight of fcan or joint, or cues.adapt.dcsp, asks for it."
             )
         return SaliencyStage(
-            detector,
-            self.config.saliency.thresholds,
-            weights_digest(detector.model, detector.sha256),
+            settings.detectors,
+            settings.thresholds,
+            tuple(weights_digest(card.model, card.sha256) for card in settings.detectors),
             self.config.corpus.max_pixels,
         )
 
@@ -96,6 +102,26 @@ class StepMaker:
         if rule is None:
             return AdaptStage(self.config, network, phase)
         return self.algorithm_1(rule, network, phase)
+
+    def predictions(
+        self, network: StageKey, rule: DCSPSettings | None, splits: Sequence[str]
+    ) -> Iterator[Step[Stage]]:
+        """Labels of every image (method 1.8), last, and saliency of those that have none yet.
+
+        Args:
+            network: Key of the last training.
+            rule: Algorithm 1 for images with given tags, if the cues have it.
+            splits: Splits to label of which there are images.
+        """
+        predict, published = self.config.predict, None
+        if predict.tags == "restrict":
+            used = self.saliency() if rule and rule.saliency_pass else None
+            for split in splits:
+                if used and split != TRAIN:
+                    yield Step(Role.MAPS, f"saliency_{split}", used, splits=(split,))
+            published = PublishedRule.of(self.config, rule, used.key if used else None)
+        stage = PredictionStage.of(self.config, network.directory, rule=published)
+        yield Step(Role.PREDICTIONS, "predictions", stage, splits=predict.splits)
 
     def cues(self, stage: CueStage, phase: int = 0) -> Step[CueStage]:
         """The step of the cues that a phase is trained on."""
@@ -155,7 +181,7 @@ class StepMaker:
             phase: Of the step.
         """
         stage = TrainStage(
-            recipe,
+            replace(recipe, settings=recipe.settings.for_images(self.snapshot.rows([TRAIN]))),
             self.config.network,
             self.snapshot.classes,
             self.config.precision,

@@ -1,4 +1,4 @@
-"""The backbones by name: our own modules, and convolutional models of timm where it is there."""
+"""The backbones by name: our own modules, and models of timm where it is there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dcsp.errors import ConfigError, WeightsError
 from dcsp.networks import efficientnet, resnet, vgg
@@ -60,7 +61,10 @@ def _own_backbone(name: str, output_stride: int) -> Backbone:
 
 
 class TimmBackbone(Backbone):
-    """A convolutional model of timm; the number of stages is the model's own.
+    """A model of timm; the number of stages is the model's own.
+
+    Convolutional models are dilated. Plain vision transformers (those of DINOv2, the image towers
+    of CLIP) have one grid for all stages: images are enlarged or reduced so that a patch is a cell.
 
     Args:
         name: timm's name of the model.
@@ -81,9 +85,9 @@ class TimmBackbone(Backbone):
         options: dict[str, Any] = {"pretrained": pretrained or weights_file is not None}
         if weights_file is not None:
             options["pretrained_cfg_overlay"] = {"state_dict": read_state_dict(weights_file)}
-        self.model = _create_timm_model(name, output_stride, options)
+        self.model, self._patch = _create_timm_model(name, output_stride, options)
         self.stage_channels = tuple(self.model.feature_info.channels())
-        reached = self.model.feature_info.reduction()[-1]
+        reached = output_stride if self._patch else self.stage_strides[-1]
         if reached != output_stride:
             raise ConfigError(
                 f"network.backbone=timm:{name} ends at stride {reached}, not {output_stride}: "
@@ -93,12 +97,36 @@ class TimmBackbone(Backbone):
         self.mean = _grey_levels(card.get("mean"), IMAGENET_MEAN)
         self.std = _grey_levels(card.get("std"), IMAGENET_STD)
 
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Image pixels per cell of each stage."""
+        if self._patch:
+            return (self.output_stride,) * len(self.stage_channels)
+        return tuple(self.model.feature_info.reduction())
+
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """Features of float images normalised with the model's own mean and std, deepest last."""
+        if self._patch:
+            image_BCHW = _a_patch_a_cell(image_BCHW, self.output_stride, self._patch)
         return list(self.model(image_BCHW))
 
 
-def _create_timm_model(name: str, output_stride: int, options: dict[str, Any]) -> Any:
+def _a_patch_a_cell(image_BCHW: Tensor, stride: int, patch: int) -> Tensor:
+    """The image so that patch i is centred on pixel i × stride: padded by half a cell, resized."""
+    height, width = image_BCHW.shape[-2:]
+    cells = (-(-height // stride), -(-width // stride))
+    below, right = (n * stride - side for n, side in zip(cells, (height, width), strict=True))
+    before = stride // 2
+    framed = F.pad(image_BCHW, (before, right, before, below), mode="replicate")
+    framed = framed[..., : cells[0] * stride, : cells[1] * stride]
+    size = (cells[0] * patch, cells[1] * patch)
+    if framed.shape[-2:] == size:
+        return framed
+    return F.interpolate(framed, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _create_timm_model(name: str, output_stride: int, options: dict[str, Any]) -> tuple[Any, int]:
+    """The model, and the side of its patches where it is a plain transformer, else 0."""
     try:
         timm = importlib.import_module("timm")
     except ImportError as error:
@@ -106,16 +134,21 @@ def _create_timm_model(name: str, output_stride: int, options: dict[str, Any]) -
             f"network.backbone=timm:{name} needs timm ({error}): run 'pip install timm'."
         ) from error
     try:
-        model: nn.Module = timm.create_model(
-            name, features_only=True, output_stride=output_stride, **options
-        )
+        try:
+            model: nn.Module = timm.create_model(
+                name, features_only=True, output_stride=output_stride, **options
+            )
+            return model, 0
+        except TypeError:  # transformers know no output stride
+            model = timm.create_model(name, features_only=True, dynamic_img_size=True, **options)
+            return model, int(model.feature_info.reduction()[-1])  # type: ignore[union-attr,operator]
     except (RuntimeError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
         kind = WeightsError if options["pretrained"] else ConfigError
         raise kind(
             f"timm cannot build {name!r} with feature stages at stride {output_stride} ({error}): "
-            "choose a convolutional model that timm.list_models() names, and weights made for it."
+            "choose a convolutional model or a plain transformer that timm.list_models() names, "
+            "and weights made for it."
         ) from error
-    return model
 
 
 def _grey_levels(unit: Any, default: RGB) -> RGB:

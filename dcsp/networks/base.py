@@ -56,6 +56,11 @@ class Backbone(nn.Module):
         found: list[Tensor] = self(image_BCHW)
         return found
 
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Image pixels per cell of each stage."""
+        return tuple(min(2 ** (n + 1), self.output_stride) for n in range(len(self.stage_channels)))
+
     def load_pretrained(self, state: Mapping[str, Tensor], source: str) -> None:
         """Fill the backbone from a classifier's state dict with the same key names.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dcsp.config import NetworkSettings
 from dcsp.networks.base import Backbone
+from dcsp.networks.decoder import STRIDE, Decoder, skip_stages
 from dcsp.networks.model import Model, backbone_of, draw_new_weights, start_backbone
 from dcsp.networks.running_norm import RunningNorm
 
@@ -42,6 +43,7 @@ class SegmentationNetwork(Model):
         max_side: Longest side in pixels an image should have at scale 1, for callers; None: any.
         standardize: Bring the deepest features to mean 0 and variance 1 before the branches.
         branch_kernel: Side of the branches' kernels; the paper's are 3.
+        decoder: Sharpen the scores to stride 4.
     """
 
     kind: ClassVar[str] = "segmentation"
@@ -55,6 +57,7 @@ class SegmentationNetwork(Model):
         max_side: int | None = None,
         standardize: bool = False,
         branch_kernel: int = 3,
+        decoder: bool = False,
     ) -> None:
         super().__init__(backbone, backbone_name)
         self.classes = tuple(classes)
@@ -68,7 +71,12 @@ class SegmentationNetwork(Model):
             for rate in atrous_rates
         )
         self.fcan = nn.Conv2d(scores, len(self.classes), 1)
+        self._skips = skip_stages(backbone) if decoder else ()
+        skipped = [backbone.stage_channels[stage] for stage in self._skips]
+        self.decoder = Decoder(skipped, scores) if decoder else None
         draw_new_weights(self.new_modules())
+        if self.decoder:
+            self.decoder.draw()
         if standardize:
             # A draw from N(0, 0.01) over so many inputs of variance 1 would be noise to unlearn.
             for branch in self.aspp:
@@ -77,17 +85,26 @@ class SegmentationNetwork(Model):
     def forward(self, image_BCHW: Tensor) -> Scores:
         """Scores of RGB images with grey levels 0–255, uint8 or float; normalised in here.
 
-        A side of n pixels gives ceil(n / output_stride) cells. Scores are float32,
-        under autocast too.
+        A side of n pixels gives ceil(n / output_stride) cells; the attention volume, which looks at
+        scores before the decoder, ceil(n / grid_stride). Scores are float32, under autocast too.
         """
-        deepest_BChw = self.norm(self.stages(image_BCHW)[-1])
+        stages = self.stages(image_BCHW)
+        deepest_BChw = self.norm(stages[-1])
         branches = [branch(deepest_BChw).float() for branch in self.aspp]
         score_map = torch.stack(branches).sum(0)
-        return Scores(score_map, self.fcan(score_map).float())
+        attention = self.fcan(score_map).float()
+        if self.decoder:
+            score_map = self.decoder(score_map, [stages[i] for i in self._skips], self.grid_stride)
+        return Scores(score_map, attention)
+
+    @property
+    def output_stride(self) -> int:
+        """Image pixels per cell of the score map."""
+        return STRIDE if self.decoder else self.grid_stride
 
     def own_modules(self) -> Sequence[nn.Module]:
-        """The branches and the FCAN head."""
-        return [*self.aspp, self.fcan]
+        """The branches, the FCAN head and the decoder."""
+        return [*self.aspp, self.fcan, *([self.decoder] if self.decoder else [])]
 
     def card(self) -> dict[str, Any]:
         """See :meth:`dcsp.networks.model.Model.card`."""
@@ -97,6 +114,7 @@ class SegmentationNetwork(Model):
             "max_side": self.max_side,
             "standardize": isinstance(self.norm, RunningNorm),
             "branch_kernel": self.branch_kernel,
+            "decoder": self.decoder is not None,
         }
 
     @classmethod
@@ -110,6 +128,7 @@ class SegmentationNetwork(Model):
             card["max_side"],
             card.get("standardize", False),
             card.get("branch_kernel", 3),
+            card.get("decoder", False),
         )
 
 
@@ -140,6 +159,7 @@ def build_network(
         settings.max_side,
         settings.standardize,
         settings.branch_kernel,
+        settings.decoder,
     )
     if settings.fcan_start == "identity":
         _start_with_identity(network.fcan)

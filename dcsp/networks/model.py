@@ -42,9 +42,14 @@ class Model(nn.Module):
         self.register_buffer("_std", _per_channel(backbone.std), persistent=False)
 
     @property
-    def output_stride(self) -> int:
-        """Image pixels per cell of the deepest stage."""
+    def grid_stride(self) -> int:
+        """Image pixels per cell of the deepest stage: images have a size that these fit exactly."""
         return self.backbone.output_stride
+
+    @property
+    def output_stride(self) -> int:
+        """Image pixels per cell of what the network puts out."""
+        return self.grid_stride
 
     def stages(self, image_BCHW: Tensor) -> list[Tensor]:
         """The backbone's five stages for RGB images, uint8 or float; normalised in here."""
@@ -89,7 +94,7 @@ class Model(nn.Module):
         return {
             "kind": self.kind,
             "backbone": self.backbone_name,
-            "output_stride": self.output_stride,
+            "output_stride": self.grid_stride,
             "new_layers": list(self.backbone.new_layers),
         }
 

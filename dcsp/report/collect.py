@@ -59,7 +59,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
         corpus=_corpus_line(plan.config.corpus),
         classes=plan.snapshot.classes,
         images={s: plan.snapshot.rows([s]) for s in plan.config.corpus.splits},
-        method=method_of(plan.config.cues).words,
+        method=method_of(plan.config).words,
         start=_phases(plan, metrics, Role.START),
         cues=_phases(plan, metrics, Role.CUES),
         compared={
@@ -67,6 +67,9 @@ def collect(store: Store, plan: Plan) -> ReportData:
         },
         prediction=figures.get("without_crf"),
         prediction_crf=figures.get("with_crf"),
+        published={
+            s: metrics[s]["figures"].get("published") for s in plan.labelled if metrics[s]["images"]
+        },
         measured_split=split,
         curves=list(_curves(store, plan)),
         seconds=metrics["seconds"],
@@ -136,7 +139,7 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
     if part.truth:
         masks = live_rows(store.read_table(part.truth, TRUTH.names), part.dead)
         truth = masks["label"].to_pylist()
-    phases, words = len(plan.cue_steps), method_of(plan.config.cues).words
+    phases, words = len(plan.cue_steps), method_of(plan.config).words
     for row, mask in zip(rows, truth, strict=False):
         maps = row.get("saliency.maps") or []
         attention = row.get("cue0.attention")

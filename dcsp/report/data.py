@@ -16,6 +16,7 @@ from dcsp.corpus.rejected import BAD_MASK
 from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.methods.base import Words
+from dcsp.tables.snapshot import TRAIN
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ class ReportData:
         start: Cues that the method made those of phase 0 from; empty where it made none better.
         cues: The phases in order.
         compared: Name → figures of phase 0 cues mined with other settings, for comparison alone.
-        prediction: Figures of the predictions before the CRF, on the images that have a mask.
+        prediction: Figures of the network's own labels before the CRF, on images that have a mask.
         prediction_crf: Figures after the CRF; None where the CRF is off.
+        published: Split → figures of the labels that are published, tags being used where known.
         measured_split: Split the prediction's figures were taken on.
         curves: Losses of the training stages, in order.
         seconds: Stage → wall seconds it took when it was computed, in order of the chain.
@@ -122,6 +124,7 @@ class ReportData:
     compared: Mapping[str, Figures | None] = field(default_factory=dict)
     prediction: Figures | None = None
     prediction_crf: Figures | None = None
+    published: Mapping[str, Figures | None] = field(default_factory=dict)
     measured_split: str = "val"
     curves: Sequence[Curve] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -143,5 +146,10 @@ class ReportData:
 
     @property
     def final(self) -> Figures | None:
-        """Figures of the labels that the run published: with the CRF where it is on."""
-        return self.prediction_crf or self.prediction
+        """The figures that the verdict rests on.
+
+        Of held-out images the network's own labels, with the CRF where it is on; where there are
+        none, what is published of the images that it learned from.
+        """
+        published = self.published.get(TRAIN) if self.measured_split == TRAIN else None
+        return published or self.prediction_crf or self.prediction

@@ -12,6 +12,7 @@ from dcsp.report.gallery import swatch
 from dcsp.report.markup import Markup, element, join
 from dcsp.report.trust import Statement
 from dcsp.tables.schemas import ERROR, OK, STATUSES
+from dcsp.tables.snapshot import TRAIN
 from dcsp.text import count, duration, percent, points, quantity, title
 
 _ASIDE = "cue aside"
@@ -36,6 +37,9 @@ def tiles(run: ReportData) -> Markup:
     ]
     if run.prediction_crf and run.prediction:
         shown.append(_tile("mIoU before the CRF", run.prediction["miou"], measured))
+    if labels := run.published.get(TRAIN):
+        note = f"train, {quantity(labels['images'], 'image')}, tags used where known"
+        shown.append(_tile("mIoU of published labels", labels["miou"], note))
     if last_cues and last_cues.figures:
         images = quantity(last_cues.figures["images"], "image")
         note = f"train, {images}, phase {last_cues.phase}"
@@ -176,12 +180,13 @@ def _steps(run: ReportData) -> list[_Step]:
             steps.append(_Step(first, "train", phase.miou_first_pass, "cue"))
         if phase.figures and phase.figures["miou"] is not None:
             steps.append(_Step(f"{name} ({phase.method})", "train", phase.figures["miou"], "cue"))
-    for name, figures in (
-        ("Predictions", run.prediction),
-        ("Predictions with dense CRF", run.prediction_crf),
+    for name, where, figures, style in (
+        ("Published labels", TRAIN, run.published.get(TRAIN), "cue"),
+        ("The network alone", run.measured_split, run.prediction, ""),
+        ("The network with dense CRF", run.measured_split, run.prediction_crf, ""),
     ):
         if figures and figures["miou"] is not None:
-            steps.append(_Step(name, run.measured_split, figures["miou"], ""))
+            steps.append(_Step(name, where, figures["miou"], style))
     return steps
 
 

@@ -14,7 +14,6 @@ from typing import cast
 from dcsp.config import RunConfig
 from dcsp.cues.stage import CueStage
 from dcsp.errors import ConfigError, CorpusError
-from dcsp.inference.table import PredictionStage
 from dcsp.methods.base import CueMethod
 from dcsp.methods.registry import method_of
 from dcsp.methods.selftags import selfcue_steps, selftag_steps
@@ -86,24 +85,18 @@ class Plan:
         return step.stage.left(store, self.parts(step))
 
     def reads(self, step: Step[Stage]) -> list[Step[Stage]]:
-        """The steps whose output a step reads, in order."""
-        return self._making(step.reads)
+        """The steps whose output a step reads, in order; not those of other splits of a table."""
+        making = {_output(made): made for made in self.steps if made.makes_for(step)}
+        return list(making.values())
 
     def behind(self, step: Step[Stage]) -> list[Step[Stage]]:
         """A step, and all that its output was made from, in order."""
-        needed = {step.stage.key.fingerprint}
+        needed = [step]
         for earlier in reversed(self.steps):
-            if earlier.stage.key.fingerprint in needed:
-                needed |= earlier.reads
-        return self._making(needed)
-
-    def _making(self, fingerprints: set[str]) -> list[Step[Stage]]:
-        """One step for each of some outputs, in order; of equal ones the last.
-
-        A table that is compared may be the one that is trained on.
-        """
-        making = {step.stage.key.fingerprint: step for step in self.steps}
-        return [making[fingerprint] for fingerprint in making if fingerprint in fingerprints]
+            if any(earlier.makes_for(reader) for reader in needed):
+                needed.append(earlier)
+        found = {_output(each): each for each in reversed(needed)}
+        return [each for each in self.steps if found.get(_output(each)) is each]
 
     @property
     def cue_steps(self) -> list[Step[Stage]]:
@@ -151,6 +144,11 @@ class Plan:
         return any(isinstance(stage, CueStage) and stage.first_pass() for stage in starts)
 
 
+def _output(step: Step[Stage]) -> tuple[str, tuple[str, ...]]:
+    """What a step makes: of equal ones the last counts, as when a compared table is trained on."""
+    return step.stage.key.fingerprint, step.splits
+
+
 def build_plan(
     config: RunConfig,
     snapshot: Snapshot,
@@ -182,7 +180,7 @@ def build_plan(
             "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
     steps: dict[str, Step[Stage]] = {}
-    for step in _steps(config, learned or snapshot, method or method_of(config.cues)):
+    for step in _steps(config, snapshot, learned or snapshot, method or method_of(config)):
         known = steps.setdefault(step.title, step)
         if known.stage.key.fingerprint != step.stage.key.fingerprint:
             raise ValueError(f"The cue method gives two different steps the title {step.title}.")
@@ -200,12 +198,14 @@ def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
         WeightsError: Named weights are unknown or are not there.
     """
     part = CorpusPart(lineage, TRAIN, 0)
-    return build_plan(config, Snapshot(config.corpus.classes, (part,)))
+    return build_plan(config, Snapshot(config.corpus.learned, (part,)))
 
 
-def _steps(config: RunConfig, snapshot: Snapshot, method: CueMethod) -> Iterator[Step[Stage]]:
+def _steps(
+    config: RunConfig, snapshot: Snapshot, learned: Snapshot, method: CueMethod
+) -> Iterator[Step[Stage]]:
     """In their order; one that several ask for comes as often."""
-    make = StepMaker(config, snapshot)
+    make = StepMaker(config, learned)
     saliency = method.saliency(make)
     yield from method.before_fcan(make)
     fcan = make.fcan(saliency)
@@ -233,5 +233,5 @@ def _steps(config: RunConfig, snapshot: Snapshot, method: CueMethod) -> Iterator
         joint = make.joint(phase, network, stage, selfcues, saliency)
         yield joint
         network = joint.stage
-    predictions = PredictionStage.of(config, network.key.directory)
-    yield Step(Role.PREDICTIONS, "predictions", predictions, splits=config.predict.splits)
+    splits = [split for split in config.predict.splits if snapshot.of([split])]
+    yield from make.predictions(network.key, method.last_rule(config), splits)

@@ -157,7 +157,12 @@ def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:
 def _config_of(run: Mapping[str, Any]) -> RunConfig:
     told = run["config"]
     corpus = _with_synonyms_alone(told["corpus"])
-    tree = {**told, "corpus": corpus, "cues": _without_strangers(told["cues"])}
+    tree = {
+        **told,
+        "corpus": corpus,
+        "cues": _without_strangers(told["cues"]),
+        "saliency": _with_several_detectors(told["saliency"]),
+    }
     return parse_config(tree, source=f"the config of the run {run['run_id']}")
 
 
@@ -174,6 +179,14 @@ def _with_synonyms_alone(corpus: Mapping[str, Any]) -> dict[str, Any]:
     for tag, name in settings.pop("aliases", {}).items():
         synonyms.setdefault(name, []).append(tag)
     return settings | {"synonyms": synonyms}
+
+
+def _with_several_detectors(saliency: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose one detector, as earlier versions wrote it, is a list of one."""
+    settings = dict(saliency)
+    if "detector" in settings:
+        settings["detectors"] = settings.pop("detector")
+    return settings
 
 
 def publish(store: Store, run_id: str) -> None:

@@ -21,6 +21,7 @@ from dcsp.images.resize import resize_map
 ort: Any = onnxruntime  # it has no types
 _LOG = logging.getLogger(__name__)
 _QUIET = 3  # onnxruntime logs errors alone
+_AT_ONCE = 16 * 320 * 320  # pixels of images that a model looks at in one call
 
 
 class SaliencyDetector:
@@ -57,7 +58,7 @@ class SaliencyDetector:
         outputs = self._session.get_outputs()
         if settings.output >= len(outputs):
             raise ConfigError(
-                f"saliency.detector.output={settings.output}, but the model {path} has "
+                f"output={settings.output}, but the model {path} has "
                 f"{len(outputs)} outputs: use a number from 0 to {len(outputs) - 1}."
             )
         self._output = outputs[settings.output].name
@@ -86,7 +87,7 @@ class SaliencyDetector:
         if len(images) == 0:
             return np.zeros((0, self.height, self.width), np.float32)
         inputs = self._normalise(images)
-        size = self._batch or len(images)
+        size = self._batch or max(1, min(len(images), _AT_ONCE // (self.height * self.width)))
         maps = [self._run(inputs[i : i + size], size) for i in range(0, len(images), size)]
         return self._finish(np.concatenate(maps))
 
@@ -112,7 +113,7 @@ class SaliencyDetector:
         if raw.ndim != 3 or len(raw) != size:
             raise ConfigError(
                 f"Output {self._settings.output} of the detector has the shape {raw.shape}, which "
-                "is not one map an image: choose another with saliency.detector.output."
+                "is not one map an image: choose another with output in saliency.detectors."
             )
         return raw[:count].astype(np.float32, copy=False)
 
@@ -143,14 +144,14 @@ def _load(path: Path, device: str, threads: int) -> Any:
             )
     if not path.is_file():
         raise WeightsError(
-            f"The saliency detector {path} is no file: check saliency.detector.model."
+            f"The saliency detector {path} is no file: check model in saliency.detectors."
         )
     try:
         return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base class
         raise WeightsError(
             f"The saliency detector {path} cannot be loaded as ONNX ({error}): check "
-            "saliency.detector.model."
+            "model in saliency.detectors."
         ) from error
 
 
@@ -169,6 +170,6 @@ def _check_input(session: Any, settings: DetectorSettings) -> tuple[str, int]:
     ):
         raise ConfigError(
             f"The saliency detector takes images of {shape[1:]} (C, H, W), the card says "
-            f"{list(wanted)}: set saliency.detector.height and width."
+            f"{list(wanted)}: set height and width in saliency.detectors."
         )
     return inputs[0].name, shape[0] if isinstance(shape[0], int) and shape[0] > 0 else 0

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from dcsp.config import DetectorSettings
 from dcsp.images.decode import decode_rgb
-from dcsp.images.resize import resize_rgb
+from dcsp.images.resize import resize_rgb, shrink_map
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.detector import SaliencyDetector
+from dcsp.saliency.ensemble import DetectorEnsemble
 from dcsp.saliency.hierarchy import hierarchical_saliency
 from dcsp.stages.parts import CORPUS_INPUT
 from dcsp.stages.rows import infer_rows
@@ -22,7 +23,9 @@ from dcsp.tables.codecs import encode_levels, pack_array, quantize, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import HEAD_COLUMNS, SALIENCY
 
-VERSION = 2
+VERSION = 3
+MAP_SIDE = 320
+"""Longest side in pixels of the maps that are kept; those of U²-Net have it."""
 PLACE_ALONE = {"model", "sha256"}
 """Detector settings that say where the file lies; its digest alone decides the table."""
 
@@ -32,15 +35,15 @@ class SaliencyStage(TableStage):
     """Image by image: decode, K detector passes with erasing in between, 8-bit maps.
 
     Attributes:
-        card: Of the detector.
+        cards: Of the detectors.
         thresholds: Erasing threshold after each pass but the last.
-        detector_sha256: Its digest.
+        digests: sha256 of each detector.
         max_pixels: Decoding limit of the corpus.
     """
 
-    card: DetectorSettings
+    cards: tuple[DetectorSettings, ...]
     thresholds: tuple[float, ...]
-    detector_sha256: str
+    digests: tuple[str, ...]
     max_pixels: int
 
     schema = SALIENCY
@@ -48,27 +51,34 @@ class SaliencyStage(TableStage):
 
     @property
     def key(self) -> StageKey:
-        """Settings of the card, thresholds and the detector's digest decide the table."""
-        settings = {
-            "detector": self.card.model_dump(mode="json", exclude=PLACE_ALONE),
-            "thresholds": list(self.thresholds),
-        }
-        return StageKey("saliency", VERSION, settings, weights={"detector": self.detector_sha256})
+        """Settings of the cards, thresholds and the detectors' digests decide the table."""
+        cards = [card.model_dump(mode="json", exclude=PLACE_ALONE) for card in self.cards]
+        settings = {"detectors": cards, "thresholds": list(self.thresholds)}
+        weights = {f"detector{number}": digest for number, digest in enumerate(self.digests)}
+        return StageKey("saliency", VERSION, settings, weights=weights)
 
     def load(self, store: Store, device: Device) -> PartModel:
-        """Fetch and load the detector."""
-        card = self.card
-        path = resolve_weights(card.model, card.sha256)
-        detector = SaliencyDetector(path, card, device=device.name, threads=device.threads)
-        where = device if detector.provider.startswith("CUDA") else Device(threads=device.threads)
+        """Fetch and load the detectors."""
+        detectors = [
+            SaliencyDetector(
+                resolve_weights(card.model, card.sha256),
+                card,
+                device=device.name,
+                threads=device.threads,
+            )
+            for card in self.cards
+        ]
+        on_gpu = all(detector.provider.startswith("CUDA") for detector in detectors)
+        where = device if on_gpu else Device(threads=device.threads)
+        ensemble = DetectorEnsemble(detectors, self.cards)
+        size = (ensemble.height, ensemble.width)
 
         def decode(data: bytes) -> np.ndarray:
-            image = decode_rgb(data, self.max_pixels, at_least=(card.height, card.width))
-            return resize_rgb(image, card.height, card.width)
+            return resize_rgb(decode_rgb(data, self.max_pixels, at_least=size), *size)
 
         def infer(images: list[np.ndarray], _: list[int]) -> list[bytes]:
-            maps = hierarchical_saliency(images, detector, self.thresholds)
-            return [pack_array(quantize(levels)) for levels in maps]
+            maps = hierarchical_saliency(images, ensemble, self.thresholds)
+            return [pack_array(quantize(shrink_map(levels, MAP_SIDE))) for levels in maps]
 
         def model(rows: pa.Table) -> pa.Table:
             results = infer_rows(rows, decode, infer, device=where)

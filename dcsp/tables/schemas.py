@@ -102,6 +102,8 @@ PREDICTIONS = pa.schema(
         *HEAD,
         _TAGS,
         pa.field("label", pa.binary()),
+        pa.field("rule", pa.string()),
+        pa.field("label_network", pa.binary()),
         pa.field("label_without_crf", pa.binary()),
         pa.field(
             "areas",
@@ -118,8 +120,12 @@ PREDICTIONS = pa.schema(
         *STATUS,
     ]
 )
-"""Predictions: ``label`` a palette PNG after the CRF (where it is on); ``areas`` one entry for each
-class in ``label``, background included, with its mean softmax confidence before the CRF."""
+"""Predictions: ``label`` a palette PNG, what is published; ``rule`` says how it was made:
+``network``, ``tags`` (the network among background and tags) or ``cues`` (that with saliency, by
+Algorithm 1), each with the CRF where it is on. ``label_network`` is the network's own with the CRF;
+null where nobody asks for it: at a training image whose label its tags decide, and where the CRF is
+off. ``label_without_crf`` is the network's own before it. ``areas`` has one entry for each class in
+``label``, background included, with its mean probability before saliency and CRF."""
 
 SCHEMAS = {
     "corpus": CORPUS,

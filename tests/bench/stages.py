@@ -129,8 +129,8 @@ class Stages:
     @property
     def detector(self) -> DetectorSettings:
         """The detector's card."""
-        assert self.config.saliency.detector
-        return self.config.saliency.detector
+        (detector,) = self.config.saliency.detectors
+        return detector
 
     @cached_property
     def saliency(self) -> Measured:

@@ -192,7 +192,7 @@ def test_a_dry_run_tells_what_runs_share_and_what_is_done(
     shared = [line for line in lines if line.startswith("fcan")]
     assert [line.split()[-2:] for line in shared] == [["1,", "2"], ["3,", "4"]]
     assert all("after ingest" in line and "will run, shared" in line for line in shared)
-    assert sum(line.startswith("saliency") for line in lines) == 2, "each seed has its own scenes"
+    assert sum(line.startswith("saliency ") for line in lines) == 2, "each seed has its own scenes"
     runs = expand(compared.config_file, [], [AXIS], seeds=1)
     after = describe_comparison(runs).splitlines()
     assert after[3].split()[:2] == ["1", "done"]

@@ -109,7 +109,7 @@ def test_saliency_passes_are_one_more_than_thresholds() -> None:
         ({"joint__stepz": 3}, ["'joint.stepz'", "did you mean 'steps'?"]),
         ({"cues__dcsp__attention__flipp": 1}, ["cues.dcsp.attention.flipp", "'flip'"]),
         ({"cues__compare__soft__gama_low": 1}, ["cues.compare.soft.gama_low", "'gamma_low'"]),
-        ({"saliency__detector__modle": "x"}, ["saliency.detector.modle", "'model'"]),
+        ({"saliency__detectors": [{"modle": "x"}]}, ["saliency.detectors.0.modle", "'model'"]),
         ({"corpus__zzz": 1}, ["unknown setting 'corpus.zzz'"]),
         ({"corpus__aliases": {"kitty": "cat"}}, ["which is now corpus.synonyms: write {class: ["]),
         (

@@ -19,10 +19,10 @@ SMALL = [
     "corpus.part_rows=3",
     "corpus.scenes={train: 4, val: 2, height: 48, width: 64}",
     "network.weights=random",
-    "saliency.detector.height=32",
-    "saliency.detector.width=32",
-    "saliency.detector.mean=[0, 0, 0]",
-    "saliency.detector.std=[1, 1, 1]",
+    "saliency.detectors.height=32",
+    "saliency.detectors.width=32",
+    "saliency.detectors.mean=[0, 0, 0]",
+    "saliency.detectors.std=[1, 1, 1]",
     *(f"{stage}.{key}" for stage in ("fcan", "joint") for key in ("steps=2", "batch=2", "crop=65")),
     "report.gallery=2",
     "cluster.executor=here",
@@ -75,7 +75,7 @@ def test_a_dry_run_on_voc_as_it_comes_names_the_list_that_is_missing(
 @pytest.mark.parametrize("name", BACKBONES)
 def test_two_steps_of_every_stage_run_on_a_cpu(name: str, tmp_path: Path) -> None:
     detector = write_detector(tmp_path / "detector.onnx")
-    overrides = [f"store={tmp_path / 'store'}", f"saliency.detector.model={detector}", *SMALL]
+    overrides = [f"store={tmp_path / 'store'}", f"saliency.detectors.model={detector}", *SMALL]
     config = load_config(CONFIGS / f"{name}.yaml", overrides)
     plan = compute(config, ingest(config))
     metrics = evaluate(plan)

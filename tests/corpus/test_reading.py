@@ -18,7 +18,7 @@ from dcsp.corpus.reading import check_mask, read_rows
 from dcsp.corpus.rejected import lost_rows
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.errors import ImageError
-from dcsp.labels import TagMapper
+from dcsp.labels import VOC_CLASSES, TagMapper
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
 
@@ -160,6 +160,29 @@ def test_ignored_pixels_and_palettes_are_kept_in_masks() -> None:
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
     assert check_mask(buffer.getvalue(), (1, 4), 2) == buffer.getvalue()
+
+
+def test_ids_of_a_mask_may_mean_other_classes() -> None:
+    ids = np.array([[0, 1, 2, 3, 255]], np.uint8)
+    meaning = CorpusSettings(
+        kind="scenes", classes=("dog", "cat"), mask_classes=("cat", "cow", "dog")
+    ).mask_ids()
+    assert meaning == (0, 2, 0, 1)
+    found = decode_labels(check_mask(png(ids), (1, 5), 2, meaning))
+    np.testing.assert_array_equal(found, [[0, 2, 0, 1, 255]])
+    with pytest.raises(ImageError, match=r"holds \[4\], not ids 0 to 3"):
+        check_mask(png(np.full((1, 5), 4, np.uint8)), (1, 5), 2, meaning)
+
+
+def test_masks_of_voc_serve_some_of_its_classes() -> None:
+    settings = CorpusSettings(
+        kind="voc", root="x", classes=("horse", "cat"), distractors=("person",), mask_classes="voc"
+    )
+    meaning = settings.mask_ids()
+    assert meaning is not None and len(meaning) == 21
+    assert [meaning[VOC_CLASSES.index(name) + 1] for name in ("horse", "cat", "person", "dog")] == [
+        1, 2, 3, 0
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("format_", ["BMP", "TIFF"])

@@ -65,5 +65,6 @@ def test_unknown_tags_are_told_with_the_commonest_first(tmp_path: Path) -> None:
     store, found = Store(tmp_path), snapshot(cat=1, dog=1, cow=1)
     save_unknown(store, found.fingerprint, Counter({"a\nb": 1, "axe": 20}))
     (note,) = tag_notes(store, found, 1)
-    assert note.startswith("2 different tags mean no class, 21 times in all; the commonest: ")
+    assert note.startswith("2 different tags mean no class, 21 times in all; the commonest")
+    assert "pixels of what they name may become one of your classes" in note
     assert "'axe' (20), 'a\\nb' (1)" in note and "\n" not in note

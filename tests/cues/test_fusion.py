@@ -8,6 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dcsp.config.cues import Mean
 from dcsp.cues.fusion import adapt_labels, discover, fuse, harmonic_mean, to_image
 from dcsp.labels import BACKGROUND, IGNORE
 
@@ -117,18 +118,23 @@ def test_the_harmonic_mean_lies_between_and_is_symmetric(a: float, s: float) -> 
     assert mean == harmonic_mean(second, first)
 
 
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 @given(seed=st.integers(0, 9999), tags=tag_sets.filter(bool), gamma=gammas)
-def test_arithmetic_means_share_one_foreground_among_the_tags(
-    seed: int, tags: list[int], gamma: float
+def test_other_means_share_one_foreground_among_the_tags(
+    mean: Mean, seed: int, tags: list[int], gamma: float
 ) -> None:
     attention, saliency = random_maps(seed, len(tags))
-    fused = fuse(attention, saliency, "arithmetic")
+    fused = fuse(attention, saliency, mean)
     np.testing.assert_array_equal(fused.argmax(axis=0), attention.argmax(axis=0))
-    expected = (attention.astype(float).max(axis=0) + saliency) / 2
-    np.testing.assert_allclose(fused.max(axis=0), expected, rtol=1e-6)
+    strongest_map = attention.astype(float).max(axis=0)
+    if mean == "arithmetic":
+        expected = (strongest_map + saliency) / 2
+    else:
+        expected = np.sqrt(strongest_map * saliency)
+    np.testing.assert_allclose(fused.max(axis=0), expected, rtol=1e-5)
     np.testing.assert_allclose(fused / fused.max(axis=0), attention / attention.max(axis=0), 1e-5)
     assume(np.abs(expected - gamma).min() > 1e-6)
-    labels = discover(attention, saliency, tags, gamma, gamma, "arithmetic")
+    labels = discover(attention, saliency, tags, gamma, gamma, mean)
     strongest = np.array(tags)[attention.argmax(axis=0)]
     np.testing.assert_array_equal(labels, np.where(expected < gamma, BACKGROUND, strongest))
 

@@ -104,21 +104,30 @@ def test_parts_of_other_images_are_refused() -> None:
         evaluate_cues(cues, truths, CLASSES)
 
 
-def test_predictions_are_compared_with_and_without_crf() -> None:
-    truth, rough = labels(1), labels(2)
+def test_what_is_published_and_what_the_network_made_are_compared() -> None:
+    truth, rough, refined = labels(1), labels(2), labels(3)
+    plain = {"label_without_crf": encode_labels(rough)}
     predictions = table(
         PREDICTIONS,
         [
-            row("a", truth, label_without_crf=encode_labels(rough)),
-            row("b", rough, label_without_crf=None),
+            row("a", truth, label_network=encode_labels(refined), **plain),
+            row("b", truth, label_network=None, **plain),
         ],
     )
     truths = table(TRUTH, [row("a", truth), row("b", truth)])
     found = evaluate_predictions(predictions, truths, CLASSES)
-    one = ConfusionMatrix.of(truth, truth, CLASSES)
-    other = ConfusionMatrix.of(truth, rough, CLASSES)
-    assert found["label"].matrix == one + other
+    right, other, third = (ConfusionMatrix.of(truth, x, CLASSES) for x in (truth, rough, refined))
+    assert found["label"].matrix == right + right
     assert found["label_without_crf"].matrix == other + other
+    assert found["label_network"].matrix == third + other
+
+
+def test_distractors_count_as_background() -> None:
+    truth, shown = labels(1), labels(2)
+    truths = table(TRUTH, [row("a", truth)])
+    found = evaluate_cues(table(CUES, [row("a", shown)]), truths, CLASSES - 1)
+    hidden = [np.where(x == CLASSES, 0, x).astype(np.uint8) for x in (truth, shown)]
+    assert found.matrix == ConfusionMatrix.of(hidden[0], hidden[1], CLASSES - 1)
 
 
 def test_any_labeller_can_be_measured() -> None:

@@ -26,7 +26,7 @@ class Scores(NamedTuple):
 class Tiny(nn.Module):
     """Four score channels at stride 4, three attention channels; keeps the shapes it saw."""
 
-    output_stride = 4
+    output_stride = grid_stride = 4
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Sampling(nn.Module):
 
     def __init__(self, output_stride: int) -> None:
         super().__init__()
-        self.output_stride = output_stride
+        self.output_stride = self.grid_stride = output_stride
 
     def forward(self, image_BCHW: Tensor) -> Scores:
         rgb = image_BCHW[:, :, :: self.output_stride, :: self.output_stride].float()

@@ -25,7 +25,6 @@ def part(rows: dict[str, str]) -> pa.Table:
             "image_id": image_id,
             "status": status,
             "label": encode_labels(LABELS) if status == "ok" else None,
-            "label_without_crf": encode_labels(LABELS[::-1]) if status == "ok" else None,
         }
         for image_id, status in rows.items()
     ]
@@ -48,12 +47,6 @@ def test_masks_hold_the_labels_and_the_voc_palette(tmp_path: Path) -> None:
         assert image.mode == "P"
         assert np.array_equal(np.asarray(image), LABELS)
         assert np.array_equal(np.asarray(image.convert("RGB")), voc_palette()[LABELS])
-
-
-def test_labels_before_the_crf_can_be_exported(tmp_path: Path) -> None:
-    export_masks([part({"a": "ok"})], tmp_path, "label_without_crf")
-    with Image.open(tmp_path / "a.png") as image:
-        assert np.array_equal(np.asarray(image), LABELS[::-1])
 
 
 def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:

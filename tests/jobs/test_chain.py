@@ -94,7 +94,8 @@ def test_unknown_tags_and_scarce_classes_are_told_at_ingest(
     for _ in range(2):  # also of an equal listing
         told = capsys.readouterr().err
         assert "fewer than corpus.min_tag_support=2 training images have a tag of dog (1)" in told
-        assert "2 different tags mean no class, 3 times in all; the commonest: 'axe' (2)" in told
+        assert "2 different tags mean no class, 3 times in all; the commonest" in told
+        assert "'axe' (2)" in told
         assert chain.ingest() == snapshot
     (root / "tags.csv").write_text("image,tags\na,cat;dog\nb,cat;cow\nc,cat\n")
     assert chain.ingest() == snapshot

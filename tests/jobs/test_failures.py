@@ -207,8 +207,8 @@ def test_more_workers_than_cpus_are_refused(cluster: Resources, fresh: Run, tmp_
 def test_a_training_that_hangs_is_an_error_and_leaves_the_cluster_free(
     cluster: Resources, fresh: Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(ClusterError, match=r"fcan made no progress for 0\.4 minutes"):
-        run_training(_fcan(fresh, tmp_path, "hangs"), fresh, cluster, stall_minutes=0.4)
+    with pytest.raises(ClusterError, match=r"fcan made no progress for 0\.25 minutes"):
+        run_training(_fcan(fresh, tmp_path, "hangs"), fresh, cluster, stall_minutes=0.25)
     assert _cluster.map_items(len, ["free"], ClusterSettings(), num_cpus=cluster.cpus) == [4]
 
 

@@ -97,7 +97,7 @@ def test_a_network_labels_without_the_files_it_was_made_with(
     shutil.copytree(finished.store, store)
     file = store / "runs" / finished.run_id / "run.json"
     record = json.loads(file.read_text())
-    record["config"]["saliency"]["detector"]["model"] = str(tmp_path / "removed.onnx")
+    record["config"]["saliency"]["detectors"][0]["model"] = str(tmp_path / "removed.onnx")
     record["config"]["network"]["weights"] = str(tmp_path / "removed.pth")
     file.write_text(json.dumps(record))
     _picture(images / "photo.jpg", 40, 56)

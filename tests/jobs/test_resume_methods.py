@@ -14,7 +14,7 @@ from tests.jobs.running import Run, Submitted, call, parts, resumable_checkpoint
 
 STEPS = "steps: 3, batch: 4, crop: 64, checkpoint_every: 1"
 KILLS = {
-    "builtin": (["cues.method=builtin", "saliency.detector=null"], ["foreground"]),
+    "builtin": (["cues.method=builtin", "saliency.detectors=[]"], ["foreground"]),
     "affinity": (
         ["cues.method=affinity", f"cues.affinity.train={{{STEPS}}}"],
         ["cues_areas", "affinity", "cues_phase0"],

@@ -55,7 +55,7 @@ def write_config(path: Path, detector: Path) -> Path:
             "output_stride": 16,
             "atrous_rates": [1, 2],
         },
-        "saliency": {"detector": {"model": str(detector), "height": SIDE, "width": SIDE}},
+        "saliency": {"detectors": [{"model": str(detector), "height": SIDE, "width": SIDE}]},
         "fcan": {**train, "steps": 12},  # enough to be killed in the middle
         "joint": {**train, "steps": 2},
         "cues": {"dcsp": {"attention": one_scale}, "adapt": one_scale},

@@ -263,7 +263,7 @@ def test_without_a_detector_methods_that_need_one_say_so(
     corpus: tuple[RunConfig, Snapshot],
 ) -> None:
     tree = corpus[0].model_dump(mode="json")
-    tree["saliency"]["detector"] = None
+    tree["saliency"]["detectors"] = []
     with pytest.raises(ConfigError, match=r"cues\.method=dcsp needs a saliency detector"):
         build_plan(RunConfig.model_validate(tree), corpus[1])
     tree["cues"] |= {"method": "affinity"}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dcsp.errors import ConfigError, WeightsError
 from dcsp.networks import backbones
 from dcsp.networks.backbones import NAMES, TimmBackbone, build_backbone
+from dcsp.networks.decoder import skip_stages
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
@@ -71,6 +72,19 @@ class FakeFeatures(nn.Module):
         return [self.stem(x), self.stage(self.stem(x))]
 
 
+class FakePatches(nn.Module):
+    """Two blocks of a plain transformer with patches of 14 pixels: each is its patch's mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = SimpleNamespace(channels=lambda: [3, 3], reduction=lambda: [14, 14])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        assert x.shape[-2] % 14 == x.shape[-1] % 14 == 0
+        patches = nn.functional.avg_pool2d(x, 14)
+        return [patches, patches]
+
+
 @pytest.fixture
 def timm_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """A stand-in for timm (which needs a torchvision of the same build); records create_model."""
@@ -80,6 +94,10 @@ def timm_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"name": name, **options})
         if name == "vit":
             raise RuntimeError("features_only not implemented")
+        if name == "plain":
+            if "output_stride" in options:
+                raise TypeError("unexpected keyword argument 'output_stride'")
+            return FakePatches()
         return FakeFeatures(32 if name == "fixed" else options["output_stride"])
 
     module = ModuleType("timm")
@@ -109,6 +127,30 @@ def test_a_file_for_timm_is_read_here_and_handed_over_as_tensors(
     build_backbone("timm:tiny", 8, tmp_path / "w.safetensors")
     assert timm_calls[0]["pretrained"] is True
     assert list(timm_calls[0]["pretrained_cfg_overlay"]["state_dict"]) == ["stem.bias"]
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_patch_of_a_plain_transformer_is_centred_on_its_cells_pixel(
+    timm_calls: list[dict[str, Any]], stride: int
+) -> None:
+    backbone = build_backbone("timm:plain", stride)
+    assert backbone.stage_strides == (stride, stride)
+    height, width = 4 * stride + 1, 6 * stride + 1
+    rows = torch.arange(height, dtype=torch.float32)[:, None].expand(height, width)
+    columns = torch.arange(width, dtype=torch.float32)[None].expand(height, width)
+    image = torch.stack([rows, columns, rows])[None]
+    cells = backbone(image)[-1]
+    assert cells.shape == (1, 3, 5, 7)
+    expected = torch.arange(7.0) * stride
+    torch.testing.assert_close(cells[0, 1, 2, 1:-1], expected[1:-1], atol=0.6, rtol=0)
+    torch.testing.assert_close(cells[0, 0, 1:-1, 3], (torch.arange(5.0) * stride)[1:-1],
+                               atol=0.6, rtol=0)  # fmt: skip
+    with pytest.raises(ConfigError, match=f"strides 4 and 8.*{stride}, {stride}"):
+        skip_stages(backbone)
+    assert backbone(torch.zeros(1, 3, 50, 70))[-1].shape[-2:] == (
+        -(-50 // stride),
+        -(-70 // stride),
+    )
 
 
 def test_a_timm_model_without_the_stride_or_stages_is_refused(

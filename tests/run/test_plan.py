@@ -51,7 +51,7 @@ SCOPE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "CRF of cues": ({"cues.dcsp": {"crf": True}}, AFTER_FCAN),
     "kernels of a CRF that cues do not use": ({"cues": {"crf": {"iterations": 3}}}, []),
     "thresholds": ({"saliency": {"thresholds": [0.7, 0.9]}}, ["saliency", *AFTER_FCAN]),
-    "detector card": ({"saliency.detector": {"scale": "255"}}, ["saliency", *AFTER_FCAN]),
+    "detector card": ({"saliency.detectors": {"scale": "255"}}, ["saliency", *AFTER_FCAN]),
     "backbone": ({"network": {"backbone": "resnet50"}}, AFTER_SALIENCY),
     "longest side": ({"network": {"max_side": 500}}, AFTER_SALIENCY),
     "weights": ({"network": {"weights": "imagenet"}}, AFTER_SALIENCY),
@@ -149,18 +149,18 @@ def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(b"the same detector")
     (tmp_path / "c.onnx").write_bytes(b"another")
     files = [str(tmp_path / name) for name in ("a.onnx", "b.onnx", "c.onnx")]
-    plans = [plan({"saliency.detector": {"model": file}}) for file in files]
+    plans = [plan({"saliency.detectors": {"model": file}}) for file in files]
     assert changed(plans[0], plans[1]) == []
     assert changed(plans[0], plans[2]) == ["saliency", *AFTER_FCAN]
     digest = hashlib.sha256(b"the same detector").hexdigest()
-    assert plans[0].step("saliency").stage.key.weights == {"detector": digest}
+    assert plans[0].step("saliency").stage.key.weights == {"detector0": digest}
 
 
 def test_missing_weights_are_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="There are no weights"):
         plan({"network": {"weights": str(tmp_path / "none.pth")}})
     with pytest.raises(WeightsError, match="There are no weights"):
-        plan({"saliency.detector": {"model": "u2netpp"}})
+        plan({"saliency.detectors": {"model": "u2netpp"}})
 
 
 # --- the corpus -----------------------------------------------------------------------------------
@@ -231,13 +231,15 @@ def test_each_round_adapts_cues_and_trains_again(rounds: int) -> None:
         for phase in range(rounds + 1)
         for title in (f"cues_phase{phase}", f"joint_phase{phase}")
     ]
-    assert [step.title for step in made] == ["saliency", "fcan", *phases, "predictions"]
+    labels = ["predictions"] if rounds else ["saliency_val", "predictions"]
+    assert [step.title for step in made] == ["saliency", "fcan", *phases, *labels]
     assert [step.title for step in made.cue_steps] == phases[::2]
     assert made.model.title == f"joint_phase{rounds}"
     model = made.model.key.fingerprint
-    assert made.step("predictions").stage.key.inputs == {"network": model}
+    inputs = made.step("predictions").stage.key.inputs
+    assert inputs["network"] == model and ("saliency" in inputs) == (rounds == 0)
     known = prints(plan({"cues.adapt": {"rounds": 3}}))
-    shared = {title: name for title, name in prints(made).items() if title != "predictions"}
+    shared = {title: name for title, name in prints(made).items() if title not in labels}
     assert shared.items() <= known.items()  # another round goes on from the one before
 
 

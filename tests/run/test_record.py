@@ -40,7 +40,7 @@ def plan(name: str = "run", weights: str = "random", detector: str = "u2netp") -
         "name": name,
         "corpus": {"kind": "scenes"},
         "network": {"backbone": "resnet18", "weights": weights},
-        "saliency": {"detector": {"model": detector}},
+        "saliency": {"detectors": [{"model": detector}]},
         "cues": {"adapt": {"rounds": 2}},
     }
     return build_plan(parse_config(tree), SNAPSHOT)

@@ -17,10 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dcsp.config import RunConfig
+from dcsp.config import AttentionSettings, RunConfig
 from dcsp.config.file import parse_config
 from dcsp.cues.adapt import AdaptStage
 from dcsp.cues.dcsp import DCSPStage
+from dcsp.cues.published import PublishedRule
 from dcsp.cues.table import CueImages, CueRow, CueWriter
 from dcsp.images.decode import decode_rgb
 from dcsp.inference.table import PredictionStage
@@ -39,7 +40,16 @@ SIZES = [(40, 56), (56, 40), (40, 56), (33, 90), (40, 56)]
 BAD, UNTAGGED = 1, 4
 TAGS = [[1], [2], [1, 3], [2], []]
 NETWORK = StageKey("joint", 1)
-KINDS = ["saliency", "cues", "cues with CRF", "adapted", "adapted with CRF", "predictions"]
+KINDS = [
+    "saliency",
+    "cues",
+    "cues with CRF",
+    "adapted",
+    "adapted with CRF",
+    "predictions",
+    "predictions by tags",
+    "predictions by cues",
+]
 
 
 def image(height: int, width: int, seed: int) -> np.ndarray:
@@ -71,6 +81,7 @@ def rows_of(indices: Sequence[int]) -> pa.Table:
                 "saliency.maps": None if i == BAD else maps,
                 "saliency.status": "error" if i == BAD else "ok",
                 "saliency.error": "unreadable: gone" if i == BAD else None,
+                "split": "train",
             }
         )
     schema = pa.schema(
@@ -83,6 +94,7 @@ def rows_of(indices: Sequence[int]) -> pa.Table:
             "saliency.maps": pa.list_(pa.binary()),
             "saliency.status": pa.string(),
             "saliency.error": pa.string(),
+            "split": pa.string(),
         }
     )
     return pa.Table.from_pylist(rows, schema)
@@ -118,8 +130,7 @@ def stage_of(kind: str, detector: str, settings: RunConfig) -> TableStage:
     crf = kind.endswith("CRF")
     if kind == "saliency":
         saliency = chain_config("x", detector).saliency
-        assert saliency.detector
-        return SaliencyStage(saliency.detector, saliency.thresholds, "ab", 10_000)
+        return SaliencyStage(saliency.detectors, saliency.thresholds, ("ab",), 10_000)
     if kind.startswith("cues"):
         dcsp = settings.cues.dcsp.model_copy(update={"crf": crf})
         return DCSPStage(settings, dcsp, NETWORK, StageKey("saliency", 1))
@@ -127,9 +138,14 @@ def stage_of(kind: str, detector: str, settings: RunConfig) -> TableStage:
         adapt = settings.cues.adapt.model_copy(update={"crf": crf})
         cues = settings.cues.model_copy(update={"adapt": adapt})
         return AdaptStage(settings.model_copy(update={"cues": cues}), NETWORK, phase=1)
+    rule = None
+    if kind.endswith("tags"):
+        rule = PublishedRule.of(settings, None, None)
+    elif kind.endswith("cues"):
+        rule = PublishedRule.of(settings, settings.cues.dcsp, StageKey("saliency", 1))
     max_side = settings.network.max_side
     return PredictionStage(
-        settings.predict, settings.precision, max_side, 10_000, NETWORK.directory
+        settings.predict, settings.precision, max_side, 10_000, NETWORK.directory, rule=rule
     )
 
 
@@ -181,10 +197,10 @@ def test_a_row_does_not_depend_on_the_rest_of_its_part(
 def test_bad_and_untagged_images_have_their_status(kind: str, detector: str) -> None:
     rows = made_by(stage_of(kind, detector, config()), rows_of(range(5)))
     expected = ["ok", "error", "ok", "ok", "ok"]
-    if "cues" in kind or "adapted" in kind:
+    if kind.startswith(("cues", "adapted")):
         expected[UNTAGGED] = "skipped"
     assert [row["status"] for row in rows] == expected
-    reason = "saliency: unreadable: gone" if "cues" in kind else "unreadable: "
+    reason = "saliency: unreadable: gone" if kind.startswith("cues") else "unreadable: "
     assert rows[BAD]["error"].startswith(reason)
     assert [row["error"] for row in rows if row["status"] != "error"] == [None] * 4
 
@@ -220,7 +236,7 @@ def test_saliency_is_the_hierarchy_of_the_detector(detector: str) -> None:
     stage = stage_of("saliency", detector, config())
     card = chain_config("x", detector).saliency
     rows = made_by(stage, rows_of(range(5)))
-    loaded = SaliencyDetector(detector, card.detector)
+    loaded = SaliencyDetector(detector, card.detectors[0])
     (expected,) = hierarchical_saliency([image(*SIZES[0], seed=0)], loaded, card.thresholds)
     found = np.stack([decode_map(data) for data in rows[0]["maps"]])
     np.testing.assert_allclose(found, expected, atol=1 / 509)
@@ -228,12 +244,11 @@ def test_saliency_is_the_hierarchy_of_the_detector(detector: str) -> None:
 
 
 def test_where_the_detector_lies_does_not_decide_the_table(detector: str) -> None:
-    card = chain_config("x", detector).saliency.detector
-    moved = chain_config("x", "elsewhere.onnx").saliency.detector
-    assert card and moved
-    key = SaliencyStage(card, (0.7,), "ab", 1).key
-    assert key == SaliencyStage(moved, (0.7,), "ab", 2).key
-    assert key != SaliencyStage(card, (0.7,), "cd", 1).key
+    card = chain_config("x", detector).saliency.detectors
+    moved = chain_config("x", "elsewhere.onnx").saliency.detectors
+    key = SaliencyStage(card, (0.7,), ("ab",), 1).key
+    assert key == SaliencyStage(moved, (0.7,), ("ab",), 2).key
+    assert key != SaliencyStage(card, (0.7,), ("cd",), 1).key
 
 
 def test_s1_can_take_the_place_of_s3(detector: str) -> None:
@@ -249,6 +264,89 @@ def test_s1_can_take_the_place_of_s3(detector: str) -> None:
         stage.label(row, attention, shape), stage.label(row, attention, shape, saliency_pass=1)
     )
     assert (stage.label(row, attention, shape) != third).any()
+
+
+@pytest.mark.parametrize("kind", ["predictions by tags", "predictions by cues"])
+def test_a_published_label_holds_its_tags_alone(detector: str, kind: str) -> None:
+    rows = made_by(stage_of(kind, detector, config()), rows_of(range(5)))
+    for number, row in enumerate(rows):
+        if number == BAD:
+            assert row["status"] == "error" and row["rule"] is None and row["label"] is None
+            continue
+        tagged = number != UNTAGGED
+        assert row["rule"] == (kind.rpartition(" ")[2] if tagged else "network")
+        found = set(np.unique(decode_labels(row["label"])).tolist())
+        assert {area["class"] for area in row["areas"]} == found
+        assert not tagged or found <= {0, *TAGS[number]}
+        # Nobody asks for the network's own refined labels of a training image with tags.
+        assert (row["label_network"] is None) == tagged
+        assert tagged or row["label_network"] == row["label"]
+
+
+def test_the_networks_own_label_does_not_depend_on_tags(detector: str) -> None:
+    ruled = made_by(stage_of("predictions by cues", detector, config()), rows_of([0, 3]))
+    alone = made_by(stage_of("predictions", detector, config()), rows_of([0, 3]))
+    for one, other in zip(ruled, alone, strict=True):
+        assert one["label_without_crf"] == other["label_without_crf"]
+        assert other["label"] == other["label_network"] and other["rule"] == "network"
+
+
+def test_a_validation_image_has_the_networks_own_refined_label_too(detector: str) -> None:
+    rows = rows_of([0])
+    val = rows.set_column(rows.schema.get_field_index("split"), "split", pa.array(["val"]))
+    (ruled,) = made_by(stage_of("predictions by cues", detector, config()), val)
+    (alone,) = made_by(stage_of("predictions", detector, config()), val)
+    assert ruled["label_network"] == alone["label"] and ruled["label"] != alone["label"]
+
+
+def test_a_label_by_the_rule_of_the_cues_is_one_more_phase(
+    detector: str, network: SegmentationNetwork
+) -> None:
+    with torch.no_grad():  # milder opinions: scores travel in half precision, attention does not
+        for parameter in network.aspp.parameters():
+            parameter.mul_(0.05)
+    settings = parse_config(
+        config().model_dump(mode="json")
+        | {"predict": {"scales": [1], "fuse": "mean", "crf": False}}
+    )
+    rule = settings.cues.dcsp.model_copy(
+        update={"attention": AttentionSettings(source="probabilities", scales=(1.0,), fuse="mean")}
+    )
+    maps = StageKey("saliency", 1)
+    (cue,) = made_by(DCSPStage(settings, rule, NETWORK, maps), rows_of([2]))
+    stage = PredictionStage.of(
+        settings, NETWORK.directory, rule=PublishedRule.of(settings, rule, maps)
+    )
+    (row,) = made_by(stage, rows_of([2]))
+    same = decode_labels(cue["label"]) == decode_labels(row["label"])
+    assert same.mean() > 0.98  # the table of cues keeps attention in eight bits
+
+
+def test_distractors_are_hidden_in_every_label(detector: str) -> None:
+    settings = config()
+    for shown_as, value in (("background", 0), ("ignored", 255)):
+        corpus = settings.corpus.model_copy(
+            update={
+                "classes": CLASSES[:2],
+                "distractors": CLASSES[2:],
+                "distractors_are": shown_as,
+            }
+        )
+        hidden = settings.model_copy(update={"corpus": corpus})
+        rule = PublishedRule.of(hidden, None, None)
+        stages = [
+            PredictionStage.of(made, NETWORK.directory, rule=rule) for made in (settings, hidden)
+        ]
+        before, after = (made_by(stage, rows_of([0, 2])) for stage in stages)
+        assert stages[0].key.fingerprint != stages[1].key.fingerprint
+        for one, other in zip(before, after, strict=True):
+            for column in ("label", "label_without_crf"):
+                expected = decode_labels(one[column])
+                expected[expected == 3] = value
+                np.testing.assert_array_equal(decode_labels(other[column]), expected)
+            assert {area["class"] for area in other["areas"]} <= {0, 1, 2}
+            pixels = sum(area["pixels"] for area in other["areas"])
+            assert pixels == (decode_labels(other["label"]) != 255).sum()
 
 
 def test_predictions_without_a_crf_are_one_label(detector: str) -> None:

@@ -92,7 +92,7 @@ def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: s
     missing, plan = computed(
         chain.chain_config(done.store.url, detector, cues=cues, predict=predict), done
     )
-    assert missing == ["predictions"]
+    assert missing == ["saliency_val", "predictions"]  # Algorithm 1 labels, by saliency
     metrics = chain.evaluate(plan)
     assert current_run(done.store) == plan.run_id != done.plan.run_id
     assert set(metrics["cues"]) == {"phase0"} and "train" not in metrics
@@ -126,8 +126,8 @@ def test_evaluation_adds_up_part_by_part(done: Done) -> None:
         for split in ("train", "val")
     )
     cues = {"cues_soft", "cues_phase0", "cues_phase0_s1", "cues_phase1"}
-    assert all(set(found) == {*cues, "train", "train_crf"} for found in train)
-    assert all(set(found) == {"val", "val_crf"} for found in val)
+    assert all(set(found) == {*cues, "train", "train_published"} for found in train)
+    assert all(set(found) == {"val", "val_crf", "val_published"} for found in val)
     total = add_qualities(train[0], train[1])
     assert total["cues_phase0"].images == sum(found["cues_phase0"].images for found in train) == 5
     assert total["cues_phase0"].without_label == 1 and total["cues_phase0"].failed == 1

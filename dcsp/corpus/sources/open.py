@@ -35,7 +35,7 @@ def open_source(settings: CorpusSettings, seed: int) -> Source:
         return ParquetSource(root, settings.splits, settings.part_rows)
     if settings.kind == "webdataset":
         return WebDatasetSource(root, settings.splits, settings.part_rows)
-    return ScenesSource(settings.scenes, settings.classes, seed, settings.splits)
+    return ScenesSource(settings.scenes, settings.learned, seed, settings.splits)
 
 
 def _absolute(path: str) -> str:

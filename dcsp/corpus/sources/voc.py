@@ -3,9 +3,12 @@
 Splits come from ``ImageSets/Segmentation`` where that folder has them, else from
 ``ImageSets/Main``. Tags come from an image's ``Annotations`` XML, else from
 ``ImageSets/Main/<class>_<list>.txt``, where the list is train, val, trainval or a split's own.
-A line of a split's list starts with an id, or with the path of an image (``/JPEGImages/….jpg``).
+A line of a split's list starts with an id, or with the path of an image, as the lists of DCSP's and
+other authors do (``/PASCAL_VOC_Aug/JPEGImages/….jpg …``).
 An object that the annotators called difficult (an XML flag, 0 in ``Main``) is present all the same,
-so that both places say one thing. Masks (``SegmentationClass``) serve evaluation alone.
+so that both places say one thing. Masks serve evaluation alone; they come from
+``SegmentationClassAug``, where SBD's are, and for images that have none there from
+``SegmentationClass``.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from dcsp.corpus.sources.files import IMAGE_SUFFIXES, Folder, read_uri, require_
 from dcsp.errors import CorpusError, ImageError
 
 _SPLIT_FOLDERS = ("ImageSets/Segmentation", "ImageSets/Main")
+_MASK_FOLDERS = ("SegmentationClass", "SegmentationClassAug")  # the later one's are taken
 _TAG_LISTS = ("train", "val", "trainval")
 _ORIGINS = {
     "trainaug": " (VOC's train list and all images of SBD, the Semantic Boundaries Dataset, that "
@@ -52,7 +56,7 @@ class VOCSource:
             )
         ids = self._read_splits(folder)
         images = _by_stem(folder.find("JPEGImages"))
-        masks = folder.find("SegmentationClass")
+        masks = _find_masks(folder)
         annotated = self._read_annotations(folder, set().union(*ids.values()))
         listed = _read_image_tags(folder, {*_TAG_LISTS, *map(self._list_of, ids)})
         rows: list[SourceRow] = []
@@ -60,15 +64,15 @@ class VOCSource:
             for name in names:
                 tags, problem = annotated.get(name) or (tuple(sorted(listed[name])), "")
                 file, etag = images.get(name, (f"{name}.jpg", ""))
-                mask = f"{name}.png" if f"{name}.png" in masks else None
+                mask, mask_etag = masks.get(name, ("", ""))
                 rows.append(
                     SourceRow(
                         image_id=name,
                         uri=folder.uri(f"JPEGImages/{file}"),
                         split=split,
                         tags=tags,
-                        mask_uri=folder.uri(f"SegmentationClass/{mask}") if mask else None,
-                        etag=f"{etag}/{masks[mask]}" if mask else etag,
+                        mask_uri=folder.uri(mask) if mask else None,
+                        etag=f"{etag}/{mask_etag}" if mask else etag,
                         problem=problem,
                     )
                 )
@@ -163,9 +167,19 @@ def _read_image_tags(folder: Folder, lists: Collection[str]) -> defaultdict[str,
     return tags
 
 
+def _find_masks(folder: Folder) -> dict[str, tuple[str, str]]:
+    """Image id → (file, etag) of its mask."""
+    return {
+        stem(name): (f"{place}/{name}", etag)
+        for place in _MASK_FOLDERS
+        for name, etag in folder.find(place).items()
+        if suffix(name) == "png"
+    }
+
+
 def _image_id(word: str) -> str:
-    path = word.removeprefix("/")
-    return stem(path.removeprefix("JPEGImages/")) if path.startswith("JPEGImages/") else word
+    _, folder, name = word.rpartition("JPEGImages/")
+    return stem(name) if folder else word
 
 
 def _lines(folder: Folder, name: str) -> list[str]:

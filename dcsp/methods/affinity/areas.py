@@ -18,7 +18,7 @@ from dcsp.stages.parts import TableInput
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import OK
 
-VERSION = 1
+VERSION = 2
 
 
 def with_background(evidence: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
@@ -84,7 +84,8 @@ class AreasStage(CueStage):
                 "method": self.method,
                 "alpha_low": settings.alpha_low,
                 "alpha_high": settings.alpha_high,
-                **self.images.key(uses_crf=True),
+                "areas_crf": settings.areas_crf.model_dump(mode="json"),
+                **self.images.key(uses_crf=False),
             },
             inputs={"start": self.start.key.fingerprint},
         )
@@ -115,6 +116,6 @@ class AreasStage(CueStage):
                 row["tags"],
                 settings.alpha_low,
                 settings.alpha_high,
-                self.images.crf,
+                settings.areas_crf,
             )
         )

@@ -27,7 +27,7 @@ from dcsp.tables.codecs import encode_maps, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import OK
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)

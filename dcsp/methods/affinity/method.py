@@ -58,6 +58,10 @@ class AffinityMethod(CueMethod):
         """As the other method."""
         return self._start.rounds(config)
 
+    def last_rule(self, config: RunConfig) -> DCSPSettings | None:
+        """As the other method."""
+        return self._start.last_rule(config)
+
     def saliency(self, make: StepMaker) -> SaliencySource | None:
         """As the other method."""
         return self._start.saliency(make)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import shutil
 from pathlib import Path
@@ -137,6 +138,31 @@ def test_a_list_may_hold_paths_of_images_and_masks(root: Path) -> None:
     lines(root / "ImageSets/Segmentation/trainaug.txt", *paths)
     rows = by_id(opened(root, train="trainaug"))
     assert list(rows) == ["a", "b", "c"] and rows["a"].mask_uri is not None
+
+
+def test_a_list_may_be_one_of_the_authors(root: Path) -> None:
+    folder = "/PASCAL_VOC_Aug"
+    names = ("JPEGImages/a.jpg", "Attentions/a.npz", "Saliency/a.npz", "ClassCategories/a.txt")
+    line = " ".join(f"{folder}/{name}" for name in names)
+    lines(root / "ImageSets/Segmentation/train_attn_sal_labels.txt", line)
+    rows = by_id(opened(root, train="train_attn_sal_labels"))
+    assert list(rows) == ["a", "c"] and rows["a"].tags == ("cat", "train")
+
+
+def test_augmented_masks_come_before_the_others(root: Path) -> None:
+    (root / "SegmentationClassAug").mkdir()
+    for name in ("b", "c"):
+        Image.fromarray(np.full((6, 8), 12, np.uint8)).save(
+            root / f"SegmentationClassAug/{name}.png"
+        )
+    Image.fromarray(np.full((6, 8), 3, np.uint8)).save(root / "SegmentationClass/b.png")
+    source = VOCSource(str(root), ("train", "val"))
+    ids = {
+        name: np.unique(np.asarray(Image.open(io.BytesIO(source.read_mask(row) or b""))))[0]
+        for name, row in by_id(source).items()
+        if row.mask_uri
+    }
+    assert ids == {"a": 8, "b": 12, "c": 12}
 
 
 def test_tags_of_an_image_are_found_in_the_list_of_another_split(root: Path) -> None:
