@@ -13,7 +13,7 @@ import yaml
 
 from dcsp.comparison.collect import comparison_rows, measure_run, write_comparison
 from dcsp.comparison.gallery import ComparedImage, choose_rows, compared_images
-from dcsp.comparison.grid import Axis, GridRun, expand
+from dcsp.comparison.grid import CEILING, Axis, GridRun, expand
 from dcsp.comparison.page import build_gallery_page
 from dcsp.comparison.plans import corpus_key, describe_comparison, draft_plans
 from dcsp.config.file import parse_config
@@ -110,6 +110,25 @@ def test_every_combination_has_a_row_in_the_files(compared: Compared) -> None:
     assert [row["runs"] for row in tree["rows"]] == [row.run_ids for row in rows]
     assert compared.file("table.md") == compared.markdown
     assert compared.file("table.csv").count("\n") == 3
+
+
+def test_a_ceiling_stands_beside_every_figure(compared: Compared) -> None:
+    split = ["predict.splits=[train, val]", "cues.adapt.rounds=0"]
+    runs = expand(compared.config_file, split, [CEILING], seeds=1)
+    assert [run.config.truth for run in runs] == ["evaluate", "train"]
+    with torch_threads(1):
+        plans = [chain.compute(run.config, compared.plans[0].snapshot) for run in runs]
+        for plan in plans:
+            chain.evaluate(plan)
+    weak, full = comparison_rows(compared.store, runs, plans)
+    for name, figure in (("published_to_full", "published_miou"), ("weak_to_full", "val_miou")):
+        share = weak.figures[name]
+        one, whole = weak.figures[figure], full.figures[figure]
+        assert share and one and whole
+        assert share.mean == pytest.approx(100 * one.mean / whole.mean)
+        assert full.figures[name] is None
+    markdown = write_comparison(compared.store, runs, plans)[1]
+    assert "Published, of full" in markdown and "| train |" in markdown
 
 
 def test_writing_again_gives_equal_files(compared: Compared) -> None:

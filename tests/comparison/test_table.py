@@ -15,6 +15,7 @@ from dcsp.comparison.table import (
     Row,
     Spread,
     TableCost,
+    beside_ceiling,
     best_rows,
     class_mean,
     make_row,
@@ -112,6 +113,17 @@ def test_without_adapt_truth_or_labels_figures_are_missing() -> None:
     }
     truth = np.full((2, 2), 255)
     assert class_mean(figures(truth, np.zeros((2, 2))), "recall") is None
+
+
+def test_shares_are_of_the_run_on_true_masks_of_the_same_seed() -> None:
+    none = dict.fromkeys(BY_NAME)
+    weak = [none | {"val_miou_crf": value, "published_miou": 60.0} for value in (45.0, 30.0)]
+    full = [none | {"val_miou_crf": value, "published_miou": 80.0} for value in (50.0, 40.0)]
+    found = beside_ceiling(weak, full)
+    assert [run["weak_to_full_crf"] for run in found] == pytest.approx([90.0, 75.0])
+    assert [run["published_to_full"] for run in found] == pytest.approx([75.0, 75.0])
+    assert [run["weak_to_full"] for run in found] == [None, None]
+    assert beside_ceiling(weak, None) == beside_ceiling(weak, weak) == weak
 
 
 def test_a_row_holds_mean_and_spread_over_its_runs() -> None:
