@@ -16,7 +16,7 @@ from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.tables.schemas import CORPUS, CUES, PREDICTIONS, TRUTH
+from dcsp.tables.schemas import CORPUS, CUES, PREDICTIONS, RULES_SINCE, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
 CLASSES = ("cat", "dog")
@@ -49,7 +49,9 @@ def build_store(root: Path) -> Store:
     _derived(store, snapshot, CUES_KEY, CUES, ("train",))
     model = _checkpoint(store)
     for gamma, run_id in ((0.4, "demo-1111"), (0.3, "demo-2222")):
-        key = StageKey("predictions", 1, settings={"gamma": gamma}, inputs={"model": "ee" * 10})
+        key = StageKey(
+            "predictions", RULES_SINCE, settings={"gamma": gamma}, inputs={"model": "ee" * 10}
+        )
         _derived(store, snapshot, key, PREDICTIONS, ("train", "val"))
         steps = {"cues_phase0": CUES_KEY, "joint_phase0": model, "predictions": key}
         _run(store, run_id, snapshot, gamma, steps)

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from dcsp.errors import StoreError
 from dcsp.inspection.inventory import Run
 from dcsp.labels import BACKGROUND, IGNORE, hide_labels
-from dcsp.stages.parts import live_rows
+from dcsp.stages.parts import live_rows, stage_version
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, encode_labels
 from dcsp.tables.layout import part_file
-from dcsp.tables.schemas import OK
+from dcsp.tables.schemas import OK, RULES_SINCE
 from dcsp.tables.snapshot import TRAIN, Snapshot
 
 
@@ -65,6 +65,8 @@ def read_labels(store: Store, run: Run, kind: str) -> Iterator[pa.Table]:
     ]
     if not directories:
         raise StoreError(f"The run {run.run_id} has no {role}: submit its job again.")
+    if kind == "network" and stage_version(store, directories[-1]) < RULES_SINCE:
+        columns = ("label",)
     snapshot = Snapshot.load(store, run.record["snapshot"])
     parts = (
         _labels(store, part_file(directories[-1], part.name), columns, part.dead)

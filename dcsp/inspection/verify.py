@@ -18,7 +18,7 @@ from dcsp.corpus.catalogue import CATALOGUE
 from dcsp.errors import DcspError
 from dcsp.inspection.inventory import Output, outputs, runs
 from dcsp.methods.registry import methods
-from dcsp.stages.parts import live_rows, scope
+from dcsp.stages.parts import live_rows, scope, stage_version
 from dcsp.stages.statuses import count_statuses
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest_lines
@@ -30,7 +30,15 @@ from dcsp.tables.layout import (
     file_name,
     part_file,
 )
-from dcsp.tables.schemas import CORPUS, REJECTED, SCHEMAS, STATUSES, TRUTH
+from dcsp.tables.schemas import (
+    CORPUS,
+    PREDICTIONS,
+    REJECTED,
+    RULES_SINCE,
+    SCHEMAS,
+    STATUSES,
+    TRUTH,
+)
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
 P = ParamSpec("P")
@@ -145,7 +153,7 @@ class _Verifier:
         if output.is_checkpoint:
             self.check_checkpoint(output)
             return
-        schema = schemas().get(output.directory.split("/")[0])
+        schema = self.schema_of(output.directory)
         statuses: dict[str, pa.Table] = {}
         for file in sorted(output.files):
             if file.endswith(".parquet"):
@@ -154,6 +162,14 @@ class _Verifier:
                 self.guard(self.check_table_part, name, part, schema, statuses)
         for manifest in output.manifests:
             self.check_manifest(output, manifest["snapshot"], manifest["rows"], statuses)
+
+    def schema_of(self, directory: str) -> pa.Schema | None:
+        """Schema of a table as the version of its stage wrote it."""
+        schema = schemas().get(directory.split("/")[0])
+        if schema is PREDICTIONS and stage_version(self.store, directory) < RULES_SINCE:
+            old = [field for field in schema if field.name not in ("rule", "label_network")]
+            return pa.schema(old)
+        return schema
 
     def check_table_part(
         self,

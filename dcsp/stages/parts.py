@@ -125,6 +125,12 @@ def begin_stage(store: Store, key: StageKey) -> None:
         store.write_json(name, key.as_dict())
 
 
+def stage_version(store: Store, directory: str) -> int:
+    """Version of the stage that made a table; the lowest where nobody wrote it down."""
+    name = f"{directory}/{STAGE_FILE}"
+    return int(store.read_json(name)["version"]) if store.exists(name) else 0
+
+
 def scope(parts: Sequence[Part]) -> str:
     """Names the rows that a table must have to be complete for a snapshot of the corpus."""
     return digest([[part.name, *part.dead] if part.dead else part.name for part in parts])

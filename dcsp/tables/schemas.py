@@ -127,6 +127,10 @@ null where nobody asks for it: at a training image whose label its tags decide, 
 off. ``label_without_crf`` is the network's own before it. ``areas`` has one entry for each class in
 ``label``, background included, with its mean probability before saliency and CRF."""
 
+RULES_SINCE = 3
+"""Version of predictions whose tables say by which rule a label was made. Before that ``label`` is
+the network's own, and there is neither ``rule`` nor ``label_network``."""
+
 SCHEMAS = {
     "corpus": CORPUS,
     "rejected": REJECTED,

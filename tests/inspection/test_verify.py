@@ -6,11 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from dcsp.inspection.export import read_labels
+from dcsp.inspection.inventory import find_run
 from dcsp.inspection.verify import parts_to_read, verify_store
 from dcsp.store.store import Store
+from dcsp.tables.codecs import encode_labels
 from dcsp.tables.fingerprint import digest
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from tests.store_fixture import CUES_KEY, PARTS, build_store
+from tests.store_fixture import CUES_KEY, LABELS, PARTS, build_store
 
 CUES_PART = part_file(CUES_KEY.directory, PARTS["train"])
 CORPUS_PART = part_file(CORPUS_DIRECTORY, PARTS["train"])
@@ -32,6 +35,23 @@ def test_a_whole_store_has_no_problem(store: Store) -> None:
     assert found.problems == []
     assert (found.parts, found.rows, found.checkpoints) == (9, 23, 1)
     assert len(seen) == found.parts == parts_to_read(store)
+
+
+def test_predictions_of_earlier_versions_are_whole_without_their_rules(store: Store) -> None:
+    for directory in sorted(
+        {d.parent for d in Path(store.location("predictions")).rglob("*.json")}
+    ):
+        name = f"predictions/{directory.name}"
+        told = store.read_json(f"{name}/stage.json")
+        store.write_json(f"{name}/stage.json", told | {"version": 2})
+        for part in PARTS.values():
+            file = part_file(name, part)
+            store.write_table(file, store.read_table(file).drop_columns(["rule", "label_network"]))
+    assert verify_store(store).problems == []
+    run = find_run(store, "demo-2222")
+    for kind in ("published", "network"):
+        labels = pa.concat_tables(read_labels(store, run, kind))["label"].to_pylist()
+        assert labels[0] == encode_labels(LABELS)
 
 
 def rename(store: Store, name: str, column: str, values: list[str | None]) -> None:
