@@ -68,7 +68,7 @@ class CueMethod(ABC):
         """
 
     def last_rule(self, config: RunConfig) -> DCSPSettings | None:
-        """Algorithm 1 as the cues of the last phase have it, if they have; see ``predict.tags``."""
+        """Algorithm 1 that labels images with tags, if it does; see ``predict.tags``."""
         return config.cues.adapt.dcsp
 
     def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:

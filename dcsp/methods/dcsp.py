@@ -21,9 +21,8 @@ class DCSPMethod(CueMethod):
         return SaliencySource(make.saliency(), number)
 
     def last_rule(self, config: RunConfig) -> DCSPSettings | None:
-        """That of phase 0, where no other follows."""
-        adapt = config.cues.adapt
-        return adapt.dcsp if adapt.rounds else config.cues.dcsp
+        """That of phase 0, where adapting has none of its own."""
+        return config.cues.adapt.dcsp or config.cues.dcsp
 
     def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
         """Hierarchical saliency."""

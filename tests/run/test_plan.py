@@ -42,6 +42,7 @@ AFTER_FCAN = AFTER_SALIENCY[1:]
 AFTER_CUES = AFTER_SALIENCY[2:]
 AFTER_JOINT = AFTER_SALIENCY[3:]
 ALL = ["saliency", *AFTER_SALIENCY]
+OTHER_MAPS = ["saliency", *AFTER_FCAN[:-1], "saliency_val", "predictions"]
 RUN = "the run's name"
 
 SCOPE: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -49,9 +50,12 @@ SCOPE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "saliency pass": ({"cues.dcsp": {"saliency_pass": 1}}, AFTER_FCAN),
     "attention scales": ({"cues.dcsp": {"attention": {"scales": [1]}}}, AFTER_FCAN),
     "CRF of cues": ({"cues.dcsp": {"crf": True}}, AFTER_FCAN),
-    "kernels of a CRF that cues do not use": ({"cues": {"crf": {"iterations": 3}}}, []),
-    "thresholds": ({"saliency": {"thresholds": [0.7, 0.9]}}, ["saliency", *AFTER_FCAN]),
-    "detector card": ({"saliency.detectors": {"scale": "255"}}, ["saliency", *AFTER_FCAN]),
+    "kernels of a CRF that labels alone use": (
+        {"cues": {"crf": {"iterations": 3}}},
+        ["predictions", RUN],
+    ),
+    "thresholds": ({"saliency": {"thresholds": [0.7, 0.9]}}, OTHER_MAPS),
+    "detector card": ({"saliency.detectors": {"scale": "255"}}, OTHER_MAPS),
     "backbone": ({"network": {"backbone": "resnet50"}}, AFTER_SALIENCY),
     "longest side": ({"network": {"max_side": 500}}, AFTER_SALIENCY),
     "weights": ({"network": {"weights": "imagenet"}}, AFTER_SALIENCY),
@@ -151,7 +155,7 @@ def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None
     files = [str(tmp_path / name) for name in ("a.onnx", "b.onnx", "c.onnx")]
     plans = [plan({"saliency.detectors": {"model": file}}) for file in files]
     assert changed(plans[0], plans[1]) == []
-    assert changed(plans[0], plans[2]) == ["saliency", *AFTER_FCAN]
+    assert changed(plans[0], plans[2]) == [title for title in OTHER_MAPS if title != RUN]
     digest = hashlib.sha256(b"the same detector").hexdigest()
     assert plans[0].step("saliency").stage.key.weights == {"detector0": digest}
 
@@ -231,13 +235,13 @@ def test_each_round_adapts_cues_and_trains_again(rounds: int) -> None:
         for phase in range(rounds + 1)
         for title in (f"cues_phase{phase}", f"joint_phase{phase}")
     ]
-    labels = ["predictions"] if rounds else ["saliency_val", "predictions"]
+    labels = ["saliency_val", "predictions"]
     assert [step.title for step in made] == ["saliency", "fcan", *phases, *labels]
     assert [step.title for step in made.cue_steps] == phases[::2]
     assert made.model.title == f"joint_phase{rounds}"
     model = made.model.key.fingerprint
     inputs = made.step("predictions").stage.key.inputs
-    assert inputs["network"] == model and ("saliency" in inputs) == (rounds == 0)
+    assert inputs == {"network": model, "saliency": made.step("saliency").stage.key.fingerprint}
     known = prints(plan({"cues.adapt": {"rounds": 3}}))
     shared = {title: name for title, name in prints(made).items() if title not in labels}
     assert shared.items() <= known.items()  # another round goes on from the one before
@@ -334,7 +338,7 @@ def test_what_a_step_reads_follows_from_keys_alone() -> None:
     assert reads["saliency"] == [] and reads["fcan"] == ["saliency"]
     assert reads["cues_phase0"] == reads["cues_same"] == ["saliency", "fcan"]
     assert reads["joint_phase0"] == ["fcan", "cues_phase0"], "each output once"
-    assert reads["predictions"] == ["joint_phase1"]
+    assert reads["predictions"] == ["saliency", "joint_phase1", "saliency_val"]
     behind = [step.title for step in made.behind(made.step("joint_phase0"))]
     assert behind == ["saliency", "fcan", "cues_phase0", "joint_phase0"]
 
