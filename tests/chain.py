@@ -131,7 +131,7 @@ class Planted:
 def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
     """Pack the scenes into parts; then one image's bytes are damaged where they lie."""
     settings, store = config.corpus, Store(config.store)
-    scenes = ScenesSource(settings.scenes, settings.classes, config.seed, settings.splits)
+    scenes = ScenesSource(settings.scenes, settings.learned, config.seed, settings.splits)
     source = Planted(scenes, shuffled)
     rows, duplicates = select_rows(source.list_rows())
     snapshot = ingest_here(Listing(rows, duplicates, Packer(store, source, settings))).snapshot
