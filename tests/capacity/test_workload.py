@@ -60,8 +60,9 @@ def test_all_is_left_of_a_new_run(plan: Plan) -> None:
     train = size(plan, ["train"])
     assert found["saliency"] == Work("saliency", "actors", 2, 2, 4, bytes_in=train)
     assert found["fcan"] == Work("fcan", "training", 2, 2, 15, 5, bytes_in=train / 4 * 15)
-    everything = size(plan, ["train", "val"])
-    assert found["predictions"] == Work("predictions", "actors", 3, 3, 5, bytes_in=everything)
+    val = size(plan, ["val"])
+    assert found["saliency_val"] == Work("saliency_val", "actors", 1, 1, 1, bytes_in=val)
+    assert found["predictions"] == Work("predictions", "actors", 3, 3, 5)  # they read saliency
     assert found[EVALUATION] == Work(EVALUATION, "tasks", 3, 3, 5)
 
 

@@ -17,6 +17,7 @@ from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, LATEST, part_file, rejected_file
+from dcsp.tables.schemas import RULES_SINCE
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 
 SCHEMAS = schemas()
@@ -24,7 +25,8 @@ SCHEMAS = schemas()
 ROWS = 240
 PART = "aa11"
 KEYS = {
-    name: StageKey(name, 1) for name in sorted(SCHEMAS.keys() - {"corpus", "truth", "rejected"})
+    name: StageKey(name, RULES_SINCE)
+    for name in sorted(SCHEMAS.keys() - {"corpus", "truth", "rejected"})
 }
 FILES = {
     "corpus": part_file(CORPUS_DIRECTORY, PART),
