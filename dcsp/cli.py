@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -25,16 +24,6 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import STAGE_FILE, current_run, report_file
 
 MISTAKE = 2
-
-
-class LabelKind(StrEnum):
-    """Which labels are exported."""
-
-    published = "published"
-    cues = "cues"
-    network = "network"
-
-
 _MOST_TAGS = 50
 """Unknown tags shown; the store keeps more."""
 
@@ -228,12 +217,12 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the PNG files.")],
     run: RunArgument = None,
     labels: Annotated[
-        LabelKind,
+        Literal["published", "cues", "network"],
         typer.Option(
             help="published: by tags where they are known; cues: those of the last phase; "
             "network: without any tags."
         ),
-    ] = LabelKind.published,
+    ] = "published",
 ) -> None:
     """Write the label maps of a run as VOC-palette PNG files named after the images."""
     from dcsp.inspection.destination import EXPORT, claim_folder, mark_folder
@@ -241,12 +230,12 @@ def export(
 
     opened = open_store(store)
     found = find_run(opened, run)
-    predictions = read_labels(opened, found, labels.value)
+    predictions = read_labels(opened, found, labels)
     apart = {"STORE": opened}
     if root := found.record["config"]["corpus"]["root"]:
         apart["the corpus"] = Store(root)
     folder = claim_folder(EXPORT, out, apart)
-    mark_folder(EXPORT, folder, {"run": found.run_id, "labels": labels.value})
+    mark_folder(EXPORT, folder, {"run": found.run_id, "labels": labels})
     done = export_masks(predictions, out)
     left = f", {done.left_out} images have no label" if done.left_out else ""
     typer.echo(f"{done.written} masks in {out}{left}")

@@ -2,8 +2,7 @@
 
     python jobs/evaluate.py --config FILE [key=value …]
 
-What follows the last training is made first where it is missing; that, and everything before it,
-must be done (jobs/relabel.py).
+Predictions that are missing are made first; everything before them must be done (jobs/relabel.py).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.progress import say
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from jobs._chain import Chain
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str]) -> None:
 def evaluate(chain: Chain) -> None:
     """Predict where that is missing, evaluate, report and publish."""
     plan = chain.plan()
-    trained = plan.steps.index(plan.trainings[-1]) + 1
-    chain.require(plan, plan.steps[:trained], "jobs/relabel.py")
+    before = [step for step in plan if step.role is not Role.PREDICTIONS]
+    chain.require(plan, before, "jobs/relabel.py")
     for step in plan:
         chain.run(plan, step)
     chain.finish(plan)

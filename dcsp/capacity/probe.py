@@ -30,7 +30,7 @@ from dcsp.stages.parts import read_part
 from dcsp.stages.stage import Device, Stage, TableStage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
-from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart, Part, Snapshot
+from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 from dcsp.training.loop import Trainer
 from dcsp.training.stage import TrainStage
 from dcsp.training.stream import Rank, rank_batch, rebatch
@@ -119,8 +119,7 @@ class Probe:
             found.trouble = "no image of the sample can be used"
             return
         found.images = part.rows
-        parts = (part, replace(part, split=VAL))  # stages that look at validation images alone
-        snapshot = Snapshot(self.config.corpus.learned, parts)
+        snapshot = Snapshot(self.config.corpus.learned, (part,))
         plan = build_plan(self._config, snapshot, method=self.method)
         last = max((n for n, step in enumerate(plan) if step.title in self.wanted), default=-1)
         for step in plan.steps[: last + 1]:

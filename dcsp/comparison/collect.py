@@ -62,7 +62,8 @@ def measure_run(store: Store, plan: Plan) -> dict[str, float | None]:
     Raises:
         StoreError: Its metrics or a table are not there.
     """
-    steps = plan.behind(plan.trainings[-1] if plan.model else plan.steps[-1])
+    steps = plan.behind(plan.steps[-1])
+    steps = [step for step in steps if step.role is not Role.PREDICTIONS]
     records = [step_record(store, plan, step) for step in steps]
     tables = [
         TableCost(record["seconds"], record["bytes"], sum(record["rows"].values()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Set
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -63,3 +64,18 @@ class Settings(BaseModel):
     """Base of every block of settings: immutable, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Settings that came after stores were written."""
+
+    def decisive(self, idle: Set[str] = frozenset()) -> dict[str, Any]:
+        """What decides an output, as JSON values: later settings only where they are used.
+
+        So an output of earlier versions keeps its fingerprint.
+
+        Args:
+            idle: Settings that do not decide it.
+        """
+        fields = type(self).model_fields
+        unused = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return self.model_dump(mode="json", exclude={*idle, *unused})

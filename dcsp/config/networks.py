@@ -12,6 +12,8 @@ from dcsp.config.base import PositiveFloat, PositiveInt, Settings, Url
 class NetworkSettings(Settings):
     """The one network: dilated backbone, four summed atrous branches, FCAN head (paper 4.1)."""
 
+    later = frozenset({"decoder"})
+
     backbone: str = "resnet101"
     """``resnet18|50|101``, ``vgg16``, ``efficientnet_lite0|1|2`` or ``timm:NAME``.
     Paper: resnet101."""

@@ -29,9 +29,10 @@ class PredictSettings(Settings):
     splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train", "val")
     """Splits to label."""
     tags: Literal["restrict", "ignore"] = "restrict"
-    """``restrict``: an image with given tags is labelled among background and its tags, by the rule
-    of the last cues where that is Algorithm 1; ``ignore``: by the network alone, as the paper
-    labels images that it measures. The network's own labels are kept beside in any case."""
+    """``restrict``: an image with given tags is labelled among background and its tags, and with
+    ``cues.method=dcsp`` or ``cues.adapt.dcsp`` by Algorithm 1, with saliency; ``ignore``: by the
+    network alone, as the paper labels images that it measures. The network's own labels are kept
+    beside in any case."""
     crf_settings: CRFSettings = CRFSettings()
 
     def refines(self, split: str) -> bool:
@@ -115,11 +116,14 @@ class RunConfig(Settings):
         if self.cues.adapt.dcsp:
             wanted["cues.adapt.dcsp"] = self.cues.adapt.dcsp
         wanted |= {f"cues.compare.{name}": other for name, other in self.cues.compare.items()}
+        given, more = "saliency.thresholds", "a threshold"
+        if self.saliency.maps:
+            given, more = "saliency.maps", "a folder"
         for key, settings in wanted.items():
             if settings.saliency_pass > self.saliency.passes:
                 raise ValueError(
-                    f"{key}.saliency_pass is {settings.saliency_pass} but saliency.thresholds give "
-                    f"only {self.saliency.passes} passes: add a threshold or use a lower pass"
+                    f"{key}.saliency_pass is {settings.saliency_pass} but {given} give only "
+                    f"{self.saliency.passes} passes: add {more} or use a lower pass"
                 )
         return self
 

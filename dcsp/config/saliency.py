@@ -26,6 +26,8 @@ class DetectorSettings(Settings):
     A name alone stands for a card: ``u2netp`` (the default) or ``isnet``.
     """
 
+    later = frozenset({"mirror", "weight"})
+
     model: Url = "u2netp"
     """A registry name, a path or an https URL of an ONNX file."""
     sha256: str | None = None
@@ -89,8 +91,3 @@ class SaliencySettings(Settings):
     def passes(self) -> int:
         """Number of maps S_1 … S_K kept for an image, each of a pass of the detectors."""
         return len(self.maps) or len(self.thresholds) + 1
-
-    @property
-    def is_there(self) -> bool:
-        """Whether anything gives saliency."""
-        return bool(self.maps or self.detectors)

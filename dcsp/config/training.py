@@ -12,6 +12,8 @@ from dcsp.config.base import PositiveFloat, PositiveInt, Settings, Unit
 class TrainSettings(Settings):
     """One training stage (paper 5.1; method 1.7)."""
 
+    later = frozenset({"epochs"})
+
     steps: PositiveInt = 10_000
     """Optimiser steps."""
     epochs: PositiveFloat | None = None

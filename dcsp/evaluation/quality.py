@@ -135,29 +135,23 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
     return total
 
 
-def evaluate_cues(cues: pa.Table, truth: pa.Table, classes: int) -> Quality:
-    """Compare a part of a cue table with its ground truth; arguments as for `evaluate_labels`.
+def evaluate_table(
+    table: pa.Table, truth: pa.Table, classes: int, column: LabelColumn = "label"
+) -> Quality:
+    """Compare a part of a table with its ground truth.
+
+    Args:
+        table: A part of cues or predictions.
+        truth: As for `evaluate_labels`.
+        classes: As for `evaluate_labels`.
+        column: ``label``: cues, or what is published; of predictions also ``label_network`` and
+            ``label_without_crf``: the network's own, after and before the CRF.
 
     Raises:
         StoreError: The two parts do not hold the same images in the same order.
     """
-    return _evaluate_column(cues, truth, classes, "label")
-
-
-def evaluate_predictions(
-    predictions: pa.Table, truth: pa.Table, classes: int
-) -> dict[LabelColumn, Quality]:
-    """Compare a part of a predictions table with its ground truth.
-
-    Returns:
-        ``label`` → quality of the published labels; ``label_without_crf`` → of the network's own;
-        ``label_network`` → of these after the CRF, or before it where that was not asked for.
-
-    Raises:
-        StoreError: The two parts do not hold the same images in the same order.
-    """
-    columns: tuple[LabelColumn, ...] = ("label", "label_network", "label_without_crf")
-    return {column: _evaluate_column(predictions, truth, classes, column) for column in columns}
+    labels = table[column]
+    return evaluate_labels(table, truth, classes, lambda row: decode_labels(labels[row].as_py()))
 
 
 def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:
@@ -192,18 +186,6 @@ def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:
             for i, name in enumerate(("background", *class_names))
         },
     }
-
-
-def _evaluate_column(
-    table: pa.Table, truth: pa.Table, classes: int, column: LabelColumn
-) -> Quality:
-    labels = table[column]
-    plain = table["label_without_crf"] if column == "label_network" else labels
-
-    def labeller(row: int) -> NDArray[np.uint8]:
-        return decode_labels(labels[row].as_py() or plain[row].as_py())
-
-    return evaluate_labels(table, truth, classes, labeller)
 
 
 def _compare(

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from dcsp.cues.stage import CueStage, Relabelling
 from dcsp.evaluation.quality import (
     Figures,
+    LabelColumn,
     Quality,
-    evaluate_cues,
     evaluate_labels,
-    evaluate_predictions,
+    evaluate_table,
     summarize,
 )
 from dcsp.images.resize import resize_labels
@@ -54,17 +54,18 @@ class Evaluator:
         if part.split == TRAIN:
             for step in cue_tables(self.plan):
                 table = self._table(step.stage.key.directory, part)
-                found[step.title] = evaluate_cues(table, truth, self._classes)
+                found[step.title] = evaluate_table(table, truth, self._classes)
                 if of_first_pass := first_pass(step):
                     quality = self._relabelled(of_first_pass, part, truth)
                     found[step.title + _FIRST_PASS] = quality
         if part.split in self.plan.labelled:
             table = self._table(self.plan.of(Role.PREDICTIONS)[0].stage.key.directory, part)
-            qualities = evaluate_predictions(table, truth, self._classes)
-            found[part.split] = qualities["label_without_crf"]
-            found[part.split + _PUBLISHED] = qualities["label"]
+            columns: dict[str, LabelColumn] = {"": "label_without_crf", _PUBLISHED: "label"}
             if self.plan.config.predict.refines(part.split):
-                found[part.split + _CRF] = qualities["label_network"]
+                columns[_CRF] = "label_network"
+            for ending, column in columns.items():
+                quality = evaluate_table(table, truth, self._classes, column)
+                found[part.split + ending] = quality
         return found
 
     @property

@@ -142,7 +142,11 @@ class PredictionStage(TableStage):
                 **settings,
                 "precision": self.precision.model_dump(mode="json"),
                 **(self.rule.decides if self.rule else {}),
-                **({"distractors_are": self.distractors_are} if self.classes else {}),
+                **(
+                    {"classes": self.classes, "distractors_are": self.distractors_are}
+                    if self.classes
+                    else {}
+                ),
             },
             inputs={
                 "network": PurePosixPath(self.network).name,

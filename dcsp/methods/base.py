@@ -89,3 +89,35 @@ class CueMethod(ABC):
         if isinstance(cues, DCSPStage) and cues.saliency:
             yield make.saliency_step()
         yield make.cues(cues, phase)
+
+
+class OnTopOf(CueMethod):
+    """Another method's run with other cues in some phase; what it does not say is the other's.
+
+    Args:
+        other: The other method.
+    """
+
+    def __init__(self, other: CueMethod) -> None:
+        self.other = other
+        self.words, self.schemas = other.words, other.schemas
+
+    def rounds(self, config: RunConfig) -> int:
+        """As the other method."""
+        return self.other.rounds(config)
+
+    def last_rule(self, config: RunConfig) -> DCSPSettings | None:
+        """As the other method."""
+        return self.other.last_rule(config)
+
+    def saliency(self, make: StepMaker) -> SaliencySource | None:
+        """As the other method."""
+        return self.other.saliency(make)
+
+    def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
+        """As the other method."""
+        return self.other.before_fcan(make)
+
+    def following(self, make: StepMaker, phase: int, network: TrainStage) -> Iterator[Step[Stage]]:
+        """As the other method."""
+        return self.other.following(make, phase, network)

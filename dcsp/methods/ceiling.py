@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dcsp.config import DCSPSettings, RunConfig
+from dcsp.config import RunConfig
 from dcsp.cues.stage import CueStage, Row
 from dcsp.cues.table import CueRow
-from dcsp.methods.base import CueMethod
-from dcsp.methods.shared import SaliencySource, StepMaker
+from dcsp.methods.base import OnTopOf
+from dcsp.methods.shared import StepMaker
 from dcsp.stages.stage import Device, PartModel, Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
@@ -69,32 +69,8 @@ class TruthStage(CueStage):
         return CueRow(decode_labels(row["raw"]) if row["raw"] else None)
 
 
-class CeilingMethod(CueMethod):
-    """Another method's run with true masks in the place of the cues of every phase.
-
-    Args:
-        other: The method whose network is trained.
-    """
-
-    def __init__(self, other: CueMethod) -> None:
-        self._other = other
-        self.words = other.words
-
-    def rounds(self, config: RunConfig) -> int:
-        """As many trainings as the other method has."""
-        return self._other.rounds(config)
-
-    def saliency(self, make: StepMaker) -> SaliencySource | None:
-        """As the other method."""
-        return self._other.saliency(make)
-
-    def last_rule(self, config: RunConfig) -> DCSPSettings | None:
-        """As the other method."""
-        return self._other.last_rule(config)
-
-    def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
-        """As the other method."""
-        return self._other.before_fcan(make)
+class CeilingMethod(OnTopOf):
+    """Another method's run with true masks in the place of the cues of every phase."""
 
     def first(self, make: StepMaker, fcan: TrainStage) -> Iterator[Step[Stage]]:
         """The masks."""

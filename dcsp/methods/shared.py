@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dcsp.config import DCSPSettings, RunConfig, TrainSettings
+from dcsp.corpus.sources.files import absolute
 from dcsp.cues.adapt import AdaptStage
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.cues.published import PublishedRule
@@ -66,7 +67,7 @@ class StepMaker:
         """
         settings = self.config.saliency
         if settings.maps:
-            return MapStage(settings.maps)
+            return MapStage(tuple(map(absolute, settings.maps)))
         if not settings.detectors:
             raise ConfigError(
                 f"cues.method={self.config.cues.method} needs a saliency detector and "
@@ -103,23 +104,19 @@ class StepMaker:
             return AdaptStage(self.config, network, phase)
         return self.algorithm_1(rule, network, phase)
 
-    def predictions(
-        self, network: StageKey, rule: DCSPSettings | None, splits: Sequence[str]
-    ) -> Iterator[Step[Stage]]:
-        """Labels of every image (method 1.8), last, and saliency of those that have none yet.
+    def predictions(self, network: StageKey, rule: DCSPSettings | None) -> Iterator[Step[Stage]]:
+        """Labels of every image (method 1.8), last, and the saliency that they ask for.
 
         Args:
             network: Key of the last training.
             rule: Algorithm 1 for images with given tags, if the cues have it.
-            splits: Splits to label of which there are images.
         """
         predict, published = self.config.predict, None
         if predict.tags == "restrict":
-            used = self.saliency() if rule and rule.saliency_pass else None
-            for split in splits:
-                if used and split != TRAIN:
-                    yield Step(Role.MAPS, f"saliency_{split}", used, splits=(split,))
-            published = PublishedRule.of(self.config, rule, used.key if used else None)
+            maps = self.saliency_step() if rule and rule.saliency_pass else None
+            if maps:
+                yield maps
+            published = PublishedRule.of(self.config, rule, maps.stage.key if maps else None)
         stage = PredictionStage.of(self.config, network.directory, rule=published)
         yield Step(Role.PREDICTIONS, "predictions", stage, splits=predict.splits)
 

@@ -7,7 +7,7 @@ would be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -85,18 +85,24 @@ class Plan:
         return step.stage.left(store, self.parts(step))
 
     def reads(self, step: Step[Stage]) -> list[Step[Stage]]:
-        """The steps whose output a step reads, in order; not those of other splits of a table."""
-        making = {_output(made): made for made in self.steps if made.makes_for(step)}
-        return list(making.values())
+        """The steps whose output a step reads, in order."""
+        return self._making(step.reads)
 
     def behind(self, step: Step[Stage]) -> list[Step[Stage]]:
         """A step, and all that its output was made from, in order."""
-        needed = [step]
+        needed = {step.stage.key.fingerprint}
         for earlier in reversed(self.steps):
-            if any(earlier.makes_for(reader) for reader in needed):
-                needed.append(earlier)
-        found = {_output(each): each for each in reversed(needed)}
-        return [each for each in self.steps if found.get(_output(each)) is each]
+            if earlier.stage.key.fingerprint in needed:
+                needed |= earlier.reads
+        return self._making(needed)
+
+    def _making(self, fingerprints: set[str]) -> list[Step[Stage]]:
+        """One step for each of some outputs, in order; of equal ones the last.
+
+        A table that is compared may be the one that is trained on.
+        """
+        making = {step.stage.key.fingerprint: step for step in self.steps}
+        return [making[fingerprint] for fingerprint in making if fingerprint in fingerprints]
 
     @property
     def cue_steps(self) -> list[Step[Stage]]:
@@ -127,12 +133,14 @@ class Plan:
     @property
     def run_id(self) -> str:
         """Name of the run: the same request over the same corpus has the same name."""
+        corpus = self.config.corpus
         decided = {
             "evaluation": EVALUATION_VERSION,
             "snapshot": self.snapshot.fingerprint,
             "report": self.config.report.model_dump(mode="json"),
             "labelled": sorted(self.labelled),
             "steps": {step.title: step.stage.key.fingerprint for step in self.steps},
+            **({"shown": len(corpus.classes)} if corpus.distractors else {}),
             **({"first_pass": FIRST_PASS_VERSION} if self._measures_a_start else {}),
         }
         return f"{self.config.name}-{digest(decided)[:12]}"
@@ -142,11 +150,6 @@ class Plan:
         """Whether cues that are made better came of hierarchical saliency."""
         starts = (step.stage for step in self.of(Role.START))
         return any(isinstance(stage, CueStage) and stage.first_pass() for stage in starts)
-
-
-def _output(step: Step[Stage]) -> tuple[str, tuple[str, ...]]:
-    """What a step makes: of equal ones the last counts, as when a compared table is trained on."""
-    return step.stage.key.fingerprint, step.splits
 
 
 def build_plan(
@@ -180,11 +183,22 @@ def build_plan(
             "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
     steps: dict[str, Step[Stage]] = {}
-    for step in _steps(config, snapshot, learned or snapshot, method or method_of(config)):
+    for step in _steps(config, learned or snapshot, method or method_of(config)):
         known = steps.setdefault(step.title, step)
         if known.stage.key.fingerprint != step.stage.key.fingerprint:
             raise ValueError(f"The cue method gives two different steps the title {step.title}.")
-    return Plan(config, snapshot, tuple(steps.values()), learned)
+    return Plan(config, snapshot, tuple(_for_labels(steps.values())), learned)
+
+
+def _for_labels(steps: Collection[Step[Stage]]) -> Iterator[Step[Stage]]:
+    """The steps; a table that labels are made with has every split that is labelled."""
+    labels = [step for step in steps if step.role is Role.PREDICTIONS]
+    for step in steps:
+        readers = [r for r in labels if step.stage.key.fingerprint in r.reads]
+        if step.stage.learns or not readers:
+            yield step
+        else:
+            yield replace(step, splits=tuple(dict.fromkeys((*step.splits, *readers[0].splits))))
 
 
 def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
@@ -201,11 +215,9 @@ def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
     return build_plan(config, Snapshot(config.corpus.learned, (part,)))
 
 
-def _steps(
-    config: RunConfig, snapshot: Snapshot, learned: Snapshot, method: CueMethod
-) -> Iterator[Step[Stage]]:
+def _steps(config: RunConfig, snapshot: Snapshot, method: CueMethod) -> Iterator[Step[Stage]]:
     """In their order; one that several ask for comes as often."""
-    make = StepMaker(config, learned)
+    make = StepMaker(config, snapshot)
     saliency = method.saliency(make)
     yield from method.before_fcan(make)
     fcan = make.fcan(saliency)
@@ -233,5 +245,4 @@ def _steps(
         joint = make.joint(phase, network, stage, selfcues, saliency)
         yield joint
         network = joint.stage
-    splits = [split for split in config.predict.splits if snapshot.of([split])]
-    yield from make.predictions(network.key, method.last_rule(config), splits)
+    yield from make.predictions(network.key, method.last_rule(config))

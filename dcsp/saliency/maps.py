@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zipfile import BadZipFile
@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from dcsp.corpus.sources.files import read_uri, require_folder
 from dcsp.errors import ImageError
 from dcsp.images.resize import shrink_map
 from dcsp.saliency.table import MAP_SIDE
@@ -48,15 +49,20 @@ class MapStage(TableStage):
     @property
     def key(self) -> StageKey:
         """Where the maps lie decides the table: what lies there must stay as it is."""
-        return StageKey("saliency", VERSION, {"maps": [Store(p).url for p in self.places]})
+        return StageKey("saliency", VERSION, {"maps": list(self.places)})
 
     def load(self, store: Store, device: Device) -> PartModel:
-        """Open the folders; nothing runs on a device."""
-        folders = [Store(place) for place in self.places]
+        """See that the folders are there; maps are read as they are asked for.
+
+        Raises:
+            CorpusError: One is not.
+        """
+        for place in self.places:
+            require_folder(place, "saliency.maps")
 
         def read(row: dict[str, Any]) -> list[bytes] | ImageError:
             try:
-                return _levels(folders, row)
+                return _levels(self.places, row)
             except ImageError as error:
                 return error
 
@@ -72,7 +78,7 @@ class MapStage(TableStage):
         return model
 
 
-def _levels(folders: list[Store], row: dict[str, Any]) -> list[bytes]:
+def _levels(places: Sequence[str], row: dict[str, Any]) -> list[bytes]:
     """The encoded maps of one image.
 
     Raises:
@@ -80,30 +86,34 @@ def _levels(folders: list[Store], row: dict[str, Any]) -> list[bytes]:
     """
     levels: list[bytes] = []
     highest: NDArray[np.float32] | None = None
-    for folder in folders:
-        map_ = shrink_map(_read(folder, row), MAP_SIDE)
+    for place in places:
+        map_ = shrink_map(_read(place, row), MAP_SIDE)
         highest = map_ if highest is None else np.maximum(highest, map_)
         levels.append(encode_levels(quantize(highest)))
     return levels
 
 
-def _read(folder: Store, row: dict[str, Any]) -> NDArray[np.float32]:
+def _read(place: str, row: dict[str, Any]) -> NDArray[np.float32]:
     """HW float32 in [0, 1]."""
     readers: dict[str, _Read] = {".png": _from_png, ".npy": _from_numpy, ".npz": _from_numpy}
     stem = row["image_id"]
     for suffix, read in readers.items():
-        if not folder.exists(f"{stem}{suffix}"):
-            continue
-        name = folder.path(f"{stem}{suffix}")
+        name = f"{place}/{stem}{suffix}"
         try:
-            map_ = read(folder.read_bytes(f"{stem}{suffix}"))
+            data = read_uri(name)
+        except ImageError as error:
+            if error.reason == "missing":
+                continue
+            raise
+        try:
+            map_ = read(data)
         except (ValueError, OSError, BadZipFile) as error:
             raise ImageError(UNREADABLE, f"{name} is no map ({error})") from error
         size = (row["height"], row["width"])
         if map_.shape != size:
             raise ImageError(WRONG_SIZE, f"{name} is {map_.shape} pixels, its image {size}")
         return map_
-    raise ImageError(MISSING, f"there is no {stem}.png, .npy or .npz in {folder.url}")
+    raise ImageError(MISSING, f"there is no {stem}.png, .npy or .npz in {place}")
 
 
 def _from_png(data: bytes) -> NDArray[np.float32]:

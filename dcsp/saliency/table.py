@@ -23,7 +23,7 @@ from dcsp.tables.codecs import encode_levels, pack_array, quantize, unpack_array
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.schemas import HEAD_COLUMNS, SALIENCY
 
-VERSION = 3
+VERSION = 2
 MAP_SIDE = 320
 """Longest side in pixels of the maps that are kept; those of U²-Net have it."""
 PLACE_ALONE = {"model", "sha256"}
@@ -51,11 +51,23 @@ class SaliencyStage(TableStage):
 
     @property
     def key(self) -> StageKey:
-        """Settings of the cards, thresholds and the detectors' digests decide the table."""
-        cards = [card.model_dump(mode="json", exclude=PLACE_ALONE) for card in self.cards]
-        settings = {"detectors": cards, "thresholds": list(self.thresholds)}
-        weights = {f"detector{number}": digest for number, digest in enumerate(self.digests)}
-        return StageKey("saliency", VERSION, settings, weights=weights)
+        """Settings of the cards, thresholds and the detectors' digests decide the table.
+
+        One detector alone is said as it was when there could be no others: tables stay.
+        """
+        cards = [card.decisive(PLACE_ALONE) for card in self.cards]
+        names = [f"detector{number or ''}" for number in range(len(cards))]
+        side = max(max(card.height, card.width) for card in self.cards)
+        return StageKey(
+            "saliency",
+            VERSION,
+            settings={
+                **dict(zip(names, cards, strict=True)),
+                "thresholds": list(self.thresholds),
+                **({"map_side": MAP_SIDE} if side > MAP_SIDE else {}),
+            },
+            weights=dict(zip(names, self.digests, strict=True)),
+        )
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Fetch and load the detectors."""

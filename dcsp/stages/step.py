@@ -95,12 +95,6 @@ class Step(Generic[StageT_co]):
         also = {self.also_reads.fingerprint} if self.also_reads else set()
         return also | set(self.stage.key.inputs.values())
 
-    def makes_for(self, reader: Step[Stage]) -> bool:
-        """Whether a step reads its output, and of a table any of the splits it works on."""
-        whole = self.stage.learns or self.corpus is not None
-        wanted = whole or not set(self.splits).isdisjoint(reader.splits)
-        return wanted and self.stage.key.fingerprint in reader.reads
-
     @property
     def needs_snapshot(self) -> bool:
         """Whether its fingerprint depends on the corpus: on what its inputs learned from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from dcsp.config import NetworkSettings, PrecisionSettings, Settings, TrainSettings
+from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
 from dcsp.networks.checkpoint import checkpoint_is_complete, load_checkpoint, save_network
 from dcsp.networks.model import Model
 from dcsp.networks.weights import backbone_digest, backbone_weights
@@ -31,22 +31,12 @@ from dcsp.training.recipe import Recipe, TrainingInput
 from dcsp.training.stream import PartSlice, Rank, rank_batch, rank_stream, row_order
 
 VERSION = 1
-LATER = ("decoder", "epochs")
-"""Settings that came after stores were written: left at their default they are in no key."""
 SPEED_ALONE = {"checkpoint_every"}
 """Training settings that do not decide the result."""
 WEIGHTS_ALONE = {"weights", "weights_sha256"}
 """Network settings that say where a file lies; its digest decides the result."""
 _LIKE = ("batch", "crop", "train_backbone")
 """Settings of a training that decide how long a step takes, besides the network."""
-
-
-def decisive(settings: Settings, idle: Set[str]) -> dict[str, Any]:
-    """Settings as a key has them: those of later versions are in it where they are used."""
-    fields = type(settings).model_fields
-    told = settings.model_dump(mode="json", exclude=set(idle))
-    unused = [n for n in LATER if n in told and getattr(settings, n) == fields[n].default]
-    return {name: value for name, value in told.items() if name not in unused}
 
 
 @dataclass(frozen=True)
@@ -86,8 +76,8 @@ class TrainStage(Stage):
             self.recipe.title,
             VERSION,
             settings={
-                "train": decisive(self.settings, SPEED_ALONE),
-                "network": decisive(self.network, WEIGHTS_ALONE),
+                "train": self.settings.decisive(SPEED_ALONE),
+                "network": self.network.decisive(WEIGHTS_ALONE),
                 "precision": self.precision.model_dump(mode="json"),
                 **{f"{t.name}_pass": t.number for t in self.tables if t.number is not None},
                 **self.recipe.decides,

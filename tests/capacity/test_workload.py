@@ -57,11 +57,9 @@ def test_all_is_left_of_a_new_run(plan: Plan) -> None:
     found = works(plan)
     assert list(found) == [INGEST, *(step.title for step in plan), EVALUATION]
     assert found[INGEST] == Work(INGEST, "tasks", 3, 0, 0)
-    train = size(plan, ["train"])
-    assert found["saliency"] == Work("saliency", "actors", 2, 2, 4, bytes_in=train)
+    train, everything = size(plan, ["train"]), size(plan, ["train", "val"])
+    assert found["saliency"] == Work("saliency", "actors", 3, 3, 5, bytes_in=everything)
     assert found["fcan"] == Work("fcan", "training", 2, 2, 15, 5, bytes_in=train / 4 * 15)
-    val = size(plan, ["val"])
-    assert found["saliency_val"] == Work("saliency_val", "actors", 1, 1, 1, bytes_in=val)
     assert found["predictions"] == Work("predictions", "actors", 3, 3, 5)  # they read saliency
     assert found[EVALUATION] == Work(EVALUATION, "tasks", 3, 3, 5)
 
@@ -82,8 +80,9 @@ def test_what_is_done_is_not_left(plan: Plan) -> None:
         store.write_json(f"{directory}/{COMPLETE_FILE}", {})
     found = works(plan, {"saliency": Pace("probe", 0, 0, 0, bytes=100)})
     saliency = found["saliency"]
-    assert (saliency.parts, saliency.parts_left, saliency.rows_left) == (2, 1, 2)
-    assert saliency.bytes_in == store.sizes(CORPUS_DIRECTORY)[f"{second.name}.parquet"]
+    assert (saliency.parts, saliency.parts_left, saliency.rows_left) == (3, 2, 3)
+    left = store.sizes(CORPUS_DIRECTORY)[f"{second.name}.parquet"]
+    assert saliency.bytes_in == left + size(plan, ["val"])
     assert found["cues_phase0"].bytes_in == size(plan, ["train"]) + 10 + 2 * 100
     assert found["fcan"] == Work("fcan", "training", 2, 0, 0)
     store.write_json(metrics_file(plan.run_id), {})
@@ -98,7 +97,7 @@ def test_before_ingest_the_listing_is_what_is_left(tmp_path: Path, snapshot: Sna
     store = Store(settings.store)
     found = work_of(store, build_plan(settings, draft), {})
     assert found[0] == Work(INGEST, "tasks", 3, 3, 5)
-    assert found[1] == Work("saliency", "actors", 2, 2, 4)
+    assert found[1] == Work("saliency", "actors", 3, 3, 5)
     assert found[-1] == Work(EVALUATION, "tasks", 3, 3, 5)
     assert not (tmp_path / "other").exists()
 

@@ -117,7 +117,7 @@ class Laboratory:
             if step.title == stage:
                 break
             directories.append(step.stage.key.directory)
-        for name in dict.fromkeys(directories):
+        for name in directories:
             shutil.copytree(self.undisturbed.store / name, store / name)
 
     def _submission(self, store: Path, stage: str) -> tuple[str, list[str]]:

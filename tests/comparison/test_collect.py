@@ -96,9 +96,10 @@ def test_figures_are_those_of_metrics_and_manifests(compared: Compared) -> None:
         step_record(compared.store, plan, plan.step(title))
         for title in ("saliency", "cues_phase0", "cues_phase1")
     ]
-    images = plan.snapshot.rows(["train"])
-    assert found["bytes_per_image"] == pytest.approx(sum(t["bytes"] for t in tables) / images)
-    assert found["seconds_per_image"] == pytest.approx(3.0 / images)
+    images = [plan.snapshot.rows(splits) for splits in (["train", "val"], ["train"], ["train"])]
+    sizes = [t["bytes"] / number for t, number in zip(tables, images, strict=True)]
+    assert found["bytes_per_image"] == pytest.approx(sum(sizes))
+    assert found["seconds_per_image"] == pytest.approx(sum(1 / number for number in images))
 
 
 def test_every_combination_has_a_row_in_the_files(compared: Compared) -> None:
@@ -211,7 +212,7 @@ def test_a_dry_run_tells_what_runs_share_and_what_is_done(
     shared = [line for line in lines if line.startswith("fcan")]
     assert [line.split()[-2:] for line in shared] == [["1,", "2"], ["3,", "4"]]
     assert all("after ingest" in line and "will run, shared" in line for line in shared)
-    assert sum(line.startswith("saliency ") for line in lines) == 2, "each seed has its own scenes"
+    assert sum(line.startswith("saliency") for line in lines) == 2, "each seed has its own scenes"
     runs = expand(compared.config_file, [], [AXIS], seeds=1)
     after = describe_comparison(runs).splitlines()
     assert after[3].split()[:2] == ["1", "done"]

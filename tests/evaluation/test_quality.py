@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from dcsp.errors import StoreError
 from dcsp.evaluation.confusion import ConfusionMatrix
 from dcsp.evaluation.quality import (
+    LabelColumn,
     Quality,
-    evaluate_cues,
     evaluate_labels,
-    evaluate_predictions,
+    evaluate_table,
     summarize,
 )
 from dcsp.tables.codecs import decode_labels, encode_labels
@@ -46,7 +46,7 @@ def labels(seed: int, ignored: bool = False) -> Labels:
 def test_cues_are_compared_row_by_row() -> None:
     truths = [labels(seed, ignored=True) for seed in range(4)]
     cues = [labels(10 + seed, ignored=seed == 1) for seed in range(4)]
-    quality = evaluate_cues(
+    quality = evaluate_table(
         table(CUES, [row(str(i), cue) for i, cue in enumerate(cues)]),
         table(TRUTH, [row(str(i), truth) for i, truth in enumerate(truths)]),
         CLASSES,
@@ -59,9 +59,9 @@ def test_cues_are_compared_row_by_row() -> None:
 def test_parts_add_up_to_the_whole() -> None:
     cues = table(CUES, [row(str(seed), labels(seed)) for seed in range(6)])
     truth = table(TRUTH, [row(str(seed), labels(20 + seed)) for seed in range(6)])
-    whole = evaluate_cues(cues, truth, CLASSES)
+    whole = evaluate_table(cues, truth, CLASSES)
     halves = [
-        evaluate_cues(cues.slice(start, 3), truth.slice(start, 3), CLASSES) for start in (0, 3)
+        evaluate_table(cues.slice(start, 3), truth.slice(start, 3), CLASSES) for start in (0, 3)
     ]
     assert sum(halves, start=Quality.empty(CLASSES)) == whole
 
@@ -73,7 +73,7 @@ def test_failed_rows_count_as_found_nothing_and_skipped_rows_do_not_count() -> N
         [row("good", truth), row("failed", None, "error"), row("untagged", None, "skipped")],
     )
     truths = table(TRUTH, [row(name, truth) for name in ("good", "failed", "untagged")])
-    quality = evaluate_cues(cues, truths, CLASSES)
+    quality = evaluate_table(cues, truths, CLASSES)
     assert (quality.images, quality.failed, quality.without_label) == (2, 1, 1)
     assert quality.matrix.coverage() == pytest.approx(50.0)
     assert quality.matrix.mean_iou() == pytest.approx(50.0)
@@ -93,7 +93,7 @@ def test_images_without_truth_are_neither_counted_nor_decoded() -> None:
 
 def test_a_mask_of_another_size_is_counted_as_mismatched() -> None:
     truths = table(TRUTH, [row("a", labels(1)[:-1])])
-    quality = evaluate_cues(table(CUES, [row("a", labels(1))]), truths, CLASSES)
+    quality = evaluate_table(table(CUES, [row("a", labels(1))]), truths, CLASSES)
     assert (quality.images, quality.mismatched, quality.matrix.pixels) == (0, 1, 0)
 
 
@@ -101,7 +101,7 @@ def test_parts_of_other_images_are_refused() -> None:
     cues = table(CUES, [row("a", labels(1)), row("b", labels(2))])
     truths = table(TRUTH, [row("b", labels(1)), row("a", labels(2))])
     with pytest.raises(StoreError, match="different images"):
-        evaluate_cues(cues, truths, CLASSES)
+        evaluate_table(cues, truths, CLASSES)
 
 
 def test_what_is_published_and_what_the_network_made_are_compared() -> None:
@@ -111,21 +111,24 @@ def test_what_is_published_and_what_the_network_made_are_compared() -> None:
         PREDICTIONS,
         [
             row("a", truth, label_network=encode_labels(refined), **plain),
-            row("b", truth, label_network=None, **plain),
+            row("b", rough, label_network=encode_labels(truth), **plain),
         ],
     )
     truths = table(TRUTH, [row("a", truth), row("b", truth)])
-    found = evaluate_predictions(predictions, truths, CLASSES)
     right, other, third = (ConfusionMatrix.of(truth, x, CLASSES) for x in (truth, rough, refined))
-    assert found["label"].matrix == right + right
-    assert found["label_without_crf"].matrix == other + other
-    assert found["label_network"].matrix == third + other
+    expected: dict[LabelColumn, ConfusionMatrix] = {
+        "label": right + other,
+        "label_without_crf": other + other,
+        "label_network": third + right,
+    }
+    for column, matrix in expected.items():
+        assert evaluate_table(predictions, truths, CLASSES, column).matrix == matrix, column
 
 
 def test_distractors_count_as_background() -> None:
     truth, shown = labels(1), labels(2)
     truths = table(TRUTH, [row("a", truth)])
-    found = evaluate_cues(table(CUES, [row("a", shown)]), truths, CLASSES - 1)
+    found = evaluate_table(table(CUES, [row("a", shown)]), truths, CLASSES - 1)
     hidden = [np.where(x == CLASSES, 0, x).astype(np.uint8) for x in (truth, shown)]
     assert found.matrix == ConfusionMatrix.of(hidden[0], hidden[1], CLASSES - 1)
 
@@ -134,7 +137,7 @@ def test_any_labeller_can_be_measured() -> None:
     cues = table(CUES, [row("a", labels(1)), row("b", labels(2))])
     truths = table(TRUTH, [row("a", labels(3)), row("b", labels(4))])
     decoded = [decode_labels(cell.as_py()) for cell in cues["label"]]
-    assert evaluate_labels(cues, truths, CLASSES, decoded.__getitem__) == evaluate_cues(
+    assert evaluate_labels(cues, truths, CLASSES, decoded.__getitem__) == evaluate_table(
         cues, truths, CLASSES
     )
 
@@ -142,7 +145,7 @@ def test_any_labeller_can_be_measured() -> None:
 def test_a_summary_is_plain_json_with_none_for_undefined_figures() -> None:
     truth = np.zeros((4, 4), dtype=np.uint8)
     truth[:, 2:] = 1
-    quality = evaluate_cues(
+    quality = evaluate_table(
         table(CUES, [row("a", truth)]), table(TRUTH, [row("a", truth)]), CLASSES
     )
     summary = json.loads(json.dumps(summarize(quality, ["cat", "dog", "cow"]), allow_nan=False))

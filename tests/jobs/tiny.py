@@ -59,7 +59,7 @@ def write_config(path: Path, detector: Path) -> Path:
         "fcan": {**train, "steps": 12},  # enough to be killed in the middle
         "joint": {**train, "steps": 2},
         "cues": {"dcsp": {"attention": one_scale}, "adapt": one_scale},
-        "predict": {**one_scale, "tags": "ignore"},  # labels by tags: tests/whole_chain
+        "predict": one_scale,
         "report": {"gallery": 2},
         "cluster": {"actors": 1, "train_cpus": 1, "stall_minutes": 5},
     }

@@ -76,7 +76,7 @@ def test_after_ingest_every_stage_tells_what_is_left(tmp_path: Path) -> None:
     found = lines(describe(settings))
     assert list(found) == ["stage", "ingest", *(step.title for step in plan), "run"]
     assert found["ingest"] == [snapshot.fingerprint, "5", "done"]
-    assert " ".join(found["saliency"][1:]) == "4 will run, 4 images to go"
+    assert " ".join(found["saliency"][1:]) == "5 will run, 5 images to go"
     assert " ".join(found["fcan"][1:]) == "4 will run, 15 images to go"
     assert " ".join(found["predictions"][1:]) == "5 will run, 5 images to go"
     assert found["run"][0] == plan.run_id
@@ -92,10 +92,11 @@ def test_progress_of_a_stage_shows(tmp_path: Path) -> None:
     parts = step.parts(snapshot)
     begin_stage(store, step.stage.key)
     store.write_bytes(part_file(step.stage.key.directory, parts[0].name), b"x")
-    assert " ".join(lines(describe(settings))["saliency"][2:]) == "will run, 2 images to go"
-    store.write_bytes(part_file(step.stage.key.directory, parts[1].name), b"x")
+    assert " ".join(lines(describe(settings))["saliency"][2:]) == "will run, 3 images to go"
+    for part in parts[1:]:
+        store.write_bytes(part_file(step.stage.key.directory, part.name), b"x")
     store.write_json(manifest_file(step.stage.key, step.scope(snapshot)), {})
-    assert lines(stages_text(store, settings, snapshot))["saliency"][1:] == ["4", "done"]
+    assert lines(stages_text(store, settings, snapshot))["saliency"][1:] == ["5", "done"]
 
 
 def test_a_source_that_is_not_there_is_a_note(tmp_path: Path) -> None:

@@ -42,7 +42,6 @@ AFTER_FCAN = AFTER_SALIENCY[1:]
 AFTER_CUES = AFTER_SALIENCY[2:]
 AFTER_JOINT = AFTER_SALIENCY[3:]
 ALL = ["saliency", *AFTER_SALIENCY]
-OTHER_MAPS = ["saliency", *AFTER_FCAN[:-1], "saliency_val", "predictions"]
 RUN = "the run's name"
 
 SCOPE: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -54,8 +53,8 @@ SCOPE: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"cues": {"crf": {"iterations": 3}}},
         ["predictions", RUN],
     ),
-    "thresholds": ({"saliency": {"thresholds": [0.7, 0.9]}}, OTHER_MAPS),
-    "detector card": ({"saliency.detectors": {"scale": "255"}}, OTHER_MAPS),
+    "thresholds": ({"saliency": {"thresholds": [0.7, 0.9]}}, ["saliency", *AFTER_FCAN]),
+    "detector card": ({"saliency.detectors": {"scale": "255"}}, ["saliency", *AFTER_FCAN]),
     "backbone": ({"network": {"backbone": "resnet50"}}, AFTER_SALIENCY),
     "longest side": ({"network": {"max_side": 500}}, AFTER_SALIENCY),
     "weights": ({"network": {"weights": "imagenet"}}, AFTER_SALIENCY),
@@ -155,9 +154,9 @@ def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None
     files = [str(tmp_path / name) for name in ("a.onnx", "b.onnx", "c.onnx")]
     plans = [plan({"saliency.detectors": {"model": file}}) for file in files]
     assert changed(plans[0], plans[1]) == []
-    assert changed(plans[0], plans[2]) == [title for title in OTHER_MAPS if title != RUN]
+    assert changed(plans[0], plans[2]) == ["saliency", *AFTER_FCAN]
     digest = hashlib.sha256(b"the same detector").hexdigest()
-    assert plans[0].step("saliency").stage.key.weights == {"detector0": digest}
+    assert plans[0].step("saliency").stage.key.weights == {"detector": digest}
 
 
 def test_missing_weights_are_told_before_anything_runs(tmp_path: Path) -> None:
@@ -235,15 +234,14 @@ def test_each_round_adapts_cues_and_trains_again(rounds: int) -> None:
         for phase in range(rounds + 1)
         for title in (f"cues_phase{phase}", f"joint_phase{phase}")
     ]
-    labels = ["saliency_val", "predictions"]
-    assert [step.title for step in made] == ["saliency", "fcan", *phases, *labels]
+    assert [step.title for step in made] == ["saliency", "fcan", *phases, "predictions"]
     assert [step.title for step in made.cue_steps] == phases[::2]
     assert made.model.title == f"joint_phase{rounds}"
     model = made.model.key.fingerprint
-    inputs = made.step("predictions").stage.key.inputs
-    assert inputs == {"network": model, "saliency": made.step("saliency").stage.key.fingerprint}
+    saliency = made.step("saliency").stage.key.fingerprint
+    assert made.step("predictions").stage.key.inputs == {"network": model, "saliency": saliency}
     known = prints(plan({"cues.adapt": {"rounds": 3}}))
-    shared = {title: name for title, name in prints(made).items() if title not in labels}
+    shared = {title: name for title, name in prints(made).items() if title != "predictions"}
     assert shared.items() <= known.items()  # another round goes on from the one before
 
 
@@ -283,12 +281,41 @@ def test_compared_cues_stand_beside_those_that_are_trained_on() -> None:
 
 def test_a_step_works_on_the_parts_of_its_splits() -> None:
     made = plan()
-    assert [p.name for p in made.step("saliency").parts(SNAPSHOT)] == ["aa", "bb"]
+    assert [p.name for p in made.step("cues_phase0").parts(SNAPSHOT)] == ["aa", "bb"]
     assert [p.name for p in made.step("predictions").parts(SNAPSHOT)] == ["aa", "bb", "cc"]
     only_val = plan({"predict": {"splits": ["val"]}}).step("predictions")
     assert [p.name for p in only_val.parts(SNAPSHOT)] == ["cc"]
-    assert made.step("saliency").scope(SNAPSHOT) != made.step("predictions").scope(SNAPSHOT)
+    assert made.step("cues_phase0").scope(SNAPSHOT) != made.step("predictions").scope(SNAPSHOT)
     assert not made.step("saliency").needs_snapshot and made.step("fcan").needs_snapshot
+
+
+@pytest.mark.parametrize(
+    ("predict", "parts"),
+    [
+        ({}, ["aa", "bb", "cc"]),
+        ({"splits": ["val"]}, ["aa", "bb", "cc"]),
+        ({"splits": ["train"]}, ["aa", "bb"]),
+        ({"tags": "ignore"}, ["aa", "bb"]),
+    ],
+    ids=str,
+)
+def test_saliency_is_made_of_all_that_cues_and_labels_read(
+    predict: dict[str, Any], parts: list[str]
+) -> None:
+    step = plan({"predict": predict}).step("saliency")
+    assert [part.name for part in step.parts(SNAPSHOT)] == parts
+
+
+def test_labels_are_others_where_other_classes_are_shown() -> None:
+    """The networks and all cues are the same: they know each class and each distractor alike."""
+    corpora = (
+        {"classes": ["cat", "dog"], "distractors": ["cow"]},
+        {"classes": ["cat"], "distractors": ["dog", "cow"]},
+    )
+    snapshot = replace(SNAPSHOT, classes=("cat", "dog", "cow"))
+    one, two = (plan({"corpus": corpus}, snapshot) for corpus in corpora)
+    assert changed(one, two) == ["predictions"] and one.run_id != two.run_id
+    assert one.until("cues_phase0").run_id != two.until("cues_phase0").run_id
 
 
 def test_a_run_is_named_after_what_it_asks_for() -> None:
@@ -297,7 +324,7 @@ def test_a_run_is_named_after_what_it_asks_for() -> None:
 
 
 def test_a_table_is_done_once_it_says_so_and_has_all_its_parts(tmp_path: Path) -> None:
-    store, step = Store(tmp_path), plan().step("saliency")
+    store, step = Store(tmp_path), plan({"predict": {"tags": "ignore"}}).step("saliency")
     assert step.stage.left(store, step.parts(SNAPSHOT)) == 7 and not step.stage.is_done(
         store, step.parts(SNAPSHOT)
     )
@@ -338,7 +365,7 @@ def test_what_a_step_reads_follows_from_keys_alone() -> None:
     assert reads["saliency"] == [] and reads["fcan"] == ["saliency"]
     assert reads["cues_phase0"] == reads["cues_same"] == ["saliency", "fcan"]
     assert reads["joint_phase0"] == ["fcan", "cues_phase0"], "each output once"
-    assert reads["predictions"] == ["saliency", "joint_phase1", "saliency_val"]
+    assert reads["predictions"] == ["saliency", "joint_phase1"]
     behind = [step.title for step in made.behind(made.step("joint_phase0"))]
     assert behind == ["saliency", "fcan", "cues_phase0", "joint_phase0"]
 

@@ -69,7 +69,7 @@ def test_a_detector_can_be_named_alone() -> None:
     normalised = (pixel - second.mean[0]) / second.std[0]
     np.testing.assert_allclose(normalised, (np.array([0, 128, 255]) - 128) / 256)
     assert SaliencySettings.model_validate({"detectors": "isnet"}).detectors == (second,)
-    assert not SaliencySettings.model_validate({"detectors": []}).is_there
+    assert SaliencySettings.model_validate({"detectors": []}).detectors == ()
     own = SaliencySettings.model_validate({"detectors": {"model": "isnet", "height": 512}})
     assert own.detectors[0].height == 512 and own.detectors[0].width == 1024
 
@@ -79,6 +79,6 @@ def test_maps_and_detectors_exclude_one_another(beside: dict[str, object]) -> No
     with pytest.raises(ValueError, match=r"leave saliency\.detectors"):
         SaliencySettings.model_validate({"maps": "s1", **beside})
     settings = SaliencySettings.model_validate({"maps": ["s1", "s2"]})
-    assert settings.passes == 2 and settings.is_there
+    assert settings.passes == 2
     again = SaliencySettings.model_validate(settings.model_dump(mode="json"))
     assert again == settings

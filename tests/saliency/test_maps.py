@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from dcsp.errors import CorpusError
 from dcsp.saliency.maps import MapStage
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
@@ -101,6 +102,11 @@ def test_a_map_that_cannot_be_used_is_a_typed_row(
     assert bad["status"] == "error" and bad["maps"] is None
     assert re.match(reason, bad["error"]), bad["error"]
     assert good["status"] == "ok"
+
+
+def test_a_folder_that_is_not_there_is_no_corpus_of_errors(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"saliency\.maps=.*none.* is not there"):
+        rows_of(MapStage((str(tmp_path / "none"),)), "a")
 
 
 def test_where_maps_lie_decides_the_table(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_maps_of_others_take_the_place_of_a_detector(tmp_path: Path, maps: Path)
     assert isinstance(plan.step("saliency").stage, MapStage)
     rows = chain.table(plan, "saliency")
     assert rows["train_000003"]["error"].startswith("missing_map: ")
-    assert metrics["rows"]["saliency"] == {"ok": 5, "skipped": 0, "error": 1}
+    assert metrics["rows"]["saliency"] == {"ok": 7, "skipped": 0, "error": 1}
     cues = chain.table(plan, "cues_phase0")
     assert cues["train_000003"]["error"].startswith("saliency: missing_map: ")
     labels = chain.table(plan, "predictions", ("train", "val"))

@@ -36,7 +36,7 @@ def test_metrics_hold_what_others_rely_on(done: Done) -> None:
     assert list(metrics["val"]["per_class"])[:2] == ["background", "ball"]
     assert metrics["val"]["images"] == 2 and metrics["train"]["failed"] == 1
     assert set(metrics["seconds"]) == {*(step.title for step in done.plan), "evaluation"}
-    assert metrics["rows"]["saliency"] == {"ok": 5, "skipped": 0, "error": 1}
+    assert metrics["rows"]["saliency"] == {"ok": 7, "skipped": 0, "error": 1}
     assert metrics["rows"]["cues"] == metrics["rows"]["cues_phase0"]
     assert metrics["rows"]["cues"] == {"ok": 4, "skipped": 1, "error": 1}
     assert metrics["rows"]["predictions"] == {"ok": 7, "skipped": 0, "error": 1}

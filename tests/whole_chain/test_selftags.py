@@ -88,7 +88,7 @@ def test_to_train_only_what_learns_from_self_tags_is_computed(done: Done, traine
     later = ["selfcues_phase1", "cues_phase1", "joint_phase1", "predictions"]
     assert trained.computed == [*NEW, "selfcues_phase0", "joint_phase0", *later]
     same = [t for t, name in prints(done.plan).items() if prints(trained.plan)[t] == name]
-    assert same == ["saliency", "fcan", "cues_soft", "cues_phase0", "saliency_val"]
+    assert same == ["saliency", "fcan", "cues_soft", "cues_phase0"]
 
 
 def test_precision_decides_self_tags_and_no_scores(done: Done) -> None:

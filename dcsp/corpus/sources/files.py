@@ -179,6 +179,11 @@ def is_local(uri: str) -> bool:
     return "://" not in uri and "::" not in uri
 
 
+def absolute(path: str) -> str:
+    """A local path made absolute, since workers may run elsewhere; a URL as it is."""
+    return str(Path(path).expanduser().absolute()) if is_local(path) else path
+
+
 def etag_of(uri: str) -> str:
     """What changes when the content of a file does, as :meth:`Folder.find` gives it.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dcsp.config import CorpusSettings
 from dcsp.corpus.sources.base import Source
+from dcsp.corpus.sources.files import absolute
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.corpus.sources.parquet import ParquetSource
 from dcsp.corpus.sources.scenes import ScenesSource
@@ -24,20 +23,15 @@ def open_source(settings: CorpusSettings, seed: int) -> Source:
         ConfigError: ``corpus.classes`` lacks a class of the generated scenes.
         CorpusError: The root or the tag table is not there.
     """
-    root = _absolute(settings.root or "")
+    root = absolute(settings.root or "")
     if settings.kind == "voc":
         return VOCSource(root, settings.splits, dict(settings.split_files.items()))
     if settings.kind == "folder":
-        tags = tuple(map(_absolute, settings.tags))
-        masks = _absolute(settings.masks) if settings.masks else None
+        tags = tuple(map(absolute, settings.tags))
+        masks = absolute(settings.masks) if settings.masks else None
         return FolderSource(root, settings.splits, tags, masks, http=settings.http)
     if settings.kind == "parquet":
         return ParquetSource(root, settings.splits, settings.part_rows)
     if settings.kind == "webdataset":
         return WebDatasetSource(root, settings.splits, settings.part_rows)
     return ScenesSource(settings.scenes, settings.learned, seed, settings.splits)
-
-
-def _absolute(path: str) -> str:
-    """A local path made absolute, since workers may run elsewhere; a URL as it is."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())

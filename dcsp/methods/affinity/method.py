@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dcsp.config import DCSPSettings, RunConfig
+from dcsp.config import DCSPSettings
 from dcsp.cues.stage import EvidenceStage
 from dcsp.errors import ConfigError
 from dcsp.methods.affinity.areas import AreasStage
 from dcsp.methods.affinity.cues import AffinityStage
 from dcsp.methods.affinity.recipe import AffinityRecipe
-from dcsp.methods.base import CueMethod
+from dcsp.methods.base import CueMethod, OnTopOf
 from dcsp.methods.shared import SaliencySource, StepMaker
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Role, Step
@@ -43,40 +43,12 @@ class AttentionMethod(CueMethod):
         yield make.cues(make.algorithm_1(settings, fcan.key))
 
 
-class AffinityMethod(CueMethod):
-    """Phase 0 of another method, spread by a random walk over learned affinities.
-
-    Args:
-        start: The other method.
-    """
-
-    def __init__(self, start: CueMethod) -> None:
-        self._start = start
-        self.words, self.schemas = start.words, start.schemas
-
-    def rounds(self, config: RunConfig) -> int:
-        """As the other method."""
-        return self._start.rounds(config)
-
-    def last_rule(self, config: RunConfig) -> DCSPSettings | None:
-        """As the other method."""
-        return self._start.last_rule(config)
-
-    def saliency(self, make: StepMaker) -> SaliencySource | None:
-        """As the other method."""
-        return self._start.saliency(make)
-
-    def before_fcan(self, make: StepMaker) -> Iterator[Step[Stage]]:
-        """As the other method."""
-        return self._start.before_fcan(make)
-
-    def following(self, make: StepMaker, phase: int, network: TrainStage) -> Iterator[Step[Stage]]:
-        """As the other method."""
-        return self._start.following(make, phase, network)
+class AffinityMethod(OnTopOf):
+    """Phase 0 of another method, spread by a random walk over learned affinities."""
 
     def first(self, make: StepMaker, fcan: TrainStage) -> Iterator[Step[Stage]]:
         """The other method's cues, their confident areas, the affinity network, the walk."""
-        *before, last = self._start.first(make, fcan)
+        *before, last = self.other.first(make, fcan)
         start = last.stage
         if not isinstance(start, EvidenceStage):
             raise ConfigError(
