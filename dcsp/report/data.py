@@ -151,5 +151,14 @@ class ReportData:
         Of held-out images the network's own labels, with the CRF where it is on; where there are
         none, what is published of the images that it learned from.
         """
-        published = self.published.get(TRAIN) if self.measured_split == TRAIN else None
-        return published or self.prediction_crf or self.prediction
+        return self._learned_labels or self.prediction_crf or self.prediction
+
+    @property
+    def measured(self) -> str:
+        """Whose labels :attr:`final` is of."""
+        return "the published labels" if self._learned_labels else "the network without any tags"
+
+    @property
+    def _learned_labels(self) -> Figures | None:
+        """Figures of what is published of images that were learned from, if nothing is held out."""
+        return self.published.get(TRAIN) if self.measured_split == TRAIN else None

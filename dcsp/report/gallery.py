@@ -108,7 +108,7 @@ def _panels(item: GalleryItem) -> Iterator[tuple[str, Picture]]:
     for title, labels in item.cues.items():
         yield title, overlay_labels(image, labels)
     if item.prediction is not None:
-        yield "prediction", overlay_labels(image, item.prediction)
+        yield "published", overlay_labels(image, item.prediction)
     if item.truth is not None:
         yield "ground truth", overlay_labels(image, item.truth)
 

@@ -39,15 +39,15 @@ def build_report(run: ReportData) -> str:
         tiles(run),
         section(
             "Where the quality comes from",
-            "Mean IoU at each step of the chain. Cues are what the network learns from; "
-            "predictions are what it makes of them.",
+            "Mean IoU at each step of the chain. Cues are what the network learns from; published "
+            "labels use the tags that are known, the network alone uses none.",
             ladder(run),
         ),
         section(
             "Class by class",
             "IoU is the overlap of labelled and true region. Precision is the share of what is "
             "labelled so that is right, recall the share of the true region that is found; all in "
-            "percent, for the published labels.",
+            f"percent, for {run.measured}.",
             class_table(run),
         ),
         section(

@@ -28,7 +28,8 @@ def findings(statements: Sequence[Statement]) -> Markup:
 def tiles(run: ReportData) -> Markup:
     """The headline figures."""
     final, last_cues = run.final, run.cues[-1] if run.cues else None
-    measured = f"{run.measured_split}, {quantity(final['images'], 'image')}" if final else ""
+    images = f"{run.measured_split}, {quantity(final['images'], 'image')}" if final else ""
+    measured = f"{images}, {run.measured}" if final else ""
     with_crf = " with CRF" if run.prediction_crf else ""
     labelled = run.rows.get("predictions", {}).get(OK)
     shown = [

@@ -78,9 +78,10 @@ def _headline(data: ReportData) -> tuple[Level, str, str]:
             "figures.",
         )
     measured = (
-        f"On {quantity(final['images'], 'image')} of the {data.measured_split} split, "
-        f"{percent(final['accuracy'])} % of the pixels have the right label, and labelled and true "
-        f"regions overlap by {percent(final['miou'])} % in the mean over the classes (mIoU)."
+        f"On {quantity(final['images'], 'image')} of the {data.measured_split} split, by "
+        f"{data.measured}, {percent(final['accuracy'])} % of the pixels are right, and labelled "
+        f"and true regions overlap by {percent(final['miou'])} % in the mean over the classes "
+        "(mIoU)."
     )
     if final["miou"] >= GOOD_MIOU:
         advice = "Use them for training; look first at the weak classes, where any are named here."

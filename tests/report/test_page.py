@@ -136,7 +136,7 @@ def test_gallery_shows_every_panel_with_a_text_for_screen_readers(run: ReportDat
     alternatives = [v for n, v in Reader(build_report(run)).attributes if n == "alt"]
     assert alternatives == [
         f"{title} of folder/image-1"
-        for title in ("image", "S_1", "S_3", "attention", "cue 0", "cue 1", "prediction",
+        for title in ("image", "S_1", "S_3", "attention", "cue 0", "cue 1", "published",
                       "ground truth")
     ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.methods.registry import METHODS
 from dcsp.report.data import CuePhase, Curve, ReportData
+from dcsp.report.page import build_report
 from dcsp.report.trust import judge
 from tests.report.conftest import figures, selftag_figures
 
@@ -30,8 +31,21 @@ def test_a_good_run_has_no_caution(run: ReportData) -> None:
     assert {statement.level for statement in verdict.statements} == {"good"}
 
 
+def test_the_verdict_says_whose_labels_were_measured(run: ReportData) -> None:
+    published = {"train": figures(0.4), "val": figures(0.4)}
+    held_out = replace(run, prediction_crf=figures(0.05), published=published)
+    assert held_out.final == figures(0.05)
+    assert "by the network without any tags" in judge(held_out).summary
+    learned = replace(held_out, measured_split="train")
+    assert learned.final == figures(0.4)
+    assert "by the published labels" in judge(learned).summary
+    page = build_report(learned)
+    assert "all in percent, for the published labels" in page
+    assert "tags used where known" in page
+
+
 @pytest.mark.parametrize(("wrong", "level"), [(0.05, "good"), (0.4, "caution"), (0.8, "bad")])
-def test_the_verdict_follows_the_published_labels(
+def test_the_verdict_follows_the_figures_of_the_last_labels(
     run: ReportData, wrong: float, level: str
 ) -> None:
     final = figures(wrong)
