@@ -56,7 +56,8 @@ class PrecisionSettings(Settings):
     """Arithmetic of training and inference."""
 
     autocast: Literal["bf16", "fp32"] = "bf16"
-    """bf16 is about twice as fast on CPUs that have it and on every recent GPU."""
+    """``bf16``: in bfloat16 on GPUs and CPUs that have it, about twice as fast, and in float32 on
+    others, such as most laptops. ``fp32``: the same on every machine."""
     channels_last: bool = True
 
 

@@ -9,7 +9,6 @@ Dimension letters: B images, N maps, H×W image pixels at scale 1, h×w score-ma
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -23,6 +22,7 @@ from dcsp.config import AdaptSettings, PrecisionSettings, PredictSettings
 from dcsp.config.base import Fuse
 from dcsp.images.resize import grid_cells, grid_side, limit_side, resize_rgb
 from dcsp.networks.folding import fold
+from dcsp.networks.precision import arithmetic, autocast
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
@@ -98,7 +98,7 @@ def prepare(network: Net, precision: PrecisionSettings, device: str | torch.devi
     norms are folded into convolutions (:mod:`dcsp.networks.folding`).
     """
     network = network.eval().to(device).requires_grad_(False)
-    fold(network, torch.bfloat16 if precision.autocast == "bf16" else torch.float32)
+    fold(network, arithmetic(precision, device))
     if precision.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
@@ -238,10 +238,3 @@ def on_grid(image: NDArray[np.uint8], stride: int) -> Tensor:
     """
     height, width = (grid_side(side, stride) for side in image.shape[:2])
     return torch.from_numpy(resize_rgb(image, height, width)).permute(2, 0, 1)[None]
-
-
-def autocast(precision: PrecisionSettings, device: torch.device) -> AbstractContextManager[object]:
-    """Arithmetic of inference, as the settings ask for."""
-    if precision.autocast == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 from dcsp.config import RunConfig
@@ -38,14 +39,19 @@ class Plan:
     Attributes:
         config: The run's settings.
         snapshot: The corpus that is mined and labelled.
-        steps: In order.
+        made: In order, each with the splits that it was made for.
         learned_from: The corpus that networks are trained on, where that is an earlier one.
     """
 
     config: RunConfig
     snapshot: Snapshot
-    steps: tuple[Step[Stage], ...]
+    made: tuple[Step[Stage], ...]
     learned_from: Snapshot | None = None
+
+    @cached_property
+    def steps(self) -> tuple[Step[Stage], ...]:
+        """In order; a table that labels are made with has every split that is labelled."""
+        return tuple(_for_labels(self.made))
 
     def __iter__(self) -> Iterator[Step[Stage]]:
         return iter(self.steps)
@@ -128,7 +134,11 @@ class Plan:
         titles = [step.title for step in self.cue_steps]
         if title not in titles:
             raise ConfigError(f"--until {title!r} is none of {', '.join(titles)}.")
-        return replace(self, steps=self.steps[: self.steps.index(self.step(title)) + 1])
+        return self.first(self.steps.index(self.step(title)) + 1)
+
+    def first(self, count: int) -> Plan:
+        """The plan of its first steps alone."""
+        return replace(self, made=self.made[:count])
 
     @property
     def run_id(self) -> str:
@@ -187,11 +197,10 @@ def build_plan(
         known = steps.setdefault(step.title, step)
         if known.stage.key.fingerprint != step.stage.key.fingerprint:
             raise ValueError(f"The cue method gives two different steps the title {step.title}.")
-    return Plan(config, snapshot, tuple(_for_labels(steps.values())), learned)
+    return Plan(config, snapshot, tuple(steps.values()), learned)
 
 
 def _for_labels(steps: Collection[Step[Stage]]) -> Iterator[Step[Stage]]:
-    """The steps; a table that labels are made with has every split that is labelled."""
     labels = [step for step in steps if step.role is Role.PREDICTIONS]
     for step in steps:
         readers = [r for r in labels if step.stage.key.fingerprint in r.reads]

@@ -6,7 +6,7 @@ import importlib.metadata
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dcsp.config import CueSettings, RunConfig
@@ -121,7 +121,7 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
         Snapshot.load(store, learned) if learned != run["snapshot"] else None,
     )
     known = [step["fingerprint"] for step in run["steps"]]
-    plan = replace(plan, steps=plan.steps[: len(known)])  # it may have ended with a cue table
+    plan = plan.first(len(known))  # it may have ended with a cue table
     changed = [
         step.title
         for step, before in zip(plan, known, strict=False)

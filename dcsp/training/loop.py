@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dcsp.config import PrecisionSettings, TrainSettings
 from dcsp.errors import StoreError, TrainingError
 from dcsp.networks.model import Model, parameter_groups
+from dcsp.networks.precision import autocast
 from dcsp.training.objective import Losses, Objective
 from dcsp.training.schedule import learning_rates
 from dcsp.training.stream import Rank, stable_seed
@@ -212,8 +213,7 @@ class Trainer:
         image_BCHW = tensors["image"].permute(0, 3, 1, 2)
         if not self._precision.channels_last:
             image_BCHW = image_BCHW.contiguous()
-        autocast = self._precision.autocast == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
+        with autocast(self._precision, self.device):
             output = self._model(image_BCHW, *(tensors[n] for n in self._objective.inputs))
         return self._objective(output, tensors)
 

@@ -23,7 +23,10 @@ def labelled(photograph: Photograph, scores: np.ndarray) -> np.ndarray:
 
 @pytest.mark.network
 @needs_photographs
-def test_one_label_in_fifty_at_most_is_another_in_bfloat16(tmp_path: Path) -> None:
+def test_one_label_in_fifty_at_most_is_another_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcsp.networks.precision._has_bfloat16", lambda kind: True)  # in software
     inputs = Inputs(tmp_path, quick=True)
     photographs = inputs.photographs(8)
     exact = inputs.scores(photographs)

@@ -16,7 +16,6 @@ from dcsp.config import ClusterSettings
 from dcsp.networks.checkpoint import load_checkpoint
 from dcsp.networks.deeplab import SegmentationNetwork
 from dcsp.progress import Progress
-from dcsp.stages.stage import TableStage
 from dcsp.store.store import Store
 from dcsp.training.stage import TrainStage
 from jobs import _cluster
@@ -51,9 +50,7 @@ def test_a_model_for_each_gpu_mines_whole_parts(
     resources = _cluster.connect(settings)
     assert (resources.gpus, resources.mining_actors(settings, 99)) == (1, 1)
     run = finished.with_corpus(tmp_path / "store")
-    saliency = run.plan().step("saliency").stage
-    assert not isinstance(saliency, TrainStage)
-    _mine(Store(run.store), saliency, run.plan().snapshot.of(["train"]), resources, settings)
+    _mine(run, "saliency", resources, settings)
     assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
 
 
@@ -63,9 +60,7 @@ def test_mining_and_training_span_nodes(finished: Run, nodes: Cluster, tmp_path:
     assert (resources.nodes, resources.cpus) == (3, 5)
     run = finished.with_corpus(tmp_path / "store")
 
-    saliency = run.plan().step("saliency").stage
-    assert not isinstance(saliency, TrainStage)
-    _mine(Store(run.store), saliency, run.plan().snapshot.of(["train"]), resources, settings)
+    _mine(run, "saliency", resources, settings)
     assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
 
     fcan = run.plan().step("fcan").stage
@@ -78,7 +73,11 @@ def test_mining_and_training_span_nodes(finished: Run, nodes: Cluster, tmp_path:
     load_checkpoint(Store(run.store), fcan.key.directory, SegmentationNetwork)
 
 
-def _mine(store: Store, stage: TableStage, todo: list[Any], resources: Any, settings: Any) -> None:
-    with Progress(stage.key.stage, 1, stream=io.StringIO()) as progress:
-        done = _cluster.map_parts(store, stage, todo, resources, settings, progress).summaries
-    assert sorted(summary.part for summary in done) == sorted(part.name for part in todo)
+def _mine(run: Run, title: str, resources: Any, settings: Any) -> None:
+    plan = run.plan()
+    step = plan.step(title)
+    stage, todo = step.stage, plan.parts(step)
+    assert not isinstance(stage, TrainStage)
+    with Progress(title, 1, stream=io.StringIO()) as progress:
+        found = _cluster.map_parts(Store(run.store), stage, todo, resources, settings, progress)
+    assert sorted(s.part for s in found.summaries) == sorted(part.name for part in todo)

@@ -94,7 +94,7 @@ def test_mining_on_a_bucket_with_faults_leaves_what_a_local_one_leaves(
     files = fsspec.filesystem("s3", skip_instance_cache=True)
     bucket = {path.removeprefix(f"{STORE}/"): files.cat_file(path) for path in files.find("shelf")}
     tables = [name for name in bucket if name.endswith(".parquet")]
-    assert len(tables) == 19  # corpus 6, truth 6, rejected 2, catalogue, saliency 4
+    assert len(tables) == 21  # corpus 6, truth 6, rejected 2, catalogue, saliency 6
     assert [n for n in tables if bucket[n] != (finished.store / n).read_bytes()] == []
     said = bucket | {"said": (done.stdout + done.stderr).encode()}
     assert [name for name, content in said.items() if SECRET.encode() in content] == []
@@ -126,7 +126,7 @@ def test_the_chain_on_a_bucket_with_faults_leaves_what_a_local_one_leaves(
     }
     assert sorted(map(_kind, bucket)) == sorted(map(_kind, local))
     tables = {name for name in local if name.endswith(".parquet")}
-    assert len(tables) == 33  # corpus 6, truth 6, rejected 2, catalogue, maps 4, cues 8, labels 6
+    assert len(tables) == 35  # corpus 6, truth 6, rejected 2, catalogue, maps 6, cues 8, labels 6
     assert [name for name in tables if bucket[name] != local[name]] == []
     assert bucket["CURRENT"] == local["CURRENT"]
 

@@ -14,12 +14,13 @@ from dcsp.cues.stage import CueStage, EvidenceStage, Infer, Row, one_by_one
 from dcsp.cues.table import CueRow
 from dcsp.images.resize import resize_map
 from dcsp.inference.crf import dense_crf
-from dcsp.inference.multiscale import autocast, on_grid
+from dcsp.inference.multiscale import on_grid
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND
 from dcsp.methods.affinity.areas import with_background
 from dcsp.methods.affinity.network import STRIDE, AffinityNetwork
 from dcsp.methods.affinity.walk import pair_affinities, pair_offsets, random_walk
+from dcsp.networks.precision import autocast
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
@@ -120,7 +121,7 @@ class AffinityStage(CueStage):
         pooled = F.avg_pool2d(seeds, STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)
         offsets = pair_offsets(settings.radius)
         with torch.inference_mode():
-            with autocast(self.images.precision, torch.device(device)):
+            with autocast(self.images.precision, device):
                 features = network(pixels.to(device))[0]
             affinities = pair_affinities(features, offsets)
             walked = random_walk(affinities, offsets, pooled, settings.beta, settings.walk_steps)

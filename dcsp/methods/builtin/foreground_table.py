@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from dcsp.config import RunConfig
 from dcsp.cues.table import CueImages
 from dcsp.images.resize import resize_map
-from dcsp.inference.multiscale import autocast, on_grid, prepare
+from dcsp.inference.multiscale import on_grid, prepare
 from dcsp.methods.builtin.foreground import foreground_mask, fuse_activations
 from dcsp.networks.model import Model, start_backbone
+from dcsp.networks.precision import autocast
 from dcsp.networks.weights import backbone_digest, backbone_weights
 from dcsp.stages.parts import CORPUS_INPUT
 from dcsp.stages.rows import infer_rows
@@ -99,7 +100,7 @@ class ForegroundStage(TableStage):
         self, model: Model, image: NDArray[np.uint8], device: str
     ) -> NDArray[np.float32]:
         pixels = on_grid(image, model.output_stride)
-        with torch.inference_mode(), autocast(self.images.precision, torch.device(device)):
+        with torch.inference_mode(), autocast(self.images.precision, device):
             *_, fourth, fifth = model.convolutions(pixels.to(device))
         size = (-(-image.shape[0] // CELL), -(-image.shape[1] // CELL))
         return fuse_activations(fourth[0], fifth[0], *size, sign=self.config.cues.builtin.sign)

@@ -12,11 +12,12 @@ from dcsp.config import RunConfig
 from dcsp.cues.stage import EvidenceStage, Infer, Row, one_by_one
 from dcsp.cues.table import CueRow
 from dcsp.images.resize import resize_map
-from dcsp.inference.multiscale import autocast, on_grid
+from dcsp.inference.multiscale import on_grid
 from dcsp.inference.scores import winning_label
 from dcsp.labels import BACKGROUND
 from dcsp.methods.mcof.bayes import refine_saliency
 from dcsp.methods.mcof.network import RegionNetwork
+from dcsp.networks.precision import autocast
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
@@ -131,7 +132,7 @@ class RegionStage(EvidenceStage):
         """Probabilities (1+n, R) of background and tags, absent classes left out."""
         pixels = on_grid(image, network.output_stride)
         ids = torch.from_numpy(decode_regions(row["regions.regions"]))[None]
-        with torch.inference_mode(), autocast(self.images.precision, torch.device(device)):
+        with torch.inference_mode(), autocast(self.images.precision, device):
             logits = network(pixels.to(device), ids.to(device)).logits
             shares = logits[:, [BACKGROUND, *row["tags"]]].softmax(dim=1)
         return np.asarray(shares.T.float().cpu().numpy(), np.float16)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from dcsp.config import DetectorSettings, PrecisionSettings
 from dcsp.images.resize import resize_rgb
-from dcsp.inference.multiscale import autocast, prepare
+from dcsp.inference.multiscale import prepare
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.networks.precision import autocast
 
 
 def seconds_per_image(
@@ -47,7 +48,7 @@ def seconds_per_image(
     salient = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     ready = prepare(network, precision, "cpu")
     views = [_view(image, scale, network.output_stride) for image in images for scale in scales]
-    with torch.inference_mode(), autocast(precision, torch.device("cpu")):
+    with torch.inference_mode(), autocast(precision, "cpu"):
         session.run(None, {name: salient[:1]})
         ready(views[0])
         start = time.perf_counter()

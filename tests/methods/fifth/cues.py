@@ -12,9 +12,10 @@ from dcsp.config import RunConfig
 from dcsp.cues.fusion import adapt_labels
 from dcsp.cues.stage import CueStage, Infer, Row
 from dcsp.cues.table import CueRow
-from dcsp.inference.multiscale import autocast, on_grid
+from dcsp.inference.multiscale import on_grid
 from dcsp.inference.scores import to_half
 from dcsp.labels import IGNORE
+from dcsp.networks.precision import autocast
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
@@ -62,7 +63,7 @@ class ContrastCues(CueStage):
 
         def scores(image: NDArray[np.uint8]) -> NDArray[np.float16]:
             pixels = on_grid(image, network.output_stride).to(device.name)
-            with torch.inference_mode(), autocast(self.images.precision, torch.device(device.name)):
+            with torch.inference_mode(), autocast(self.images.precision, device.name):
                 return to_half(network(pixels)[0].float().cpu().numpy())
 
         return lambda images, _: [pack_array(scores(image)) for image in images]
