@@ -31,7 +31,7 @@ def autocast(precision: PrecisionSettings, device: str | torch.device) -> torch.
 @cache
 def _has_bfloat16(kind: str) -> bool:
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind != "cpu":
         return False
     if hasattr(torch.cpu, "get_capabilities"):
