@@ -239,6 +239,8 @@ def export(
     done = export_masks(predictions, out)
     left = f", {done.left_out} images have no label" if done.left_out else ""
     typer.echo(f"{done.written} masks in {out}{left}")
+    if done.told:
+        typer.echo(done.told)
 
 
 def _write(out: Path, data: bytes) -> None:

@@ -138,17 +138,19 @@ def _deliver(store: Store, plan: Plan, final: Store, out: Path) -> None:
     def table(part: Part) -> pa.Table:
         return live_rows(store.read_table(part_file(directory, part.name)), part.dead)
 
-    done = export_masks(map(table, parts.values()), out)
     for name in final.parts(PREDICTIONS) - set(parts):  # masks of a folder of that name stay
         final.remove(part_file(PREDICTIONS, name))
     for name, part in parts.items():
         final.write_table(part_file(PREDICTIONS, name), table(part))
     rejected = rejected_file(plan.snapshot.fingerprint)
     final.write_bytes("rejected.parquet", store.read_bytes(rejected))
+    done = export_masks(map(table, parts.values()), out)
     final.remove(WORK)
     say(f"export: {duration(time.monotonic() - started)}")
     print(f"{done.written} masks in {out}, {done.left_out} images failed", end="")
     print(f", {plan.snapshot.rejected} rejected (see rejected.parquet)")
+    if done.told:
+        print(done.told)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,16 @@ labels. No file is ever written outside the folder that was asked for.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcsp.errors import StoreError
 from dcsp.inspection.inventory import Run
+from dcsp.inspection.mask_files import MaskFolder
 from dcsp.labels import BACKGROUND, IGNORE, hide_labels
 from dcsp.stages.parts import live_rows, stage_version
 from dcsp.store.store import Store
@@ -32,10 +32,25 @@ class Exported:
     Attributes:
         written: Masks written.
         left_out: Rows without a label: images that failed or were skipped.
+        unnamed: Masks that no file can be named after.
+        example: One of them and why, for a message.
     """
 
     written: int
     left_out: int
+    unnamed: int = 0
+    example: str = ""
+
+    @property
+    def told(self) -> str:
+        """A sentence on masks without a file; empty where each has one."""
+        if not self.unnamed:
+            return ""
+        which = "1 mask has" if self.unnamed == 1 else f"{self.unnamed} masks have"
+        return (
+            f"{which} no file, such as that of {self.example}: its labels are in the table; "
+            "rename the image and ingest again to have them as a file"
+        )
 
 
 def read_labels(store: Store, run: Run, kind: str) -> Iterator[pa.Table]:
@@ -107,56 +122,23 @@ def export_masks(labels: Iterable[pa.Table], out: Path) -> Exported:
         out: Folder to write to; made where it does not exist. An id with slashes gets subfolders.
 
     Returns:
-        How many rows were written and left out.
+        How many rows were written, left out, and cannot be files.
 
     Raises:
-        StoreError: An id leads outside ``out``, or a file cannot be written.
+        StoreError: The folder cannot be written to, or a link in it leads outside.
     """
-    written = left_out = 0
+    written = left_out = unnamed = 0
+    example = ""
+    folder = MaskFolder(out)
     for part in labels:
         cells = zip(part["image_id"].to_pylist(), part["status"].to_pylist(), strict=True)
         for row, (image_id, status) in enumerate(cells):
             data = part["label"][row].as_py() if status == OK else None
             if data is None:
                 left_out += 1
-                continue
-            _write(mask_path(out, str(image_id)), data)
-            written += 1
-    return Exported(written, left_out)
-
-
-def mask_path(out: Path, image_id: str) -> Path:
-    """File of an image's mask below ``out``.
-
-    Raises:
-        StoreError: The id is empty, absolute, or leads outside ``out``, be it by a link.
-    """
-    parts = PurePosixPath(image_id).parts
-    strange = not parts or image_id.startswith("/") or ".." in parts
-    if strange or "\\" in image_id or "\0" in image_id:
-        raise StoreError(
-            f"The image id {image_id!r} is no relative path, so no mask can be named after it: "
-            "rename the image and ingest again."
-        )
-    path = out.joinpath(*parts[:-1], f"{parts[-1]}.png")
-    if not path.parent.resolve().is_relative_to(out.resolve()):
-        raise StoreError(
-            f"A link in {out} leads the mask of {image_id!r} outside: remove the link."
-        )
-    return path
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write the mask {path} ({error}): check the folder, its permissions and the "
-            "free space."
-        ) from error
-    finally:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+            elif reason := folder.write(str(image_id), data):
+                unnamed += 1
+                example = example or f"{image_id!r} ({reason})"
+            else:
+                written += 1
+    return Exported(written, left_out, unnamed, example)

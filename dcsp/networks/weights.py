@@ -141,14 +141,18 @@ def weights_digest(name_or_path: str, sha256: str | None = None) -> str:
     return file_digest(_local_file(name_or_path, sha256))
 
 
-def backbone_weights(settings: NetworkSettings) -> Path | None:
+def backbone_weights(settings: NetworkSettings, planned: str | None = None) -> Path | None:
     """The weights file of a network's backbone; None: random weights, or those timm fetches itself.
 
+    Args:
+        settings: Of the network.
+        planned: :func:`backbone_digest` when the fingerprint was made; a local file must have it.
+
     Raises:
-        WeightsError: The file cannot be had, see :func:`resolve_weights`.
+        WeightsError: The file cannot be had or is another by now, see :func:`resolve_weights`.
     """
     source = _backbone_source(settings)
-    return None if source is None else resolve_weights(source, settings.weights_sha256)
+    return None if source is None else resolve_weights(source, settings.weights_sha256 or planned)
 
 
 def backbone_digest(settings: NetworkSettings) -> str:
@@ -261,7 +265,7 @@ def _local_file(path_text: str, sha256: str | None) -> Path:
         )
     if sha256 is not None and file_digest(path) != sha256.lower():
         raise WeightsError(
-            f"The weights {path} have sha256 {file_digest(path)}, not {sha256}: "
-            "correct the digest or replace the file."
+            f"The weights {path} have sha256 {file_digest(path)}, not {sha256} as configured or "
+            "when the run was planned: correct the digest, replace the file or submit again."
         )
     return path

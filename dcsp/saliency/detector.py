@@ -7,6 +7,7 @@ normalisation, which output) is the card in :class:`dcsp.config.DetectorSettings
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from dcsp.images.resize import resize_map
 ort: Any = onnxruntime  # it has no types
 _LOG = logging.getLogger(__name__)
 _QUIET = 3  # onnxruntime logs errors alone
+_ELSEWHERE = re.compile(
+    rb"\x0a\x08location\x12(?P<length>[\x01-\x7f])(?P<name>.{1,127})", re.DOTALL
+)
+"""ONNX's entry for a tensor whose values lie in another file: key, length and name of the file."""
 _AT_ONCE = 16 * 320 * 320  # pixels of images that a model looks at in one call
 
 
@@ -145,6 +150,12 @@ def _load(path: Path, device: str, threads: int) -> Any:
     if not path.is_file():
         raise WeightsError(
             f"The saliency detector {path} is no file: check model in saliency.detectors."
+        )
+    if elsewhere := _ELSEWHERE.search(path.read_bytes()):
+        name = elsewhere["name"][: elsewhere["length"][0]].decode(errors="replace")
+        raise WeightsError(
+            f"The saliency detector {path} keeps weights in another file, {name!r}, which its "
+            "digest says nothing of: save it as one ONNX file."
         )
     try:
         return ort.InferenceSession(str(path), options, providers=providers)

@@ -73,12 +73,12 @@ class SaliencyStage(TableStage):
         """Fetch and load the detectors."""
         detectors = [
             SaliencyDetector(
-                resolve_weights(card.model, card.sha256),
+                resolve_weights(card.model, card.sha256 or digest),
                 card,
                 device=device.name,
                 threads=device.threads,
             )
-            for card in self.cards
+            for card, digest in zip(self.cards, self.digests, strict=True)
         ]
         on_gpu = all(detector.provider.startswith("CUDA") for detector in detectors)
         where = device if on_gpu else Device(threads=device.threads)

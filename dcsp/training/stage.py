@@ -187,7 +187,8 @@ class TrainStage(Stage):
         if self.initial:
             return load_checkpoint(store, self.initial.directory, self.recipe.model)
         torch.manual_seed(self.seed)
-        return self.recipe.build(self.network, self.classes, backbone_weights(self.network))
+        weights = backbone_weights(self.network, self.key.weights["backbone"])
+        return self.recipe.build(self.network, self.classes, weights)
 
     def trainer(self, store: Store, device: str, rank: Rank = Rank()) -> Trainer:  # noqa: B008
         """The network with its optimiser, at step 0."""

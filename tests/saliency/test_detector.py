@@ -125,6 +125,19 @@ def test_a_file_that_is_no_model_is_the_users_to_mend(tmp_path: Path) -> None:
         SaliencyDetector(tmp_path / "text.onnx", PLAIN)
 
 
+def test_a_model_in_several_files_is_refused(tmp_path: Path) -> None:
+    """The digest of one says nothing of the others."""
+    model = onnx.load(str(write_model(tmp_path / "one.onnx")))
+    first = np.zeros(1, np.int64)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(first, "first"))
+    parts = {"save_as_external_data": True, "size_threshold": 0, "location": "values.bin"}
+    onnx.save(model, str(tmp_path / "two.onnx"), **parts)
+    assert (tmp_path / "values.bin").exists()
+    with pytest.raises(WeightsError, match=r"another file, 'values\.bin'"):
+        SaliencyDetector(tmp_path / "two.onnx", PLAIN)
+    SaliencyDetector(tmp_path / "one.onnx", PLAIN)
+
+
 def test_without_cuda_the_cpu_is_used_and_the_log_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,8 @@ class ForegroundStage(TableStage):
         """Load the backbone; the model adds the fused activations to the rows."""
         network, precision = self.config.network, self.images.precision
         torch.manual_seed(self.config.seed)
-        backbone = start_backbone(network, backbone_weights(network))
+        weights = backbone_weights(network, self.key.weights["backbone"])
+        backbone = start_backbone(network, weights)
         model_ = prepare(Model(backbone, network.backbone), precision, device.name)
 
         def infer(images: list[NDArray[np.uint8]], _: list[int]) -> list[bytes]:
