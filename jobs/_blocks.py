@@ -81,7 +81,7 @@ class ReadSamples:
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
         """The samples of the one piece that the items name, stacked."""
         (piece,) = items["piece"]
-        return dict(self._stage.read(self._store, PartSlice(*json.loads(piece))))
+        return dict(self._stage.read(self._store, PartSlice.from_json(json.loads(piece))))
 
 
 def windows(pieces: Sequence[PartSlice], samples: int) -> Iterator[list[PartSlice]]:
@@ -90,7 +90,7 @@ def windows(pieces: Sequence[PartSlice], samples: int) -> Iterator[list[PartSlic
     held = 0
     for piece in pieces:
         window.append(piece)
-        held += piece.stop - piece.start
+        held += piece.samples
         if held >= samples:
             yield window
             window, held = [], 0

@@ -28,7 +28,7 @@ from dcsp.training.augment import make_samples
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer
 from dcsp.training.recipe import Recipe, TrainingInput
-from dcsp.training.stream import PartSlice, Rank, rank_batch, rank_stream, row_order
+from dcsp.training.stream import PartSlice, Rank, rank_share, rank_stream
 
 VERSION = 1
 SPEED_ALONE = {"checkpoint_every"}
@@ -148,8 +148,7 @@ class TrainStage(Stage):
     def read(self, store: Store, piece: PartSlice) -> dict[str, NDArray[Any]]:
         """The augmented samples of one slice of a part, a function of the seed and the slice."""
         rows = live_rows(read_part(store, self.inputs, piece.part), piece.dead)
-        order = row_order(piece.row_order_seed, rows.num_rows)[piece.start : piece.stop]
-        rows = rows.take(order)
+        rows = rows.take(piece.rows(rows.num_rows))
         samples: dict[str, Any] = {}
         for table in self.tables:
             column = _map_of(rows[f"{table.name}.{table.column}"], table.number)
@@ -170,14 +169,13 @@ class TrainStage(Stage):
 
     def pieces(self, parts: Sequence[Part], rank: Rank, step: int) -> list[PartSlice]:
         """What one rank still has to read from a step on."""
-        batch = rank_batch(self.settings.batch, *rank)
         dead = {part.name: part.dead for part in parts}
         pieces = rank_stream(
             [(part.name, part.live) for part in parts],
             self.seed,
-            *rank,
-            rows_needed=(self.steps - step) * batch,
-            rows_to_skip=step * batch,
+            rank_share(self.settings.batch, *rank),
+            self.steps,
+            done=step,
             stage=self.title,
         )
         return [piece._replace(dead=dead[piece.part]) for piece in pieces]

@@ -1,8 +1,10 @@
 """The order in which training sees its data: pure arithmetic on part names and row counts.
 
 An epoch visits every part once, in seeded order; within a part the rows are permuted by a seed of
-their own. Ranks take parts in turn, so no rank reads what another one trains on, and each gets
-exactly the rows it needs. Nothing here opens a file: skipping to any step costs no decoding.
+their own. Batches are cut from that one order, whatever the number of ranks: each rank takes its
+share of every batch, so that another number of workers learns from the same batches and leaves no
+row out, also from the middle of an epoch. A rank reads the parts that all read, and decodes its own
+rows alone. Nothing here opens a file: skipping to any step costs no decoding.
 """
 
 from __future__ import annotations
@@ -18,8 +20,22 @@ from numpy.typing import NDArray
 from dcsp.errors import ConfigError, CorpusError
 
 
+class Share(NamedTuple):
+    """What falls to one rank: positions ``first`` to ``stop`` − 1 of each batch of ``batch``."""
+
+    first: int
+    stop: int
+    batch: int
+
+    def before(self, position: int) -> int:
+        """How many of the first positions of the whole order are in it."""
+        batches, rest = divmod(position, self.batch)
+        size = self.stop - self.first
+        return batches * size + min(max(rest - self.first, 0), size)
+
+
 class PartSlice(NamedTuple):
-    """Rows ``row_order(row_order_seed, rows)[start:stop]`` of the live rows of a part in one epoch.
+    """Rows of the live rows of a part in one epoch: what a share has of a span of their order.
 
     Attributes:
         epoch: From 0; also what the augmentation of these rows depends on.
@@ -27,6 +43,8 @@ class PartSlice(NamedTuple):
         row_order_seed: Seed of the order of the part's rows in this epoch.
         start: First position in that order.
         stop: One past the last position.
+        place: Position of the first one in its batch.
+        share: The rank's.
         dead: Positions of the part's rows that are no longer part of the corpus.
     """
 
@@ -35,7 +53,32 @@ class PartSlice(NamedTuple):
     row_order_seed: int
     start: int
     stop: int
+    place: int
+    share: Share
     dead: Sequence[int] = ()
+
+    @property
+    def samples(self) -> int:
+        """How many rows."""
+        return self.share.before(self.place + self.stop - self.start) - self.share.before(
+            self.place
+        )
+
+    def rows(self, live: int) -> NDArray[np.int64]:
+        """Their positions among the part's live rows, in order.
+
+        Args:
+            live: Number of the part's live rows.
+        """
+        order = row_order(self.row_order_seed, live)[self.start : self.stop]
+        places = (self.place + np.arange(len(order))) % self.share.batch
+        return order[(places >= self.share.first) & (places < self.share.stop)]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> PartSlice:
+        """The slice that ``json.dumps`` has made a list of."""
+        made = cls(*values)
+        return made._replace(share=Share(*made.share))
 
 
 class Rank(NamedTuple):
@@ -81,8 +124,8 @@ def row_order(row_order_seed: int, rows: int) -> NDArray[np.int64]:
     return np.random.default_rng(row_order_seed).permutation(rows)
 
 
-def rank_batch(batch: int, rank: int, world: int) -> int:
-    """Images of the global batch that fall to one rank; over all ranks they sum to ``batch``.
+def rank_share(batch: int, rank: int, world: int) -> Share:
+    """The part of each batch that falls to one rank; those of all ranks are the batch.
 
     Raises:
         ConfigError: There are more ranks than images in a batch.
@@ -92,57 +135,57 @@ def rank_batch(batch: int, rank: int, world: int) -> int:
             f"A batch of {batch} cannot be shared by {world} training workers: raise the stage's "
             f"batch or set cluster.train_workers to {batch} or less."
         )
-    return batch // world + (rank < batch % world)
+    size, more = divmod(batch, world)
+    first = rank * size + min(rank, more)
+    return Share(first, first + size + (rank < more), batch)
+
+
+def rank_batch(batch: int, rank: int, world: int) -> int:
+    """Images of a batch that fall to one rank.
+
+    Raises:
+        ConfigError: There are more ranks than images in a batch.
+    """
+    share = rank_share(batch, rank, world)
+    return share.stop - share.first
 
 
 def rank_stream(
     parts: Sequence[tuple[str, int]],
     seed: int,
-    rank: int,
-    world: int,
-    rows_needed: int,
-    rows_to_skip: int = 0,
+    share: Share,
+    steps: int,
+    done: int = 0,
     stage: str = "train",
 ) -> list[PartSlice]:
-    """What one rank reads, in order: exactly ``rows_needed`` rows after the first ``rows_to_skip``.
-
-    The parts of :func:`part_order` are dealt to the ranks in turn. Where there are fewer parts than
-    ranks, each part is cut into equal slices of its row order, and the slices are dealt. No two
-    ranks ever get the same row of the same epoch. Joining two calls, the second skipping what the
-    first one needed, gives the rows of one long call.
+    """What one rank reads, in order: its share of the batches of all steps that are left.
 
     Args:
         parts: (name, live rows) of every part with training images.
         seed: Of the run.
-        rank: 0 … world − 1.
-        world: Number of training workers.
-        rows_needed: Steps still to do × :func:`rank_batch`.
-        rows_to_skip: Steps done × :func:`rank_batch`.
+        share: The rank's.
+        steps: Of the whole training.
+        done: Steps that were done before, by however many ranks.
         stage: Name of the training stage.
 
     Raises:
         CorpusError: No part has a row.
-        ValueError: ``rank``, ``rows_needed`` or ``rows_to_skip`` is out of range.
+        ValueError: More steps are done than there are.
     """
-    if not 0 <= rank < world or rows_needed < 0 or rows_to_skip < 0:
-        raise ValueError(
-            f"rank {rank} of {world} cannot take {rows_needed} rows after {rows_to_skip}"
-        )
+    if not 0 <= done <= steps:
+        raise ValueError(f"{done} of {steps} steps cannot be done")
+    rows, at, begin, end = dict(parts), 0, done * share.batch, steps * share.batch
     taken: list[PartSlice] = []
-    skip, need = rows_to_skip, rows_needed
-    for piece in _rank_slices(dict(parts), seed, rank, world, stage):
-        if need == 0:
-            break
-        length = piece.stop - piece.start
-        if skip >= length:
-            skip -= length
-            continue
-        start = piece.start + skip
-        stop = min(piece.stop, start + need)
-        taken.append(piece._replace(start=start, stop=stop))
-        need -= stop - start
-        skip = 0
-    return taken
+    for epoch, part in part_order(list(rows), list(rows.values()), seed, stage):
+        start, stop = max(begin - at, 0), min(rows[part], end - at)
+        if start < stop:
+            place, own_seed = (at + start) % share.batch, stable_seed(seed, stage, epoch, part)
+            piece = PartSlice(epoch, part, own_seed, start, stop, place, share)
+            taken += [piece] if piece.samples else []
+        at += rows[part]
+        if at >= end:
+            return taken
+    raise AssertionError("the order of parts is endless")
 
 
 def _epochs(names: list[str], seed: int, stage: str) -> Iterator[tuple[int, str]]:
@@ -150,24 +193,6 @@ def _epochs(names: list[str], seed: int, stage: str) -> Iterator[tuple[int, str]
         order = np.random.default_rng(stable_seed(seed, stage, epoch)).permutation(len(names))
         for index in order:
             yield epoch, names[index]
-
-
-def _rank_slices(
-    rows: dict[str, int], seed: int, rank: int, world: int, stage: str
-) -> Iterator[PartSlice]:
-    filled = sum(number > 0 for number in rows.values())
-    pieces = -(-world // max(filled, 1))
-    dealt = 0
-    for epoch, part in part_order(list(rows), list(rows.values()), seed, stage):
-        row_order_seed = stable_seed(seed, stage, epoch, part)
-        for piece in range(pieces):
-            start = rows[part] * piece // pieces
-            stop = rows[part] * (piece + 1) // pieces
-            if start == stop:  # never dealt: a rank could get nothing else for ever
-                continue
-            if dealt % world == rank:
-                yield PartSlice(epoch, part, row_order_seed, start, stop)
-            dealt += 1
 
 
 def rebatch(

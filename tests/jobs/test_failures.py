@@ -175,8 +175,8 @@ def test_a_lost_training_worker_goes_on_from_the_checkpoint(
     assert not (fresh.store / "checkpoints/resumable" / stage.key.fingerprint).exists()
 
 
-def test_two_workers_train_as_many_steps_as_one_and_leave_no_process(
-    cluster: Resources, fresh: Run, tmp_path: Path
+def test_two_workers_learn_from_the_batches_of_one_and_leave_no_process(
+    cluster: Resources, finished: Run, fresh: Run, tmp_path: Path
 ) -> None:
     before = processes("TrainController")
     stage = _fcan(fresh, tmp_path, "")
@@ -185,6 +185,9 @@ def test_two_workers_train_as_many_steps_as_one_and_leave_no_process(
     assert stage.starts() == 2
     history = json.loads((fresh.store / stage.key.directory / "history.json").read_text())
     assert [figures["step"] for figures in history] == list(range(1, 13))
+    alone = json.loads((finished.table("fcan") / "history.json").read_text())
+    losses = [[figures["loss"] for figures in each] for each in (history, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     network = load_checkpoint(store, stage.key.directory, SegmentationNetwork)
     assert sum(p.numel() for p in network.parameters()) > 1_000_000
 

@@ -1,8 +1,9 @@
-"""The data order: every row once an epoch, ranks apart, resumable at any row."""
+"""The data order: every row once an epoch, the same batches by any number of ranks."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import json
+from collections import defaultdict
 from itertools import islice
 
 import numpy as np
@@ -15,6 +16,7 @@ from dcsp.training.stream import (
     PartSlice,
     part_order,
     rank_batch,
+    rank_share,
     rank_stream,
     row_order,
     stable_seed,
@@ -27,8 +29,29 @@ def named(rows: list[int]) -> list[tuple[str, int]]:
     return [(f"part{index}", number) for index, number in enumerate(rows)]
 
 
-def rows_of(slices: list[PartSlice]) -> list[tuple[int, str, int]]:
-    return [(s.epoch, s.part, row) for s in slices for row in range(s.start, s.stop)]
+Row = tuple[int, str, int]
+"""Epoch, part and position of a row in the part."""
+
+
+def rows_of(slices: list[PartSlice], rows: list[int]) -> list[Row]:
+    live = dict(named(rows))
+    found = [(s.epoch, s.part, int(row)) for s in slices for row in s.rows(live[s.part])]
+    assert len(found) == sum(piece.samples for piece in slices)
+    return found
+
+
+def batches_of(rows: list[int], world: int, batch: int, steps: int, done: int = 0) -> list[Row]:
+    """All batches in order, put together from what each rank reads."""
+    shares = [rank_share(batch, rank, world) for rank in range(world)]
+    streams = [rows_of(rank_stream(named(rows), 7, share, steps, done), rows) for share in shares]
+    sizes = [share.stop - share.first for share in shares]
+    assert [len(stream) for stream in streams] == [size * (steps - done) for size in sizes]
+    return [
+        row
+        for step in range(steps - done)
+        for stream, size in zip(streams, sizes, strict=True)
+        for row in stream[step * size : (step + 1) * size]
+    ]
 
 
 @given(PARTS, st.integers(0, 5))
@@ -51,33 +74,27 @@ def test_the_order_depends_on_seed_stage_and_epoch_but_not_on_the_listing() -> N
     assert [part for _, part in first[:20]] != [part for _, part in first[20:]]
 
 
-@given(PARTS, st.integers(1, 5), st.integers(0, 80), st.integers(0, 3))
-def test_each_rank_gets_exactly_the_rows_it_needs_and_shares_none(
-    rows: list[int], world: int, needed: int, seed: int
+@given(PARTS, st.integers(1, 8), st.integers(1, 8), st.integers(1, 12))
+def test_batches_are_the_same_whatever_the_number_of_ranks(
+    rows: list[int], world: int, batch: int, steps: int
 ) -> None:
-    seen: Counter[tuple[int, str, int]] = Counter()
-    for rank in range(world):
-        mine = rank_stream(named(rows), seed, rank, world, needed)
-        assert len(rows_of(mine)) == needed
-        assert all(0 <= s.start < s.stop <= dict(named(rows))[s.part] for s in mine)
-        seen.update(rows_of(mine))
-    assert all(times == 1 for times in seen.values())
+    assert batches_of(rows, min(world, batch), batch, steps) == batches_of(rows, 1, batch, steps)
 
 
-@given(PARTS, st.integers(1, 4), st.integers(0, 40), st.integers(0, 40))
-def test_resuming_gives_the_rows_of_an_unbroken_run(
-    rows: list[int], world: int, done: int, left: int
+@given(PARTS, st.integers(1, 6), st.integers(1, 6), st.integers(1, 6), st.integers(0, 12))
+def test_other_ranks_go_on_where_a_training_was_left(
+    rows: list[int], batch: int, before: int, after: int, done: int
 ) -> None:
-    for rank in range(world):
-        whole = rank_stream(named(rows), 7, rank, world, done + left)
-        before = rank_stream(named(rows), 7, rank, world, done)
-        after = rank_stream(named(rows), 7, rank, world, left, rows_to_skip=done)
-        assert rows_of(before) + rows_of(after) == rows_of(whole)
+    whole = batches_of(rows, 1, batch, 12)
+    first = batches_of(rows, min(before, batch), batch, done)
+    rest = batches_of(rows, min(after, batch), batch, 12, done)
+    assert first + rest == whole
 
 
-@given(PARTS, st.integers(1, 3))
-def test_one_rank_sees_whole_epochs(rows: list[int], epochs: int) -> None:
-    seen = rows_of(rank_stream(named(rows), 0, 0, 1, epochs * sum(rows)))
+@given(PARTS, st.integers(1, 4), st.integers(1, 3))
+def test_every_row_is_seen_once_an_epoch(rows: list[int], world: int, epochs: int) -> None:
+    world = min(world, sum(rows))  # a batch of all rows
+    seen = batches_of(rows, world, sum(rows), epochs)
     expected = [
         (epoch, name, row)
         for epoch in range(epochs)
@@ -87,25 +104,23 @@ def test_one_rank_sees_whole_epochs(rows: list[int], epochs: int) -> None:
     assert sorted(seen) == sorted(expected)
 
 
-def test_ranks_take_whole_parts_in_turn() -> None:
-    parts = [(f"p{i}", 4) for i in range(6)]
-    order = list(islice(part_order([n for n, _ in parts], [4] * 6, 0, "train"), 6))
-    for rank in range(2):
-        mine = rank_stream(parts, 0, rank, 2, 12)
-        assert [(s.epoch, s.part) for s in mine] == order[rank::2]
-        assert all((s.start, s.stop) == (0, 4) for s in mine)
+def test_a_rank_skips_parts_that_it_has_no_row_of() -> None:
+    one_row_each = [1] * 6
+    taken = rank_stream(named(one_row_each), 0, rank_share(2, 1, 2), 3)
+    assert len(taken) == 3 and all(piece.samples == 1 for piece in taken)
 
 
-def test_ranks_share_a_part_where_there_are_too_few() -> None:
-    first, second = (rank_stream([("only", 9)], 0, rank, 2, 4)[0] for rank in range(2))
-    assert (first.start, first.stop) == (0, 4)
-    assert (second.start, second.stop) == (4, 8)
-    assert first.row_order_seed == second.row_order_seed
+def test_a_slice_survives_json() -> None:
+    for piece in rank_stream([("a", 8)], 0, rank_share(3, 1, 2), 5):
+        piece = piece._replace(dead=(1, 4))
+        again = PartSlice.from_json(json.loads(json.dumps(piece)))
+        assert list(again.rows(8)) == list(piece.rows(8))
+        assert again._replace(dead=(1, 4)) == piece and list(again.dead) == [1, 4]
 
 
 def test_the_row_order_of_a_part_changes_with_the_epoch() -> None:
     seeds = defaultdict(set)
-    for piece in rank_stream([("a", 8), ("b", 8)], 0, 0, 1, 64):
+    for piece in rank_stream([("a", 8), ("b", 8)], 0, rank_share(8, 0, 1), 8):
         seeds[piece.part].add(piece.row_order_seed)
     assert len(seeds["a"]) == len(seeds["b"]) == 4
     assert not seeds["a"] & seeds["b"]
@@ -140,6 +155,6 @@ def test_a_corpus_without_rows_is_the_users_error() -> None:
         part_order(["a"], [0], 0, "fcan")
 
 
-def test_a_rank_outside_the_world_is_refused() -> None:
-    with pytest.raises(ValueError, match="rank 2 of 2"):
-        rank_stream([("a", 1)], 0, 2, 2, 1)
+def test_more_steps_done_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="5 of 4 steps"):
+        rank_stream([("a", 1)], 0, rank_share(2, 0, 1), 4, done=5)
