@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -58,26 +59,26 @@ def read_rows(
     rejected: list[Row] = []
     judged = [(row, *_judge(row, mapper)) for row in rows]
     mask_ids = settings.mask_ids()
-    contents = _read_ahead(source, [row for row, reason, *_ in judged if not reason])
-    for row, reason, message, tags, unknown in judged:
-        if reason:
-            rejected.append(rejection(row, "list", reason, message))
-            continue
-        stage, data = "read", next(contents)
-        try:
+    with _contents(source, [row for row, reason, *_ in judged if not reason]) as contents:
+        for row, reason, message, tags, unknown in judged:
+            if reason:
+                rejected.append(rejection(row, "list", reason, message))
+                continue
+            data = next(contents)
             if isinstance(data, ImageError):
-                raise data
-            stage = "decode"
-            size = check_image(data, settings.max_pixels)
-        except ImageError as error:
-            rejected.append(rejection(row, stage, error.reason, str(error)))
-            continue
-        if unknown:
-            rejected.append(rejection(row, TAG_STAGE, "unknown_tag", _unknown(unknown)))
-        corpus.append(_corpus_row(row, data, size, tags))
-        truth.append(_truth_row(source, row, size, len(mapper.classes), mask_ids))
-        if truth[-1]["status"] == ERROR:
-            rejected.append(rejection(row, MASK_STAGE, BAD_MASK, truth[-1]["error"]))
+                rejected.append(rejection(row, "read", data.reason, str(data)))
+                continue
+            try:
+                size = check_image(data, settings.max_pixels)
+            except ImageError as error:
+                rejected.append(rejection(row, "decode", error.reason, str(error)))
+                continue
+            if unknown:
+                rejected.append(rejection(row, TAG_STAGE, "unknown_tag", _unknown(unknown)))
+            corpus.append(_corpus_row(row, data, size, tags))
+            truth.append(_truth_row(source, row, size, len(mapper.classes), mask_ids))
+            if truth[-1]["status"] == ERROR:
+                rejected.append(rejection(row, MASK_STAGE, BAD_MASK, truth[-1]["error"]))
     return (
         pa.Table.from_pylist(corpus, CORPUS),
         pa.Table.from_pylist(truth, TRUTH),
@@ -131,13 +132,17 @@ def _translated(ids: NDArray[np.uint8], meaning: Sequence[int]) -> NDArray[np.ui
     return np.asarray(table[ids])
 
 
-def _read_ahead(source: Source, rows: Sequence[SourceRow]) -> Iterator[bytes | ImageError]:
+def _contents(
+    source: Source, rows: Sequence[SourceRow]
+) -> AbstractContextManager[Iterator[bytes | ImageError]]:
     """What each row holds, or why there is nothing, in their order.
 
     Local files are read one by one, and so are rows of a shard, which their source reads together.
     """
     read = partial(_read, source)
-    return read_ahead(read, rows, THREADS, AHEAD) if any(map(_is_far, rows)) else map(read, rows)
+    if any(map(_is_far, rows)):
+        return read_ahead(read, rows, THREADS, AHEAD)
+    return nullcontext(map(read, rows))
 
 
 def _is_far(row: SourceRow) -> bool:

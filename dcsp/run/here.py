@@ -69,15 +69,16 @@ class Here:
         if store.exists(kept):
             _restore(store.read_bytes(kept), trainer, log)
         pieces = stage.pieces(parts, Rank(), trainer.step_number)
-        samples = read_ahead(partial(stage.read, store), pieces, _READERS, _READERS)
-        for batch in rebatch(samples, stage.settings.batch):
-            log.add(trainer.step(batch))
-            progress.reach(log.done, log.note())
-            self._check(stage.title)
-            if trainer.step_number % stage.settings.checkpoint_every == 0 and not trainer.finished:
-                log.add(trainer.flush())
-                state = {**trainer.state_dict(), "log": log.dump()}
-                store.write_bytes(kept, state_to_bytes(state))
+        read, every = partial(stage.read, store), stage.settings.checkpoint_every
+        with read_ahead(read, pieces, _READERS, _READERS) as samples:
+            for batch in rebatch(samples, stage.settings.batch):
+                log.add(trainer.step(batch))
+                progress.reach(log.done, log.note())
+                self._check(stage.title)
+                if trainer.step_number % every == 0 and not trainer.finished:
+                    log.add(trainer.flush())
+                    state = {**trainer.state_dict(), "log": log.dump()}
+                    store.write_bytes(kept, state_to_bytes(state))
         log.add(trainer.flush())
         stage.save(store, trainer.trained_network(), log)
         store.remove(f"{RESUMABLE}/{stage.key.fingerprint}")

@@ -68,11 +68,12 @@ class MapStage(TableStage):
 
         def model(rows: pa.Table) -> pa.Table:
             results: RowResults[list[bytes]] = RowResults(rows.num_rows)
-            for index, found in enumerate(read_ahead(read, rows.to_pylist())):
-                if isinstance(found, ImageError):
-                    results.errors[index] = f"{found.reason}: {found}"
-                else:
-                    results.values[index] = found
+            with read_ahead(read, rows.to_pylist()) as maps:
+                for index, found in enumerate(maps):
+                    if isinstance(found, ImageError):
+                        results.errors[index] = f"{found.reason}: {found}"
+                    else:
+                        results.values[index] = found
             return results.onto(rows, name="maps", type_=pa.list_(pa.binary()))
 
         return model

@@ -31,4 +31,5 @@ def read_columns(
     def read(part: Part) -> pa.Table:
         return live_rows(store.read_table(part_file(directory, part.name), columns), part.dead)
 
-    return read_ahead(read, parts)
+    with read_ahead(read, parts) as tables:
+        yield from tables

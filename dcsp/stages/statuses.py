@@ -114,4 +114,5 @@ def _read(store: Store, directory: str, sizes: Mapping[str, int]) -> Iterator[tu
             )
         return part, Counted.of(sizes[part], statuses)
 
-    return read_ahead(count, sizes)
+    with read_ahead(count, sizes) as counted:
+        yield from counted

@@ -251,8 +251,9 @@ def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[st
         )
         return list(dataset.iter_batches(batch_size=None, batch_format="numpy"))
 
-    for samples in read_ahead(fetch, windows(pieces, WINDOW_SAMPLES), threads=1, held=1):
-        yield from samples
+    with read_ahead(fetch, windows(pieces, WINDOW_SAMPLES), threads=1, held=1) as fetched:
+        for samples in fetched:
+            yield from samples
 
 
 def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:

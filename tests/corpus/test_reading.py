@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +20,7 @@ from dcsp.config import CorpusSettings
 from dcsp.corpus.reading import check_mask, read_rows
 from dcsp.corpus.rejected import lost_rows
 from dcsp.corpus.sources.base import SourceRow
-from dcsp.errors import ImageError
+from dcsp.errors import ImageError, PlaceError
 from dcsp.labels import VOC_CLASSES, TagMapper
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
@@ -118,6 +121,63 @@ def test_faults_of_the_machine_are_raised() -> None:
 
     with pytest.raises(PermissionError):
         ingest(Broken(), [row("a", "cat")])
+
+
+class Failing(Memory):
+    """A far place that fails at some row, as a bucket does."""
+
+    def read(self, row: SourceRow) -> bytes:
+        if row.image_id == "fault":
+            raise PlaceError("the bucket is gone")
+        return super().read(row)
+
+    def read_mask(self, row: SourceRow) -> bytes | None:
+        if row.image_id == "mask fault":
+            raise PlaceError("the bucket is gone")
+        return super().read_mask(row)
+
+
+ENDINGS = {
+    "good": ("a", "b"),
+    "missing last": ("a", "gone"),
+    "missing first": ("gone", "a"),
+    "missing all": ("gone", "lost"),
+    "broken last": ("a", "text"),
+    "refused last": ("a", "/refused"),
+    "refused all": ("/refused", "/too"),
+    "a fault": ("a", "fault", "b"),
+    "a fault of a mask": ("a", "mask fault", "b"),
+    "nothing": (),
+}
+
+
+@pytest.mark.parametrize("names", ENDINGS.values(), ids=ENDINGS)
+def test_no_thread_is_left_behind_however_a_batch_of_far_rows_ends(names: Sequence[str]) -> None:
+    """Nor is any left to the garbage collector, which may run under a lock that it needs."""
+    files = dict.fromkeys(("a", "b", "mask fault"), GOOD) | {"text": b"hello"}
+    rows = [row(name, "cat", uri=f"s3://bucket/{name}") for name in names]
+    before = threading.active_count()
+    gc.disable()
+    try:
+        for _ in range(200):
+            with suppress(PlaceError):
+                ingest(Failing(files), rows)
+            assert threading.active_count() == before
+    finally:
+        gc.enable()
+
+
+def test_thousands_of_bad_batches_of_far_rows_end() -> None:
+    """With a collection every few objects, as any night has them, at any moment."""
+    rows = [row(name, "cat", uri=f"s3://bucket/{name}") for name in ("a", "gone")]
+    thresholds, before = gc.get_threshold(), threading.active_count()
+    gc.set_threshold(50, 5, 1000)
+    try:
+        for _ in range(2000):
+            assert ingest(Memory({"a": GOOD}), rows)[2].num_rows == 1
+    finally:
+        gc.set_threshold(*thresholds)
+    assert threading.active_count() == before
 
 
 def test_size_is_that_of_the_upright_image() -> None:

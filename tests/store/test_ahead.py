@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -15,8 +17,10 @@ def test_results_come_in_the_order_of_the_items() -> None:
         time.sleep(0.02 if item % 3 == 0 else 0)
         return item * item
 
-    assert list(read_ahead(slowly, range(40), threads=8, held=8)) == [n * n for n in range(40)]
-    assert list(read_ahead(slowly, [])) == []
+    with read_ahead(slowly, range(40), threads=8, held=8) as results:
+        assert list(results) == [n * n for n in range(40)]
+    with read_ahead(slowly, []) as results:
+        assert list(results) == []
 
 
 def test_the_next_are_read_while_one_is_worked_on() -> None:
@@ -26,15 +30,16 @@ def test_the_next_are_read_while_one_is_worked_on() -> None:
         gate.wait()
         return item
 
-    assert list(read_ahead(meet, range(6), threads=3, held=3)) == list(range(6))
+    with read_ahead(meet, range(6), threads=3, held=3) as results:
+        assert list(results) == list(range(6))
 
 
 @pytest.mark.parametrize(("threads", "held"), [(1, 1), (2, 2), (4, 8)])
 def test_few_are_held(threads: int, held: int) -> None:
     begun: list[int] = []
-    results = read_ahead(lambda item: begun.append(item), iter(range(100)), threads, held)
-    for taken, _ in enumerate(results, start=1):
-        assert len(begun) <= taken + held
+    with read_ahead(begun.append, iter(range(100)), threads, held) as results:
+        for taken, _ in enumerate(results, start=1):
+            assert len(begun) <= taken + held
 
 
 def test_nothing_is_begun_after_a_fault() -> None:
@@ -46,7 +51,28 @@ def test_nothing_is_begun_after_a_fault() -> None:
             raise OSError("the bucket is gone")
         return item
 
-    taken = []
-    with pytest.raises(OSError, match="the bucket is gone"):
-        taken += list(read_ahead(fails, range(100), threads=2, held=2))
+    with (
+        pytest.raises(OSError, match="the bucket is gone"),
+        read_ahead(fails, range(100), threads=2, held=2) as results,
+    ):
+        list(results)
     assert max(begun) <= 3 + 2
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5, 6])
+@pytest.mark.parametrize("fault", [None, KeyboardInterrupt])
+def test_the_threads_end_with_the_block_however_it_is_left(
+    taken: int, fault: type[BaseException] | None
+) -> None:
+    """Without the garbage collector: it runs under any lock, where a pool cannot be ended."""
+    before = threading.active_count()
+    gc.disable()
+    try:
+        with suppress(KeyboardInterrupt), read_ahead(str, range(6), threads=3) as results:
+            held = [next(results) for _ in range(taken)]
+            if fault:
+                raise fault
+        assert held == [str(number) for number in range(taken)]
+        assert threading.active_count() == before
+    finally:
+        gc.enable()

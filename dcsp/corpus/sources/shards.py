@@ -205,7 +205,8 @@ def list_rows(store: Store, source: Source, limit: float, spread: Spread) -> lis
     rows = [row for shard in left for row in lister.told(shard)]
     closed = set(left)
     kept = [shard for shard in shards if shard not in closed]
-    rows += chain.from_iterable(read_ahead(lister.kept, kept))
+    with read_ahead(lister.kept, kept) as listed:
+        rows += chain.from_iterable(listed)
     faults = [row for row in rows if row.reason in SHARD_FAULTS]
     if len(faults) > limit * len(shards):
         raise CorpusError(
