@@ -113,6 +113,8 @@ class Chain:
             started = time.monotonic()
             done = self._pack(listing)
             snapshot, note = done.snapshot, f", {done.new} new, {done.gone} gone"
+            if done.deferred:
+                note += f"; the next job asks for {done.deferred} of the rejected again"
             self.seconds["ingest"] = round(time.monotonic() - started, 3)
             listing.remember(snapshot, self.seconds["ingest"])
         else:

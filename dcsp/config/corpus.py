@@ -47,7 +47,8 @@ class HttpSettings(Settings):
     timeout_seconds: PositiveFloat = 30.0
     """Seconds that one attempt may take in all, from the look-up of the host to the last byte."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """Times that an image is asked for while its host is busy or does not answer."""
+    """Times that an image is asked for while its host is busy or does not answer, before it is left
+    to the next ingest. An outage of the whole host is waited for besides, two minutes at most."""
     allow_private: bool = False
     """Also connect to private, loopback and link-local addresses: for an intranet whose other
     services nobody can name in the tag table, and for tests."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from dcsp.corpus.rejected import DUPLICATE, Row, rejection
-from dcsp.corpus.sources.base import SourceRow, is_split
+from dcsp.corpus.sources.base import SourceRow, is_split, printable
 from dcsp.tables.schemas import REJECTED
 
 
@@ -30,7 +30,7 @@ class Batch:
 def select_rows(
     rows: Iterable[SourceRow], limit: int | None = None
 ) -> tuple[list[SourceRow], pa.Table]:
-    """Drop rows whose id is taken and take the wanted number per split.
+    """Drop rows whose id is taken, as tables print it, and take the wanted number per split.
 
     Of the rows of one id the first by split and uri stays, a row without a known split last. A
     limit takes the first ids of each split in hash order: a larger limit keeps what a smaller one
@@ -44,7 +44,7 @@ def select_rows(
     rejected: list[Row] = []
     first: SourceRow | None = None
     for row in ordered:
-        if first is not None and first.image_id == row.image_id:
+        if first is not None and printable(first.image_id) == printable(row.image_id):
             message = f"the id {row.image_id!r} is taken by {first.uri} ({first.split})"
             rejected.append(rejection(row, "list", DUPLICATE, message))
             continue
@@ -71,7 +71,8 @@ def plan_batches(rows: Iterable[SourceRow], part_rows: int) -> list[list[SourceR
 
 
 def _place(row: SourceRow) -> tuple[str, str, bool, str, str]:
-    return _hash(row.image_id), row.image_id, not is_split(row.split), row.split, row.uri
+    name = printable(row.image_id)
+    return _hash(name), name, not is_split(row.split), row.split, row.uri
 
 
 def _hash(text: str) -> str:

@@ -15,11 +15,12 @@ from dcsp.corpus.catalogue import Changes, compare
 from dcsp.corpus.compaction import Joiner, small_groups
 from dcsp.corpus.listing import Listing, PreviousCorpus
 from dcsp.corpus.pack import Record
-from dcsp.corpus.rejected import DUPLICATE, RejectionCounter
+from dcsp.corpus.rejected import RejectionCounter, is_of_image, refused_rows
 from dcsp.corpus.state import CorpusState
 from dcsp.corpus.unknown_tags import count_unknown, save_unknown
 from dcsp.errors import CorpusError
 from dcsp.tables.layout import CHECKPOINTS, LATEST, catalogue_file, rejected_file, stage_directories
+from dcsp.tables.schemas import REJECTED
 from dcsp.tables.snapshot import TRAIN, Snapshot
 
 Take = Callable[[Any], None]
@@ -36,11 +37,13 @@ class Ingested:
         snapshot: The corpus now.
         new: Images that were added, or replaced others of their ids.
         gone: Images of the snapshot before that are no longer in the corpus, replaced ones too.
+        deferred: Images that were lost for a reason that may pass; the next ingest asks again.
     """
 
     snapshot: Snapshot
     new: int
     gone: int
+    deferred: int = 0
 
 
 def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]) -> Ingested:
@@ -66,13 +69,25 @@ def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]
     grown = previous.state.grow(changes, records)
     state = _join(listing, previous, grown, map_items)
     snapshot = _snapshot(listing, previous, state, records, counter)
+    _check_books(listing, snapshot)
     save_unknown(store, snapshot.fingerprint, unknown)
     store.write_table(rejected_file(snapshot.fingerprint), counter.rejected)
     store.write_table(catalogue_file(snapshot.fingerprint), state.catalogue)
     snapshot.save(store)
     new = sum(part["rows"] for part in _new_parts(previous, records))
     gone = new + previous.images - sum(part.live for part in snapshot.parts)
-    return Ingested(snapshot, new, gone)
+    return Ingested(snapshot, new, gone, counter.deferred)
+
+
+def _check_books(listing: Listing, snapshot: Snapshot) -> None:
+    """See that every listed image is in the corpus or was rejected, and none in both."""
+    listed = len(listing.rows) + listing.duplicates.num_rows
+    images = sum(part.live for part in snapshot.parts)
+    if listed != images + snapshot.rejected:
+        raise AssertionError(
+            f"{listed} images were listed, {images} are in the corpus and {snapshot.rejected} were "
+            "rejected"
+        )
 
 
 def _pack(
@@ -110,8 +125,13 @@ def _pack(
 
 def _still_rejected(rejected: pa.Table, unchanged: pa.Table) -> pa.Table:
     """What was said before of images whose listing did not change; duplicates are told anew."""
-    stays = pc.is_in(rejected["image_id"], value_set=unchanged["image_id"])
-    return rejected.filter(pc.and_not(stays, pc.equal(rejected["reason"], pa.scalar(DUPLICATE))))
+    is_image = pc.greater_equal(unchanged["part"], pa.scalar(0))
+    images = set(unchanged.filter(is_image)["image_id"].to_pylist())
+    others = set(unchanged.filter(pc.invert(is_image))["image_id"].to_pylist())
+    told = rejected.to_pylist()
+    stays = [row for row in refused_rows(told) if row["image_id"] in others]
+    stays += [row for row in told if is_of_image(row) and row["image_id"] in images]
+    return pa.Table.from_pylist(stays, REJECTED)
 
 
 def _check_removed(listing: Listing, previous: PreviousCorpus, changes: Changes) -> None:
@@ -154,6 +174,11 @@ def _snapshot(
     records: Sequence[Record],
     counter: RejectionCounter,
 ) -> Snapshot:
+    if not state.parts and counter.deferred:
+        raise CorpusError(
+            f"None of the images could be read yet, {counter.deferred} of them for reasons that "
+            "may pass: submit the job again later; `dcsp rejected STORE` lists them."
+        )
     if not state.parts:
         raise CorpusError("The corpus has no images: check corpus.root and corpus.splits.")
     classes = listing.packer.settings.learned

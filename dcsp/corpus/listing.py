@@ -9,6 +9,7 @@ import pyarrow as pa
 from dcsp.config import CorpusSettings
 from dcsp.corpus.batches import select_rows
 from dcsp.corpus.pack import Packer
+from dcsp.corpus.rejected import deferred_rows, refused_rows
 from dcsp.corpus.sources.base import Source, SourceRow
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Spread, list_rows, not_now
@@ -75,7 +76,8 @@ class Listing:
     def known(self) -> tuple[Snapshot, float] | None:
         """The snapshot of an equal listing and the seconds it took.
 
-        None before the first, and where a part has been removed since: it has to be packed again.
+        None before the first, and where images have to be read: those of a part that has been
+        removed since, and those that were deferred.
         """
         store = self.packer.store
         if not store.exists(self.file):
@@ -87,7 +89,8 @@ class Listing:
     def previous(self) -> PreviousCorpus:
         """The last snapshot of this source, which the next one shares its parts with.
 
-        Images of parts that have been removed from the store are left out: they are read again.
+        Images of parts that have been removed from the store are left out: they are read again. So
+        are those that were deferred.
         """
         store = self.packer.store
         if not store.exists(self.lineage_file):
@@ -98,12 +101,15 @@ class Listing:
         snapshot = Snapshot.load(store, fingerprint)
         state = CorpusState(snapshot.parts, store.read_table(catalogue_file(fingerprint)))
         rejected = store.read_table(rejected_file(fingerprint))
-        return PreviousCorpus(state.without(self._missing(snapshot)), rejected, snapshot.added)
+        refused = [row["image_id"] for row in refused_rows(rejected.to_pylist())]
+        state = state.settled(self._missing(snapshot), refused)
+        return PreviousCorpus(state, rejected, snapshot.added)
 
     def remember(self, snapshot: Snapshot, seconds: float) -> None:
-        """Write down which snapshot the listing became."""
-        content = {"snapshot": snapshot.fingerprint, "seconds": round(seconds, 3)}
-        self.packer.store.write_json(self.file, content)
+        """Write down which snapshot the listing became; with deferred images it is not done yet."""
+        if not self._deferred(snapshot.fingerprint):
+            content = {"snapshot": snapshot.fingerprint, "seconds": round(seconds, 3)}
+            self.packer.store.write_json(self.file, content)
         self.lead(snapshot)
 
     def lead(self, snapshot: Snapshot) -> None:
@@ -113,11 +119,18 @@ class Listing:
             store.write_json(self.lineage_file, content)
 
     def _whole(self, fingerprint: str) -> Snapshot | None:
-        """A snapshot whose parts are all there."""
+        """A snapshot whose parts are all there, and of which no image was deferred."""
         if not self.packer.store.exists(snapshot_file(fingerprint)):
             return None
         snapshot = Snapshot.load(self.packer.store, fingerprint)
-        return None if self._missing(snapshot) else snapshot
+        return None if self._missing(snapshot) or self._deferred(fingerprint) else snapshot
+
+    def _deferred(self, fingerprint: str) -> bool:
+        """Whether images of a snapshot were deferred."""
+        file = rejected_file(fingerprint)
+        if not self.packer.store.exists(file):
+            return False
+        return bool(deferred_rows(self.packer.store.read_table(file, ["reason"]).to_pylist()))
 
     def _missing(self, snapshot: Snapshot) -> list[int]:
         """Indices of parts that are not there, or without their ground truth."""

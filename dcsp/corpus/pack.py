@@ -1,7 +1,8 @@
 """From batches of listed rows to parts in the store.
 
 A batch that was packed leaves a small record, named by a digest of its rows; packing it again
-reads the record instead of the images. Records make ingest resumable and a second ingest free.
+reads the record instead of the images. Records make ingest resumable and a second ingest free. A
+batch with an image that was lost for a reason that may pass is packed anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dcsp.config import CorpusSettings
 from dcsp.corpus.batches import Batch
 from dcsp.corpus.catalogue import content_digests
 from dcsp.corpus.reading import read_rows
+from dcsp.corpus.rejected import deferred_rows
 from dcsp.corpus.sources.base import Source, SourceRow, listing_digest
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest, digest_lines
@@ -51,7 +53,7 @@ class Packer:
         file = f"{BATCHES}/{self._digest(batch)}.json"
         if self.store.exists(file):
             record: Record = self.store.read_json(file)
-            if self._is_there(record):
+            if self._is_there(record) and not deferred_rows(record["rejected"]):
                 return record
         record = self._pack(batch)
         self.store.write_json(file, record)

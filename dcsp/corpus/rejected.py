@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from dcsp.corpus.sources.base import SourceRow, printable
+from dcsp.corpus.sources.fetch import PASSING
 from dcsp.errors import CorpusError
 from dcsp.tables.schemas import REJECTED
 
@@ -38,9 +39,25 @@ def rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
     }
 
 
+def is_of_image(row: Row) -> bool:
+    """Whether a row of the rejected table tells of an image that is in the corpus."""
+    return row["stage"] in (TAG_STAGE, MASK_STAGE)
+
+
 def lost_rows(rejected: Iterable[Row]) -> list[Row]:
     """The rows of a rejected table whose images are not in the corpus."""
-    return [row for row in rejected if row["stage"] not in (TAG_STAGE, MASK_STAGE)]
+    return [row for row in rejected if not is_of_image(row)]
+
+
+def deferred_rows(rejected: Iterable[Row]) -> list[Row]:
+    """The rows whose reason may pass: the next ingest asks for their images again."""
+    return [row for row in rejected if row["reason"] in PASSING]
+
+
+def refused_rows(rejected: Iterable[Row]) -> list[Row]:
+    """The rows of lost images that stay lost as long as they are listed as they are."""
+    lasting = (row for row in lost_rows(rejected) if row["reason"] not in PASSING)
+    return [row for row in lasting if row["reason"] != DUPLICATE]
 
 
 class RejectionCounter:
@@ -51,12 +68,16 @@ class RejectionCounter:
         rejected: Rows that the listing itself rejected.
         carried: What was said before of images that need not be read again.
         unchanged: How many these are, the accepted ones included.
+
+    Attributes:
+        deferred: Lost images that the next ingest asks for again.
     """
 
     def __init__(self, limit: float, rejected: pa.Table, carried: pa.Table, unchanged: int) -> None:
         self._limit = limit
         self._unchanged = unchanged
         self._listed = rejected.num_rows
+        self.deferred = 0
         self._rejected: list[Row] = []
         self._lost = 0
         self._reasons: Counter[str] = Counter()
@@ -73,8 +94,8 @@ class RejectionCounter:
         """
         self._listed += record["listed"]
         self._reject(record["rejected"])
-        if self._listed >= CHECK_AFTER:
-            self._judge(self._lost, self._listed)
+        if self._listed >= CHECK_AFTER:  # a host that is down for now says nothing of the source
+            self._judge(self._lost - self.deferred, self._listed)
 
     def check(self) -> None:
         """Compare the share of all rejected rows with the limit.
@@ -93,10 +114,13 @@ class RejectionCounter:
         if listed and lost / listed > self._limit:
             common = self._reasons.most_common(4)
             told = ", ".join(f"{count} {reason}" for reason, count in common)
+            later = (
+                f"; the next job asks for {self.deferred} of them again" if self.deferred else ""
+            )
             raise CorpusError(
                 f"{lost} of {listed} images were rejected ({told}; first: "
                 f"{self._example}), more than corpus.max_rejected_share={self._limit:g}: mend the "
-                "source or raise the limit; `dcsp rejected STORE` lists them."
+                f"source or raise the limit; `dcsp rejected STORE` lists them{later}."
             )
 
     def _reject(self, rows: Sequence[Row]) -> None:
@@ -104,6 +128,7 @@ class RejectionCounter:
         self._rejected += rows
         lost = lost_rows(rows)
         self._lost += len(lost)
+        self.deferred += len(deferred_rows(lost))
         self._reasons.update(row["reason"] for row in lost)
         if lost and not self._example:
             self._example = f"{lost[0]['uri']}: {lost[0]['message']}"

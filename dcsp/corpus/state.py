@@ -83,12 +83,17 @@ class CorpusState:
             parts[indices[0]] = whole
         return CorpusState(tuple(parts), _placed(self.catalogue, part, row))._arranged()
 
-    def without(self, lost: Sequence[int]) -> CorpusState:
-        """The same when the images of some parts, given by index, have to be read again."""
-        if not lost:
-            return self
-        is_lost = np.isin(self.catalogue["part"].to_numpy(), lost)
-        return replace(self, catalogue=self.catalogue.filter(pa.array(~is_lost)))
+    def settled(self, lost: Sequence[int], refused: Sequence[str]) -> CorpusState:
+        """The same without the images that have to be read again.
+
+        Args:
+            lost: Indices of parts whose images these are.
+            refused: Ids of images in no part that need not be.
+        """
+        part = self.catalogue["part"].to_numpy()
+        is_refused = pc.is_in(self.catalogue["image_id"], value_set=pa.array(refused, pa.string()))
+        again = np.isin(part, lost) | ((part < 0) & ~is_refused.to_numpy())
+        return replace(self, catalogue=self.catalogue.filter(pa.array(~again)))
 
     def _arranged(self, order: Sequence[str] = ()) -> CorpusState:
         """The same, empty parts left out; those of the named parts first, in the order of names."""

@@ -17,6 +17,7 @@ from dcsp.corpus.ingest import Ingested
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.sources.base import SourceRow
+from dcsp.errors import ImageError
 from dcsp.stages.parts import live_rows
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
@@ -40,6 +41,7 @@ class Shelf:
     masks: dict[str, bytes] = field(default_factory=dict, repr=False)
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     times: dict[str, int] = field(default_factory=dict, repr=False)
+    away: frozenset[str] = field(default=frozenset(), repr=False)
     reads: int = field(default=0, repr=False)
 
     def list_rows(self) -> list[SourceRow]:
@@ -57,6 +59,8 @@ class Shelf:
 
     def read(self, row: SourceRow) -> bytes:
         self.reads += 1
+        if row.image_id in self.away:
+            raise ImageError("http_busy", "its server says 503")
         return self.images[row.image_id]
 
     def read_mask(self, row: SourceRow) -> bytes | None:

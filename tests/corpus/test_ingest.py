@@ -18,7 +18,19 @@ from dcsp.errors import CorpusError
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, LATEST, part_file, rejected_file
 from dcsp.tables.snapshot import Snapshot
-from tests.corpus.shelf import SETTINGS, TABLE, Shelf, ingest, live, mine, mined, picture, shelf
+from tests.corpus.shelf import (
+    SETTINGS,
+    TABLE,
+    Shelf,
+    ingest,
+    ingest_here,
+    listing_of,
+    live,
+    mine,
+    mined,
+    picture,
+    shelf,
+)
 
 ANY = SETTINGS.model_copy(update={"max_removed_share": 1.0, "max_rejected_share": 1.0})
 
@@ -139,6 +151,72 @@ def test_one_bad_image_of_a_few_new_ones_stops_nothing(tmp_path: Path) -> None:
     ingest(store, source)
     images = source.images | {"new1": b"no image", "new2": picture(7)}
     assert ingest(store, replace(source, images=images)).rejected == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    nights=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from(NAMES), unique=True, min_size=1),
+            st.frozensets(st.sampled_from(NAMES), max_size=8),
+        ),
+        min_size=2,
+        max_size=5,
+    ),
+    part_rows=st.integers(1, 6),
+)
+def test_images_that_could_not_be_read_for_now_are_asked_for_the_next_night_and_only_these(
+    nights: Sequence[tuple[list[str], frozenset[str]]], part_rows: int
+) -> None:
+    chosen = ANY.model_copy(update={"part_rows": part_rows})
+    with tempfile.TemporaryDirectory() as folder:
+        store, before, waiting = Store(folder), set[str](), set[str]()
+        for names, away in nights:
+            names = [*names, "t100"]  # which is always there
+            images = {name: b"no image" if name == "val0" else picture(1) for name in names}
+            source = Shelf(images, away=away)
+            listing = listing_of(store, source, chosen)
+            known, read = listing.known(), sum(n not in before or n in waiting for n in names)
+            assert known is None or read == 0
+            done = ingest_here(listing)
+            listing.remember(done.snapshot, 1.0)
+            assert source.reads <= read
+            waiting = (waiting | (set(names) - before)) & away & set(names)
+            before = set(names)
+            found = {row[0] for row in live(store, done.snapshot)}
+            assert found == before - waiting - {"val0"}
+            assert (done.deferred, done.snapshot.rejected) == (
+                len(waiting),
+                len(before) - len(found),
+            )
+
+
+def test_names_that_only_look_alike_when_printed_are_told_apart_every_night(tmp_path: Path) -> None:
+    store, images = Store(tmp_path), {"t\udcff": picture(1), "t\\udcff": picture(2)}
+    for number in range(3):
+        images[f"t{number}"] = picture(number)
+        snapshot = ingest(store, Shelf(images), ANY)
+        rejected = store.read_table(rejected_file(snapshot.fingerprint))["reason"].to_pylist()
+        assert sorted(rejected) == ["duplicate_id", "invalid_id"] and snapshot.rejected == 2
+
+
+def test_an_ingest_that_was_killed_between_its_last_tables_loses_no_image(tmp_path: Path) -> None:
+    """Rejected rows are written first: the catalogue beside them may be of the night before."""
+    store, source = Store(tmp_path), shelf(bad=2)
+    before = ingest(store, source, ANY)
+    file = rejected_file(before.fingerprint)
+    store.write_table(file, store.read_table(file).slice(1))
+    after = ingest(store, replace(source, images=source.images | {"t99": picture(99)}), ANY)
+    assert after.rejected == 2
+
+
+def test_a_store_of_earlier_versions_asks_for_deferred_images_too(tmp_path: Path) -> None:
+    store, source = Store(tmp_path), shelf()
+    first = ingest(store, replace(source, away=frozenset({"t1"})), ANY)
+    listing = listing_of(store, source, ANY)
+    store.write_json(listing.file, {"snapshot": first.fingerprint, "seconds": 1.0})
+    assert listing.known() is None
+    assert ingest(store, source, ANY).rows(["train"]) == 10
 
 
 def test_unknown_tags_are_counted_over_all_batches(tmp_path: Path) -> None:

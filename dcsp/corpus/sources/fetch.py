@@ -3,7 +3,7 @@
 The host's name is looked up once and its address is judged before it is connected to, so that a
 name which changes its address in between gains nothing; every redirect is judged in the same way. A
 clock of its own ends an attempt, wherever it stands. What went wrong has one of the reasons
-``http_refused``, ``http_status``, ``http_too_large``, ``http_timeout`` and ``http_failed``.
+``http_refused``, ``http_status`` and ``http_too_large``, which last, and those of :data:`PASSING`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin
 
 from dcsp.config import HttpSettings
+from dcsp.corpus.sources.hosts import PATIENCE, Hosts
 from dcsp.corpus.sources.urls import REFUSED, Address, is_public, parse_url, require_allowed
 from dcsp.errors import ImageError
+from dcsp.images.decode import check_image
 
-STATUS, TOO_LARGE, TIMEOUT, FAILED = "http_status", "http_too_large", "http_timeout", "http_failed"
+STATUS, TOO_LARGE = "http_status", "http_too_large"
+BUSY, TIMEOUT, FAILED = "http_busy", "http_timeout", "http_failed"
+PASSING = frozenset({BUSY, TIMEOUT, FAILED})
+"""Reasons that may be gone a moment later: such an image is asked for again by the next ingest."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
-_LONGEST_WAIT = 10.0  # seconds between two attempts
+_BUSY = (408, 425, 429)  # and all from 500 on
 _CHUNK = 2**16
-_PATIENCE = 5
-"""Images in a row that a host may fail to send; then it is left alone for a while."""
-_REST = 60.0  # seconds that it is left alone for
+_HOSTS = Hosts()
 
 
 class _TryAgain(ImageError):
@@ -45,27 +50,32 @@ class _TryAgain(ImageError):
 def fetch(url: str, settings: HttpSettings) -> bytes:
     """The content of a URL.
 
+    An image costs ``settings.attempts``; while its host is down, as other images show, or asks for
+    a pause, it waits and costs none (:class:`Hosts`).
+
     Raises:
         ImageError: With a reason that begins with ``http_``; the message does not name the URL.
     """
     address = parse_url(url)
     require_allowed(address, settings.hosts)
-    place = f"{address.host}:{address.port}"
-    _HOSTS.require_alive(place)
-    for attempt in range(1, settings.attempts + 1):
+    end = time.monotonic() + PATIENCE
+    tries = 0
+    fault = ImageError(FAILED, f"{address.place} fails for too long: it was left alone")
+    while _HOSTS.wait_for(address.place):
         try:
             content = _attempt(url, settings)
         except _TryAgain as error:
-            if attempt == settings.attempts:
-                _HOSTS.failed(place)
-                tries = f", {attempt} times" if attempt > 1 else ""
-                raise ImageError(error.reason, f"{error}{tries}") from None
-            pause = max(error.wait, 0.5 * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
-            time.sleep(min(pause, _LONGEST_WAIT))
+            tries += 1
+            fault = ImageError(error.reason, f"{error}, {tries} times" if tries > 1 else str(error))
+            rests = _HOSTS.failed(address.place, error.wait)
+            if tries >= settings.attempts and not (rests and time.monotonic() < end):
+                break
+            if not rests:
+                time.sleep(0.5 * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
         else:
-            _HOSTS.answered(place)
+            _HOSTS.succeeded(address.place)
             return content
-    raise AssertionError("there is at least one attempt")
+    raise fault
 
 
 def _attempt(url: str, settings: HttpSettings) -> bytes:
@@ -79,7 +89,7 @@ def _attempt(url: str, settings: HttpSettings) -> bytes:
             if content is not None:
                 return content
             url = urljoin(url, moved)
-        raise ImageError(FAILED, f"it redirects more than {_MOST_REDIRECTS} times")
+        raise ImageError(STATUS, f"it redirects more than {_MOST_REDIRECTS} times")
     except ImageError as error:
         if clock.is_over and error.reason == FAILED:  # it ended the connection itself
             raise _timeout(settings) from None
@@ -88,7 +98,7 @@ def _attempt(url: str, settings: HttpSettings) -> bytes:
         message = f"its certificate does not hold ({error.verify_message})"
         raise ImageError(FAILED, message) from None
     except ValueError as error:  # of a redirect that is no URL
-        raise ImageError(FAILED, f"its server sent nonsense ({error})") from None
+        raise ImageError(STATUS, f"its server redirects to nonsense ({error})") from None
     except (OSError, http.client.HTTPException) as error:
         if clock.is_over or isinstance(error, TimeoutError):
             raise _timeout(settings) from None
@@ -121,13 +131,22 @@ def _ask(address: Address, settings: HttpSettings, clock: _Clock) -> tuple[bytes
             if response.status in _REDIRECTS and response.headers["Location"]:
                 moved = response.headers["Location"]  # its bytes, taken for Latin-1
                 return None, moved.encode("latin-1", "replace").decode(errors="replace")
-            if response.status in _BUSY:
-                wait = response.headers.get("Retry-After", "")
-                seconds = float(wait) if wait.isdecimal() and len(wait) < 6 else 0.0
-                raise _TryAgain(STATUS, f"its server says {response.status}", seconds)
+            if response.status in _BUSY or response.status >= 500:
+                wait = _seconds(response.headers.get("Retry-After", ""))
+                raise _TryAgain(BUSY, f"its server says {response.status}", wait)
             if response.status != 200:
                 raise ImageError(STATUS, f"its server says {response.status}")
             return _body(response, settings.max_bytes, clock), ""
+
+
+def _seconds(retry_after: str) -> float:
+    """What a server asks to wait, in seconds or until a date; 0 where it makes no sense."""
+    if retry_after.isdecimal():
+        return float(retry_after[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without its zone
+        return 0.0
 
 
 def _body(response: http.client.HTTPResponse, limit: int, clock: _Clock) -> bytes:
@@ -139,9 +158,20 @@ def _body(response: http.client.HTTPResponse, limit: int, clock: _Clock) -> byte
         content += chunk
         if len(content) > limit:
             raise _too_large(limit)
-    if response.length or clock.is_over:  # of a connection that ended early, no more bytes come
+    is_bare = response.length is None and not response.chunked  # it ends where the connection does
+    ends_early = response.length or clock.is_over or (is_bare and _is_cut(bytes(content)))
+    if ends_early or not content:
         raise _TryAgain(FAILED, f"its server sent {len(content)} bytes and no more")
     return bytes(content)
+
+
+def _is_cut(content: bytes) -> bool:
+    """Whether an image ends too early, where nothing but itself can tell."""
+    try:
+        check_image(content)
+    except ImageError as error:
+        return error.reason == "truncated"
+    return False
 
 
 def _too_large(limit: int) -> ImageError:
@@ -216,22 +246,16 @@ class _Clock:
             TimeoutError: It did not come in time.
             OSError: As the call raised it.
         """
-        results: list[list[Any] | OSError] = []
+        found: Future[list[Any]] = Future()
 
         def run() -> None:
             try:
-                results.append(look())
+                found.set_result(look())
             except (OSError, UnicodeError) as error:
-                results.append(error if isinstance(error, OSError) else OSError(str(error)))
+                found.set_exception(error if isinstance(error, OSError) else OSError(str(error)))
 
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        thread.join(self.left())
-        if not results:
-            raise TimeoutError
-        if isinstance(results[0], OSError):
-            raise results[0]
-        return results[0]
+        threading.Thread(target=run, daemon=True).start()
+        return found.result(self.left())
 
     def stop(self) -> None:
         """The attempt has ended."""
@@ -244,42 +268,3 @@ class _Clock:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
             except OSError:  # it has ended by itself
                 return
-
-
-class _Hosts:
-    """Hosts that do not answer: else each of their images would cost the patience of all attempts.
-
-    Counted in each process by itself.
-    """
-
-    def __init__(self) -> None:
-        self._failures: dict[str, int] = {}
-        self._until: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    def require_alive(self, host: str) -> None:
-        """See that a host is not left alone just now.
-
-        Raises:
-            ImageError: With reason ``http_failed``.
-        """
-        with self._lock:
-            if time.monotonic() < self._until.get(host, 0.0):
-                message = f"{host} failed to send {_PATIENCE} images in a row: it was left alone"
-                raise ImageError(FAILED, message)
-
-    def failed(self, host: str) -> None:
-        """It did not send an image."""
-        with self._lock:
-            self._failures[host] = self._failures.get(host, 0) + 1
-            if self._failures[host] >= _PATIENCE:
-                self._failures[host] = 0
-                self._until[host] = time.monotonic() + _REST
-
-    def answered(self, host: str) -> None:
-        """It sent one."""
-        with self._lock:
-            self._failures.pop(host, None)
-
-
-_HOSTS = _Hosts()

@@ -43,6 +43,11 @@ class Address:
     port: int
     target: str
 
+    @property
+    def place(self) -> str:
+        """Host and port."""
+        return f"{self.host}:{self.port}"
+
 
 def is_url(name: str) -> bool:
     """Whether what a tag table calls an image is its http(s) URL."""
@@ -99,7 +104,7 @@ def require_allowed(address: Address, hosts: Sequence[str]) -> None:
         if (below or address.host == name) and address.port == wanted:
             return
     own = address.port == _PORTS[address.scheme]
-    host = address.host if own else f"{address.host}:{address.port}"
+    host = address.host if own else address.place
     raise ImageError(REFUSED, f"corpus.http.hosts does not allow {host}: add it, if you trust it")
 
 

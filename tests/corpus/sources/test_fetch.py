@@ -7,6 +7,8 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 from dcsp.config import CorpusSettings, HttpSettings
 from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources import fetch as fetching
-from dcsp.corpus.sources.fetch import fetch
+from dcsp.corpus.sources.fetch import PASSING, fetch
+from dcsp.corpus.sources.hosts import Hosts
 from dcsp.corpus.sources.open import open_source
 from dcsp.errors import ImageError
 from dcsp.labels import TagMapper
@@ -26,9 +29,11 @@ from tests.networks.test_fetch import write_certificate
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server whose failures are forgotten before the next test; nobody waits between attempts."""
-    monkeypatch.setattr(fetching, "_HOSTS", fetching._Hosts())
-    monkeypatch.setattr(fetching.time, "sleep", lambda _: None)
+    """A server whose failures are forgotten before the next test; pauses take no time."""
+    monkeypatch.setattr(fetching, "_HOSTS", Hosts())
+    slept, now = [0.0], time.monotonic
+    monkeypatch.setattr(fetching.time, "sleep", lambda s: slept.append(slept.pop() + s))
+    monkeypatch.setattr(fetching.time, "monotonic", lambda: now() + slept[0])
     with serve() as running:
         yield running
 
@@ -84,7 +89,7 @@ def test_answers_of_every_honest_form_are_read(server: Server, answer: bytes) ->
             "http_too_large",
             "max_bytes=100",
         ),
-        (response(b"", "302 Found", "Location: http://[/"), "http_failed", "nonsense"),
+        (response(b"", "302 Found", "Location: http://[/"), "http_status", "nonsense"),
         (response(b"", "302 Found", "Location: file:///etc/passwd"), "http_refused", "no http"),
         (response(b"", "302 Found", "Location: http://169.254.169.254/"), "http_refused", "allow"),
     ],
@@ -94,14 +99,21 @@ def test_what_stays_wrong_is_asked_for_once(
 ) -> None:
     found = refusal(server.says("/a", answer), settings(server, max_bytes=100))
     assert found[0] == reason and told in found[1]
+    assert reason not in PASSING
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (response(b"", "503 Service Unavailable"), "http_status"),
-        (response(b"", "429 Too Many Requests", "Retry-After: 99999"), "http_status"),
+        (response(b"", "503 Service Unavailable"), "http_busy"),
+        (response(b"", "500 Oops"), "http_busy"),
+        (response(b"", "522 Connection Timed Out"), "http_busy"),
+        (response(b"", "408 Request Timeout"), "http_busy"),
+        (response(b"", "425 Too Early"), "http_busy"),
+        (response(b"", "429 Too Many Requests"), "http_busy"),
+        (response(b"", "429 Too Many Requests", "Retry-After: soon"), "http_busy"),
+        (response(b"", "429 Busy", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"), "http_busy"),
         (b"", "http_failed"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "http_failed"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha", "http_failed"),
@@ -116,6 +128,7 @@ def test_what_may_pass_is_asked_for_again(server: Server, answer: bytes, reason:
     url = server.says("/a", answer)
     found = refusal(url, settings(server, attempts=3))
     assert found[0] == reason and "3 times" in found[1]
+    assert reason in PASSING
     assert len(server.requests) == 3
 
 
@@ -125,19 +138,33 @@ def test_a_server_that_comes_back_is_forgiven(server: Server) -> None:
     assert fetch(server.url("/a"), settings(server)) == b"image"
 
 
-def test_pauses_grow_and_a_server_may_ask_for_longer_ones_within_limits(
+def test_pauses_between_the_attempts_at_an_image_grow(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(fetching.time, "sleep", pauses.append)
     refusal(server.says("/a", response(b"", "503 Busy")), settings(server, attempts=4))
     assert [0.25 * 2**i <= pause <= 0.75 * 2**i for i, pause in enumerate(pauses)] == [True] * 3
-    pauses.clear()
-    busy = response(b"", "429 Busy", "Retry-After: 7")
-    refusal(server.says("/b", busy), settings(server, attempts=2))
-    busy = response(b"", "429 Busy", "Retry-After: 86400")
-    refusal(server.says("/c", busy), settings(server, attempts=2))
-    assert pauses == [7.0, 10.0]
+
+
+def in_http(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shortest", "longest"),
+    [("7", 7, 8), (30, 25, 31), ("86400", 60, 61), (86400, 60, 61)],
+    ids=["seconds", "a date", "a day", "the date of tomorrow"],
+)
+def test_a_pause_that_a_server_asks_for_costs_no_attempt(
+    server: Server, asked: str | int, shortest: float, longest: float
+) -> None:
+    asked = asked if isinstance(asked, str) else in_http(asked)
+    answers = [response(b"", "429 Busy", f"Retry-After: {asked}"), response(b"image")]
+    server.answers["/a"] = lambda connection: connection.sendall(answers.pop(0))
+    started = time.monotonic()
+    assert fetch(server.url("/a"), settings(server, attempts=1)) == b"image"
+    assert shortest - 0.1 <= time.monotonic() - started <= longest + 5
 
 
 def test_redirects_are_followed_to_allowed_hosts_and_not_for_ever(server: Server) -> None:
@@ -151,7 +178,7 @@ def test_redirects_are_followed_to_allowed_hosts_and_not_for_ever(server: Server
     assert fetch(server.url("/5"), settings(server)) == b"office"
     assert fetch(server.url("/3"), settings(server)) == b"image"
     assert refusal(server.url("/4"), settings(server)) == (
-        "http_failed",
+        "http_status",
         "it redirects more than 3 times",
     )
     with serve() as other:
@@ -249,21 +276,23 @@ def test_another_address_is_tried_where_one_does_not_answer(
     assert fetch(server.url("/a", "img.example.org"), limits) == b"image"
 
 
-def test_a_host_that_does_not_answer_is_left_alone(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_is_down_is_waited_for_and_in_the_end_left_alone(server: Server) -> None:
     server.says("/bad", b"")
     server.says("/good", response(b"image"))
     limits = settings(server, attempts=1)
     for _ in range(4):
         refusal(server.url("/bad"), limits)
     assert fetch(server.url("/good"), limits) == b"image"  # counting begins anew
-    for _ in range(5):
+    for _ in range(4):
         refusal(server.url("/bad"), limits)
+    started, asked = time.monotonic(), len(server.requests)
+    assert refusal(server.url("/bad"), limits)[0] == "http_failed"  # the fifth
+    assert 100 < time.monotonic() - started < 140
+    assert len(server.requests) - asked < 15
     asked = len(server.requests)
     assert "left alone" in refusal(server.url("/good"), limits)[1]
     assert len(server.requests) == asked
-    monkeypatch.setattr(fetching.time, "monotonic", lambda now=time.monotonic: now() + 61)
+    fetching.time.sleep(61)
     assert fetch(server.url("/good"), limits) == b"image"
 
 
