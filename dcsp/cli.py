@@ -17,6 +17,7 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
+from dcsp.config.text import user_path
 from dcsp.errors import DcspError, StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
 from dcsp.inspection.text import difference_text, section, store_text
@@ -47,8 +48,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _path(text: str) -> Path:
+    return Path(user_path(text))
+
+
 StoreArgument = Annotated[
-    str, typer.Argument(metavar="STORE", help="Local path or s3://bucket/prefix.")
+    str,
+    typer.Argument(metavar="STORE", parser=user_path, help="Local path or s3://bucket/prefix."),
 ]
 RunArgument = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="Id of a run; left out: the published one.")
@@ -136,7 +143,10 @@ def rejected(
         str | None,
         typer.Argument(metavar="[RUN]", help="Left out: of the latest ingest."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write every row to this CSV file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=_path, help="Also write every row to this CSV file."),
+    ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Let the next ingest read anew what it could not.")
     ] = False,
@@ -189,7 +199,12 @@ def report(
     store: StoreArgument,
     run: RunArgument = None,
     out: Annotated[
-        Path | None, typer.Option(help="Also copy the page to this file, such as report.html.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=_path,
+            help="Also copy the page to this file, such as report.html.",
+        ),
     ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Write the page anew from the tables.")
@@ -214,7 +229,9 @@ def report(
 @app.command()
 def export(
     store: StoreArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the PNG files.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=_path, help="Folder for the PNG files.")
+    ],
     run: RunArgument = None,
     labels: Annotated[
         Literal["published", "cues", "network"],

@@ -14,6 +14,7 @@ from typing import Any
 
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
+from dcsp.config.text import user_path
 from dcsp.errors import ConfigError, DcspError
 from dcsp.tables.snapshot import TRAIN, VAL
 
@@ -25,7 +26,9 @@ NOISE = "has constructor arguments in the object store and max_restarts > 0"
 def config_parser(description: str) -> argparse.ArgumentParser:
     """A parser of ``--config FILE [key=value …]``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "--config", required=True, type=user_path, metavar="FILE", help="YAML file of settings"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
     )

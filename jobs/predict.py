@@ -25,6 +25,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
 from dcsp.config import CorpusSettings, RunConfig
+from dcsp.config.text import user_path
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.errors import CorpusError
 from dcsp.inference.table import PredictionStage
@@ -55,9 +56,12 @@ SPLITS: Final = (TRAIN,)
 def main(arguments: Sequence[str]) -> None:
     """Label what the command line asks for."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--store", required=True, help="store with a published run")
-    parser.add_argument("--images", required=True, metavar="DIR", help="images to label")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where masks are written")
+    for name, metavar, told in (
+        ("--store", "STORE", "store with a published run"),
+        ("--images", "DIR", "images to label"),
+        ("--out", "DIR", "where masks are written"),
+    ):
+        parser.add_argument(name, required=True, type=user_path, metavar=metavar, help=told)
     parser.add_argument(
         "--crf", action=argparse.BooleanOptionalAction, help="as trained by default"
     )

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from dcsp.cli import app
 from dcsp.inspection.inventory import find_output, find_run, flatten, open_store, outputs, runs
 from dcsp.store.store import Store
+from dcsp.tables.layout import report_file
 from tests.store_fixture import CUES_KEY, LABELS, ROUGH, build_store
 
 REPOSITORY = Path(__file__).parents[1]
@@ -43,6 +44,19 @@ def test_show_lists_runs_tables_and_checkpoints(store: Store) -> None:
     assert line(text, CUES_KEY.directory)[1:5] == ["1", "2", "0", "1"]
     assert line(text, CUES_KEY.directory)[-2:] == ["2", "runs"]
     assert line(text, "checkpoints/")[1:3] == ["joint_phase0", "40"]
+
+
+def test_home_is_expanded_in_every_path(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path(store.url).parent
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    assert "demo-2222" in dcsp("show", "~/store").output
+    store.write_bytes(report_file("demo-2222"), b"a page")
+    dcsp("report", "~/store", "--out=~/a.html")
+    dcsp("export", "~/store", "~/masks")
+    assert {"a.html", "masks"} <= {path.name for path in home.iterdir()}
+    assert not (home / "~").exists()
+    assert "home folder that is not known" in dcsp("show", "~no one/store", code=2).output
 
 
 def test_show_marks_what_is_not_finished(store: Store) -> None:

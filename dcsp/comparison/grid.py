@@ -9,10 +9,9 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dcsp.config import RunConfig
 from dcsp.config.file import override_tree, parse_config, read_tree
+from dcsp.config.text import read_value
 from dcsp.errors import ConfigError
 from dcsp.tables.fingerprint import digest
 
@@ -33,7 +32,7 @@ _BEFORE_QUOTE = "[{,:"
 
 @dataclass(frozen=True)
 class Axis:
-    """One key of the grid and its values, each as it was written: YAML."""
+    """One key of the grid and its values, each as it was written."""
 
     key: str
     values: tuple[str, ...]
@@ -101,7 +100,7 @@ def parse_axis(text: str) -> Axis:
     if root in RESERVED:
         raise ConfigError(f"--grid cannot hold {key}: {RESERVED[root]}.")
     parts = _split(values, text)
-    meanings = [repr(_meaning(part, text)) for part in parts]  # 1 == True, their texts differ
+    meanings = [repr(_meaning(part, text)) for part in parts]
     for index, meaning in enumerate(meanings):
         if meaning in meanings[:index]:
             raise ConfigError(f"--grid {text!r} holds {parts[index]} twice: give each value once.")
@@ -197,10 +196,17 @@ def _name(prefix: str, settings: Sequence[tuple[str, str]]) -> str:
 
 
 def _meaning(value: str, text: str) -> Any:
+    """A value as it is told from others: of a number its size."""
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The value {value!r} of --grid {text!r} is not valid YAML.") from error
+        found = read_value(value)
+    except ValueError as error:
+        raise ConfigError(
+            f"The value {value!r} of --grid {text!r} cannot be read: {error}."
+        ) from error
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        return found
 
 
 def _split(values: str, text: str) -> list[str]:

@@ -9,6 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from dcsp.config.text import user_path
+from dcsp.errors import ConfigError
+
 HOLDS_SECRET = "holds_secret"
 """Type of the error for a value that must not be shown."""
 _CREDENTIALS = re.compile(
@@ -33,6 +36,13 @@ def _without_credentials(url: str) -> str:
     return url
 
 
+def _expanded(url: str) -> str:
+    try:
+        return user_path(url)
+    except ConfigError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+
+
 def _file_or_bucket(url: str) -> str:
     if "::" in url or re.match("https?:", url, re.IGNORECASE):
         raise ValueError("images and tables are on disks or in buckets (s3://…): copy them there")
@@ -46,12 +56,17 @@ def listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+def whole(value: Any) -> Any:
+    """A whole number that was written as text, where a choice of numbers cannot read one."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-Url = Annotated[str, AfterValidator(_without_credentials)]
-"""A name, a path or a URL, which a run writes down: it must hold no secret."""
+Url = Annotated[str, AfterValidator(_without_credentials), AfterValidator(_expanded)]
+"""A name, a path or a URL, which a run writes down: it must hold no secret. ``~`` is expanded."""
 Place = Annotated[Url, AfterValidator(_file_or_bucket)]
 """A path, or a URL of an object store."""
 Source = Literal["fcan", "probabilities"]

@@ -72,8 +72,12 @@ class CorpusSettings(Settings):
     mask_classes: Annotated[tuple[str, ...], BeforeValidator(_voc), Field(max_length=254)] = ()
     """Class names in the order of the ids that masks hold, from 1, where that is another than that
     of ``classes``; ``voc``: the 20 of PASCAL VOC. Those that mean no class are background."""
-    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)] = VOC_CLASSES
-    """Class names in id order, background left out: the first has id 1."""
+    classes: Annotated[
+        tuple[str, ...], BeforeValidator(_voc), Field(min_length=1, max_length=254)
+    ] = VOC_CLASSES
+    """Class names in id order, background left out: the first has id 1. ``voc``: the 20 of PASCAL
+    VOC, which ``kind: voc`` has where they are left out; of images of your own they are asked
+    for."""
     distractors: tuple[str, ...] = ()
     """What the images show besides, and nobody wants labels of, ``[person]`` say: the network
     learns it by its tags as it learns the classes, so that its pixels become none of them."""
@@ -129,6 +133,15 @@ class CorpusSettings(Settings):
     def _root_is_given(self) -> CorpusSettings:
         if self.kind != "scenes" and not self.root:
             raise ValueError(f"corpus.kind={self.kind} needs corpus.root, the place of the images")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_given(self) -> CorpusSettings:
+        if self.kind not in ("voc", "scenes") and "classes" not in self.model_fields_set:
+            raise ValueError(
+                f"corpus.kind={self.kind} needs corpus.classes, the names of what the images are "
+                "searched for: corpus.classes=[cat, dog], or voc for the 20 of PASCAL VOC"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """From a YAML file to a checked :class:`~dcsp.config.RunConfig` and back.
 
-``a.b=value`` overrides change single settings; unknown keys are refused, and the
-nearest known one is named.
+``a.b=value`` overrides change single settings, the last one of a setting counting; unknown keys are
+refused, and the nearest known one is named.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from dcsp.config import RunConfig
 from dcsp.config.base import HOLDS_SECRET
+from dcsp.config.text import read_value, read_yaml
 from dcsp.errors import ConfigError
 
 _NOW = {
@@ -28,7 +29,7 @@ PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets"
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file and apply ``a.b=value`` overrides, values being read as YAML.
+    """Read a YAML file and apply ``a.b=value`` overrides.
 
     Raises:
         ConfigError: The file is missing or no YAML mapping, or a setting is unknown or invalid.
@@ -47,10 +48,9 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the config {path} ({error}): check the path.") from error
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"The config {path} is not valid YAML: {told}") from error
+        tree = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"The config {path} is not valid YAML: {error}.") from error
     if not isinstance(tree, dict):
         raise ConfigError(
             f"The config {path} must be a mapping of settings, such as 'store: ./store'."
@@ -62,7 +62,7 @@ def override_tree(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     """A copy of a tree of settings with ``a.b=value`` overrides applied in order.
 
     Raises:
-        ConfigError: An override is malformed, no YAML, or leads through a value.
+        ConfigError: An override is malformed, has no value, or leads through a value.
     """
     for override in overrides:
         tree = _overridden(tree, override)
@@ -87,10 +87,9 @@ def _with_preset(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
     own = {key: value for key, value in tree.items() if key != "preset"}
     name = tree["preset"]
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"preset={name!r} is none of {', '.join(PRESETS)}.")
-    preset: dict[str, Any] = yaml.safe_load(PRESETS[name].read_text(encoding="utf-8"))
-    merged: dict[str, Any] = _merged(preset, own)
+    merged: dict[str, Any] = _merged(read_tree(PRESETS[name]), own)
     return merged
 
 
@@ -114,14 +113,19 @@ def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
     if not equals or not all(path):
         raise ConfigError(f"The override {override!r} must look like corpus.limit=100.")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The value of the override {override!r} is not valid YAML.") from error
+        value = read_value(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"The value of the override {override!r} cannot be read: {error}."
+        ) from error
     changed = node = dict(tree)
     for step in path[:-1]:
         child = node.get(step, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"The override {override!r} goes through {step!r}, which is a value.")
+            raise ConfigError(
+                f"The override {override!r} goes through {step!r}, which is a value: "
+                f"give {step} as a whole."
+            )
         node[step] = node = dict(child)
     node[path[-1]] = value
     return changed
@@ -139,6 +143,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"the setting '{where}' is required"
     message: str = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "tuple_type":
+        message = "write a list, such as [a, b]"
     if not isinstance(error["input"], dict) and error["type"] != HOLDS_SECRET:
         return f"{where}={error['input']!r}: {message}"
     return message if not where or where in message else f"{where}: {message}"
@@ -146,6 +152,8 @@ def _explain(error: Any) -> str:
 
 def _keys_under(parents: Sequence[str | int]) -> Iterator[str]:
     """Names of the settings below a path of keys; none where the path is of no block."""
+    if not parents:
+        yield "preset"
     kind: Any = RunConfig
     for step in parents:
         if _is_block(kind):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from dcsp.config.base import PositiveFloat, PositiveInt, Settings, Url
+from dcsp.config.base import PositiveFloat, PositiveInt, Settings, Url, whole
 
 
 class NetworkSettings(Settings):
@@ -22,11 +22,11 @@ class NetworkSettings(Settings):
     URL of a .safetensors or .pth state dict with the backbone's key names."""
     weights_sha256: str | None = None
     """Expected digest of a file named in ``weights``; required for a URL."""
-    output_stride: Literal[8, 16] = 8
+    output_stride: Annotated[Literal[8, 16], BeforeValidator(whole)] = 8
     """Image pixels per score-map pixel. Paper: 8."""
     atrous_rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
     """Dilation of the summed branches, in score-map pixels. Paper: 6, 12, 18, 24."""
-    branch_kernel: Literal[1, 3] = 3
+    branch_kernel: Annotated[Literal[1, 3], BeforeValidator(whole)] = 3
     """Side of the branches' kernels; 1: a linear classifier of each cell alone, which few images
     are enough for and whose attention stays where it was found. Paper: 3."""
     decoder: bool = False

@@ -255,7 +255,7 @@ def _checked_url_digest(url: str, sha256: str | None) -> str:
 
 
 def _local_file(path_text: str, sha256: str | None) -> Path:
-    path = Path(path_text).expanduser()
+    path = Path(path_text)
     if not path.is_file():
         near = difflib.get_close_matches(path_text, REGISTRY, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""

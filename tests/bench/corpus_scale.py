@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from dcsp.config import CorpusSettings, NetworkSettings, RunConfig
+from dcsp.labels import VOC_CLASSES
 from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.parts import PartsMade, PartSummary, begin_stage, complete_table
 from dcsp.stages.stage import Stage, TableStage
@@ -94,7 +95,7 @@ def config(folder: Path) -> RunConfig:
     """Of the run that is planned over the synthetic corpus."""
     return RunConfig(
         store=str(folder / "store"),
-        corpus=CorpusSettings(kind="folder", root=str(folder / "nowhere")),
+        corpus=CorpusSettings(kind="folder", root=str(folder / "nowhere"), classes=VOC_CLASSES),
         network=NetworkSettings(backbone="resnet18", weights="random"),
     )
 
@@ -107,7 +108,7 @@ def snapshot_of(size: Size) -> Snapshot:
         CorpusPart(name, "val" if number % 10 == 9 else "train", each, f"truth/{name}.parquet")
         for number, name in enumerate(names)
     ]
-    return Snapshot(CorpusSettings(kind="scenes").classes, tuple(parts), rejected=0)
+    return Snapshot(VOC_CLASSES, tuple(parts), rejected=0)
 
 
 def write_store(folder: Path, size: Size) -> Plan:

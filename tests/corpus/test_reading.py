@@ -26,7 +26,7 @@ from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
 
 MAPPER = TagMapper(("cat", "dog"), {"cat": ["kitten"]})
-SETTINGS = CorpusSettings(kind="folder", root="unused", max_pixels=10_000)
+SETTINGS = CorpusSettings(kind="folder", root="unused", classes=("cat", "dog"), max_pixels=10_000)
 
 
 def png(pixels: np.ndarray, **options: Any) -> bytes:

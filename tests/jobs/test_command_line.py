@@ -23,8 +23,8 @@ PAPER = [path for path in CONFIGS if path.stem in ("voc12_resnet101", "voc12_vgg
         ("relabel.py", ["store=x", "fcan.steps=none"], "fcan.steps='none': "),
         (
             "relabel.py",
-            ["store={tmp}/x", "corpus.kind=folder", "corpus.root={tmp}/nowhere"],
-            "corpus.root={tmp}/nowhere",
+            ["store={tmp}/x", "corpus.kind=folder", "corpus.root={tmp}/nowhere #1"],
+            "corpus.root={tmp}/nowhere #1",
         ),
         ("relabel.py", ["store={tmp}/x", "network.weights={tmp}/no", "--dry-run"], "{tmp}/no"),
     ],
@@ -64,7 +64,37 @@ def test_faults_have_exit_code_1_and_a_traceback(raised: str, code: int) -> None
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_of_the_repository_validate(path: Path) -> None:
-    load_config(path)
+    load_config(path, ["corpus.classes=[cat, dog]"] if path.stem == "folder" else [])
+
+
+def test_only_the_user_knows_the_classes_of_a_folder() -> None:
+    path = REPOSITORY / "jobs/configs/folder.yaml"
+    told = call("relabel.py", "--config", path, "corpus.root=photos", "--dry-run")
+    _told_in_one_line(told, "corpus.kind=folder needs corpus.classes")
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "message"),
+    [
+        ("ingest.py", ["--config=~/no.yaml"], "Cannot read the config {home}/no.yaml"),
+        (
+            "predict.py",
+            ["--store=~/s", "--images=~", "--out=~/out"],
+            "{home}/s has no published run",
+        ),
+        (
+            "predict.py",
+            ["--store=s", "--images=~", "--out=~no one/out"],
+            "The path ~no one/out names a home folder that is not known",
+        ),
+    ],
+)
+def test_home_is_expanded_in_the_options_of_jobs(
+    tmp_path: Path, job: str, arguments: list[str], message: str
+) -> None:
+    told = call(job, *arguments, environment={"HOME": str(tmp_path)})
+    _told_in_one_line(told, message.format(home=tmp_path))
+    assert not Path("~").exists()
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)

@@ -181,7 +181,7 @@ def is_local(uri: str) -> bool:
 
 def absolute(path: str) -> str:
     """A local path made absolute, since workers may run elsewhere; a URL as it is."""
-    return str(Path(path).expanduser().absolute()) if is_local(path) else path
+    return str(Path(path).absolute()) if is_local(path) else path
 
 
 def etag_of(uri: str) -> str:

@@ -19,7 +19,7 @@ from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.corpus.sources.open import open_source
 from dcsp.errors import CorpusError
-from dcsp.labels import TagMapper
+from dcsp.labels import VOC_CLASSES, TagMapper
 from tests.corpus.conftest import Deny
 
 SPLITS = ("train", "val")
@@ -88,7 +88,7 @@ def test_splits_and_rows_without_an_image(root: Path) -> None:
         "../a": "train",
     }
     assert set(by_id(FolderSource(str(root), ("val",)))) == {"a"}
-    settings = CorpusSettings(kind="folder", root=str(root))
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root=str(root))
     corpus, _, rejected = read_rows(source, list(rows.values()), MAPPER, settings)
     assert sorted(corpus["image_id"].to_pylist()) == ["a", "pets/b"]
     assert {r["image_id"]: r["reason"] for r in rejected.to_pylist()} == {
@@ -106,7 +106,7 @@ def test_without_tags_every_image_is_listed_whatever_a_table_says(root: Path, ta
     assert {name: (row.split, row.tags) for name, row in rows.items()} == {
         name: ("train", ()) for name in ("a", "pets/b", "pets/deep/c")
     }
-    settings = CorpusSettings(kind="folder", root=str(root))
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root=str(root))
     corpus, _, rejected = read_rows(source, list(rows.values()), MAPPER, settings)
     assert (corpus.num_rows, rejected.num_rows) == (3, 0)
 
@@ -123,7 +123,7 @@ def test_splits_go_by_other_names_and_unknown_ones_are_rejected(root: Path) -> N
         "pets/b": "train",
         "pets/deep/c": "vall",
     }
-    settings = CorpusSettings(kind="folder", root=str(root))
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root=str(root))
     _, _, rejected = read_rows(source, list(rows.values()), MAPPER, settings)
     (row,) = rejected.to_pylist()
     assert (row["image_id"], row["reason"]) == ("pets/deep/c", "unknown_split")
@@ -141,7 +141,7 @@ def test_an_image_of_two_splits_is_rejected_whichever_is_wanted(root: Path, othe
 def test_one_image_in_two_splits_is_rejected(root: Path) -> None:
     (root / "tags.csv").write_text("image,tags,split\na,cat,val\na.jpg,dog,train\n")
     source = FolderSource(str(root), SPLITS)
-    settings = CorpusSettings(kind="folder", root=str(root))
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root=str(root))
     _, _, rejected = read_rows(source, [by_id(source)["a"]], MAPPER, settings)
     assert rejected["reason"].to_pylist() == ["unreadable_tags"]
     assert "'train', 'val'" in rejected["message"][0].as_py()
@@ -158,7 +158,7 @@ def test_masks_lie_beside_and_are_no_images(root: Path) -> None:
     masks = root / "masks"
     (masks / "pets").mkdir(parents=True)
     Image.fromarray(np.full((6, 8), 2, np.uint8)).save(masks / "pets/b.png")
-    settings = CorpusSettings(kind="folder", root=str(root), masks=str(masks))
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root=str(root), masks=str(masks))
     source = pickle.loads(pickle.dumps(open_source(settings, seed=0)))
     rows = source.list_rows()
     assert [row.image_id for row in rows] == ["a", "pets/b", "pets/deep/c"]
@@ -200,7 +200,7 @@ def test_files_that_may_not_be_read_cost_their_row_alone(root: Path, deny: Deny)
     masks = root / "masks"
     masks.mkdir()
     Image.fromarray(np.zeros((6, 8), np.uint8)).save(masks / "a.png")
-    settings = CorpusSettings(kind="folder", root=str(root), masks=str(masks))
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root=str(root), masks=str(masks))
     source = open_source(settings, seed=0)
     deny("pets/b.PNG")
     deny("masks/a.png")
@@ -222,7 +222,7 @@ def test_urls_work_like_paths(root: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/bucket/x/a.jpg", (root / "a.jpg").read_bytes())
     memory.pipe("/bucket/x/tags.csv", b"image,tags\na.jpg,cat\n")
-    settings = CorpusSettings(kind="folder", root="memory://bucket/x")
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root="memory://bucket/x")
     source = open_source(settings, seed=0)
     (row,) = source.list_rows()
     assert (row.image_id, row.tags, row.uri) == ("a", ("cat",), "memory://bucket/x/a.jpg")

@@ -35,7 +35,9 @@ def test_local_places_are_absolute_and_urls_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = CorpusSettings(kind="folder", root="photos", tags=("s3://b/a.csv", "b.csv"))
+    settings = CorpusSettings(
+        kind="folder", root="photos", classes=("cat",), tags=("s3://b/a.csv", "b.csv")
+    )
     source = open_source(settings, 0)
     assert isinstance(source, FolderSource)
     assert source.root == f"{tmp_path}/photos"

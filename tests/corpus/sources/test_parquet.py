@@ -18,7 +18,7 @@ from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources import parquet
 from dcsp.corpus.sources.open import open_source
 from dcsp.errors import CorpusError, ImageError
-from dcsp.labels import TagMapper
+from dcsp.labels import VOC_CLASSES, TagMapper
 from tests.corpus.conftest import Deny
 
 MAPPER = TagMapper(("cat", "dog"))
@@ -31,7 +31,7 @@ def png(value: int) -> bytes:
 
 
 def settings(root: Path, part_rows: int = 256) -> CorpusSettings:
-    return CorpusSettings(kind="parquet", root=str(root), part_rows=part_rows)
+    return CorpusSettings(kind="parquet", root=str(root), classes=VOC_CLASSES, part_rows=part_rows)
 
 
 def write(path: Path, group: int = 100, **columns: list[Any]) -> None:

@@ -198,7 +198,7 @@ def test_shards_of_parquet_are_kept_in_the_same_way(tmp_path: Path, store: Store
 
 def test_one_parquet_file_that_is_written_anew_is_listed_anew(tmp_path: Path, store: Store) -> None:
     file = tmp_path / "one.parquet"
-    settings = CorpusSettings(kind="parquet", root=str(file))
+    settings = CorpusSettings(kind="parquet", root=str(file), classes=("cat",))
     digests = []
     for value in (1, 2):
         table = pa.table({"bytes": [picture(value)], "tags": [["cat"]]})

@@ -196,6 +196,7 @@ def test_a_folder_lists_urls_and_refuses_those_that_it_must(tmp_path: Path) -> N
     settings = CorpusSettings(
         kind="folder",
         root=str(tmp_path),
+        classes=("cat", "dog"),
         masks=str(tmp_path / "masks"),
         http=HttpSettings(hosts=("img.example.org",)),
     )
