@@ -126,11 +126,12 @@ def _pack(
 def _still_rejected(rejected: pa.Table, unchanged: pa.Table) -> pa.Table:
     """What was said before of images whose listing did not change; duplicates are told anew."""
     is_image = pc.greater_equal(unchanged["part"], pa.scalar(0))
-    images = set(unchanged.filter(is_image)["image_id"].to_pylist())
-    others = set(unchanged.filter(pc.invert(is_image))["image_id"].to_pylist())
-    told = rejected.to_pylist()
-    stays = [row for row in refused_rows(told) if row["image_id"] in others]
-    stays += [row for row in told if is_of_image(row) and row["image_id"] in images]
+    in_corpus, left_out = (
+        pc.is_in(rejected["image_id"], value_set=unchanged.filter(rows)["image_id"])
+        for rows in (is_image, pc.invert(is_image))
+    )
+    stays = refused_rows(rejected.filter(left_out).to_pylist())
+    stays += [row for row in rejected.filter(in_corpus).to_pylist() if is_of_image(row)]
     return pa.Table.from_pylist(stays, REJECTED)
 
 

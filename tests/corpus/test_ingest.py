@@ -171,10 +171,12 @@ def test_images_that_could_not_be_read_for_now_are_asked_for_the_next_night_and_
     chosen = ANY.model_copy(update={"part_rows": part_rows})
     with tempfile.TemporaryDirectory() as folder:
         store, before, waiting = Store(folder), set[str](), set[str]()
-        for names, away in nights:
+        came: dict[str, int] = {}  # what comes back has another time, or its batch is known
+        for night, (names, away) in enumerate(nights):
             names = [*names, "t100"]  # which is always there
+            came |= dict.fromkeys(set(names) - before, night)
             images = {name: b"no image" if name == "val0" else picture(1) for name in names}
-            source = Shelf(images, away=away)
+            source = Shelf(images, times=came, away=away)
             listing = listing_of(store, source, chosen)
             known, read = listing.known(), sum(n not in before or n in waiting for n in names)
             assert known is None or read == 0
