@@ -20,7 +20,7 @@ from PIL import Image
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.rejected import BAD_MASK, MASK_STAGE, TAG_STAGE, Row, rejection
-from dcsp.corpus.sources.base import Source, SourceRow, is_split, is_valid_id
+from dcsp.corpus.sources.base import Source, SourceRow, id_fault, is_split
 from dcsp.corpus.sources.files import is_local
 from dcsp.errors import ImageError
 from dcsp.images.decode import check_image, levels
@@ -174,8 +174,11 @@ def _judge(row: SourceRow, mapper: TagMapper) -> tuple[str, str, list[int], list
 def _listing_fault(row: SourceRow) -> tuple[str, str]:
     if row.problem:
         return row.reason, row.problem
-    if not is_valid_id(row.image_id):
-        return "invalid_id", f"the id {row.image_id!r} is not a relative file name"
+    if fault := id_fault(row.image_id):
+        return (
+            "invalid_id",
+            f"the id {row.image_id!r} cannot name a file ({fault}): rename the image",
+        )
     if not is_split(row.split):
         return "unknown_split", f"its split {row.split!r} is none of train, val and test"
     return "", ""

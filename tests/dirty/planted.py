@@ -108,7 +108,7 @@ TAGS: list[tuple[str, str, str]] = [
     ("huge_number.jpg", "1e999", ""),
     ("two_splits.jpg", "cat", "train"),
     ("two_splits.jpg", "cat", "val"),
-    ("other_split.jpg", "cat", "dev"),
+    ("other_split.jpg", "cat", "holdout"),
     ("nowhere.jpg", "cat", ""),
     ("../outside.jpg", "cat", ""),
     ("/etc/passwd", "cat", ""),

@@ -14,7 +14,13 @@ from typing import Protocol
 from dcsp.tables.fingerprint import digest_lines
 from dcsp.tables.snapshot import TRAIN, VAL
 
-_SPLITS = {name: name for name in (TRAIN, VAL, "test")} | {"training": TRAIN, "validation": VAL}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(
+        ("val", "valid", "validation", "dev", "development", "eval", "evaluation"), VAL
+    ),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True, slots=True)  # there can be millions
@@ -79,8 +85,8 @@ def split_of(cell: object) -> str:
     Returns:
         ``train``, ``val`` or ``test``; else the cell itself, which ingest rejects.
 
-    >>> [split_of(cell) for cell in (None, " Validation", "training", "test", "Dev")]
-    ['train', 'val', 'train', 'test', 'dev']
+    >>> [split_of(cell) for cell in (None, " Validation", "Dev", "test", "Demo")]
+    ['train', 'val', 'val', 'test', 'demo']
     """
     text = str(cell or "").strip().lower() or TRAIN
     return _SPLITS.get(text, text)
@@ -107,16 +113,31 @@ def is_valid_id(image_id: str) -> bool:
     >>> [is_valid_id(name) for name in ("cats/1", "/etc/passwd", "a/../b", "a//b", "")]
     [True, False, False, False, False]
     """
-    if not image_id or len(image_id) > 1024 or re.search(r"[\x00-\x1f\x7f\\:]", image_id):
-        return False
+    return not id_fault(image_id)
+
+
+def id_fault(image_id: str) -> str:
+    """Why an id cannot name a file on every system; empty where it can.
+
+    >>> [id_fault(name) for name in ("cats/1", "12:30", "a /b")]
+    ['', "it holds ':'", "'a ' begins or ends with a space"]
+    """
+    if not image_id or len(image_id) > 1024:
+        return "it is longer than 1024 characters" if image_id else "it is empty"
+    if strange := re.search(r"[\x00-\x1f\x7f\\:]", image_id):
+        return f"it holds {strange.group()!r}"
     try:
         image_id.encode()
     except UnicodeEncodeError:  # a file name that is not UTF-8
-        return False
-    return all(
-        step not in ("", ".", "..") and step == step.strip() and len(step.encode()) <= 240
-        for step in image_id.split("/")
-    )
+        return "it is not UTF-8"
+    for step in image_id.split("/"):
+        if step in ("", ".", ".."):
+            return "it is no path below a folder"
+        if step != step.strip():
+            return f"{step!r} begins or ends with a space"
+        if len(step.encode()) > 240:
+            return f"{step[:20]!r}… is longer than 240 bytes"
+    return ""
 
 
 def printable(text: str) -> str:

@@ -24,7 +24,7 @@ from dcsp.store.store import Store
 from dcsp.tables.fingerprint import digest_lines
 from dcsp.tables.layout import SHARDS, part_file
 
-LISTING_VERSION = "1"
+LISTING_VERSION = "2"
 """Raised whenever the same shard would be listed another way."""
 UNREADABLE, TRUNCATED, DAMAGED = "unreadable_shard", "truncated_shard", "damaged_shard"
 SHARD_FAULTS = (UNREADABLE, TRUNCATED, DAMAGED)

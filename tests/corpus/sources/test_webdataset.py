@@ -119,6 +119,8 @@ def test_a_class_by_its_position_is_that_class_and_no_other(tmp_path: Path) -> N
         ("val/000.tar", "val"),
         ("Validation_3.tar", "val"),
         ("val/train-1.tar", "train"),
+        ("valid-000.tar", "val"),
+        ("dev/000.tar", "val"),
         ("valley-1.tar", "train"),
         ("training/000.tar", "train"),
         ("deep/val/deeper/000.tar", "train"),
@@ -166,7 +168,7 @@ ODD: dict[str, tuple[bytes, str]] = {
     ),
     "damaged image": (tar_bytes([("a.png", picture()[:30]), ("a.txt", b"cat")]), "unreadable"),
     "empty image": (tar_bytes([("a.png", b""), ("a.txt", b"cat")]), "empty"),
-    "unknown split": (tar_bytes(sample("a", split="dev")), "unknown_split"),
+    "unknown split": (tar_bytes(sample("a", split="holdout")), "unknown_split"),
     "lone surrogate": (tar_bytes(sample("a", ["\ud800"])), "unknown_tag"),
 }
 """An archive with one odd sample in it, and what that becomes."""
