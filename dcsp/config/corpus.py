@@ -64,8 +64,8 @@ class CorpusSettings(Settings):
     """Folder, Parquet or tar file or fsspec URL of the source; not needed for ``scenes``."""
     tags: Annotated[tuple[Place, ...], BeforeValidator(listed)] = ()
     """Tag table of a ``folder`` corpus, or a list of them: CSV, JSONL or Parquet with ``image`` and
-    ``tags`` columns, COCO's ``instances_NAME.json``; left out: ``tags.csv|jsonl|parquet`` in
-    ``root``."""
+    ``tags`` columns, COCO's ``instances_NAME.json``; left out: the one of
+    ``tags.csv|tsv|jsonl|parquet`` in ``root``."""
     masks: Place | None = None
     """Folder of ground-truth masks (PNG of class ids, named like the images) of a ``folder``
     corpus, used by evaluation alone."""

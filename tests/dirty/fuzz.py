@@ -28,6 +28,7 @@ from dcsp.corpus.batches import select_rows
 from dcsp.corpus.reading import check_mask, read_rows
 from dcsp.corpus.rejected import MASK_STAGE, TAG_STAGE
 from dcsp.corpus.sources.fetch import fetch
+from dcsp.corpus.sources.names import ImageFiles
 from dcsp.corpus.sources.parquet import ParquetSource
 from dcsp.corpus.sources.tag_tables import read_tags
 from dcsp.corpus.sources.webdataset import WebDatasetSource
@@ -106,7 +107,7 @@ def _masked(data: bytes, _: Path) -> str:
 def _table(kind: str) -> Callable[[bytes, Path], str]:
     def read(data: bytes, folder: Path) -> str:
         (folder / f"tags.{kind}").write_bytes(data)
-        for image in read_tags(str(folder / f"tags.{kind}"), ()):
+        for image in read_tags(str(folder / f"tags.{kind}"), ImageFiles(str(folder), ())):
             _named(image, folder)
         return OK
 

@@ -3,27 +3,38 @@
 Images may lie in subfolders; the id of an image is its path below the root without extension. Tag
 tables are what :mod:`dcsp.corpus.sources.tag_tables` reads: columns ``image`` and ``tags``, or
 COCO's JSON. Several rows of one image add up; an image without a row is kept without tags; a row
-without an image is rejected as missing. In the place of a file a row may name an http(s) URL, of a
-host that the config allows (:func:`dcsp.corpus.sources.urls.url_id` says what such an image is
-called). Rows without a split are of the training split; an image of several splits, or of one that
+that means no image, or may mean several (:mod:`dcsp.corpus.sources.names`), is rejected as missing.
+In the place of a file a row may name an http(s) URL, of a host that the config allows
+(:func:`dcsp.corpus.sources.urls.url_id` says what such an image is called). Rows without a split
+are of the training split; an image of several splits, or of one that
 :func:`dcsp.corpus.sources.base.split_of` does not know, is rejected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dcsp.config import HttpSettings
-from dcsp.corpus.sources.base import SourceRow, is_listed
+from dcsp.corpus.sources.base import SourceRow, is_listed, is_valid_id
 from dcsp.corpus.sources.fetch import fetch
-from dcsp.corpus.sources.files import IMAGE_SUFFIXES, Folder, read_uri, require_folder, stem, suffix
+from dcsp.corpus.sources.files import (
+    IMAGE_SUFFIXES,
+    Entry,
+    Folder,
+    read_uri,
+    require_folder,
+    stem,
+    suffix,
+)
+from dcsp.corpus.sources.names import ImageFiles
 from dcsp.corpus.sources.tag_tables import Tagged, read_tags
 from dcsp.corpus.sources.urls import is_url, require_listable, url_id, without_secrets
 from dcsp.errors import CorpusError, ImageError
 from dcsp.tables.snapshot import TRAIN
 
-_TABLES = ("tags.csv", "tags.jsonl", "tags.parquet")
+_TABLE = re.compile(r"tags\.(csv|tsv|jsonl|parquet)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,8 @@ class FolderSource:
     Attributes:
         root: Local path or URL of the folder.
         splits: Splits to list.
-        tags: Paths or URLs of tag tables; none: ``tags.csv|jsonl|parquet`` in the root, and
-            where there is none, no image has tags.
+        tags: Paths or URLs of tag tables; none: the ``tags.csv|tsv|jsonl|parquet`` in the root,
+            and where there is none, no image has tags.
         masks: Folder of PNG masks of class ids, named like the images; used by evaluation alone.
         tagged: Whether a tag table counts; without one every image is a training image.
         http: Which URLs in a tag table are fetched, and how.
@@ -56,13 +67,15 @@ class FolderSource:
             for name, entry in entries.items()
             if self._is_image(name) and not entry.is_linked_folder
         }
-        table = self._read_tables(folder, files) if self.tagged else {}
+        images = ImageFiles(self.root, files)
+        table = self._read_tables(entries, images) if self.tagged else {}
         if not files and not table:
             raise CorpusError(
                 f"corpus.root={self.root} holds no images: give a folder with files such as .jpg "
                 "or .png in it or below it."
             )
-        named = _by_file(table, files)
+        named = _by_file(table, images)
+        example = "" if any(name in files for name in named) else next(iter(files), "")
         masks = require_folder(self.masks, "corpus.masks").find() if self.masks else {}
         rows: list[SourceRow] = []
         for name in dict.fromkeys((*files, *named)):
@@ -70,10 +83,16 @@ class FolderSource:
             listed = sorted(s for s in told.splits or {TRAIN} if is_listed(s, self.splits))
             if not listed:
                 continue
-            image_id, uri, refusal = self._address(folder, name)
+            image_id, uri, fault = self._address(folder, name)
+            if not fault and len(told.splits) > 1:
+                message = f"its rows name the splits {sorted(told.splits)}: keep one"
+                fault = ImageError("unreadable_tags", message)
+            if _is_absent(name, entries):
+                fault = fault or _absence(name, images, example)
+                if images.has_id(image_id):  # which is that of a file
+                    image_id = f"{name}/"
             mask = f"{image_id}.png"
             etag = files.get(name, "")
-            conflict = f"its rows name the splits {sorted(told.splits)}: keep one"
             rows.append(
                 SourceRow(
                     image_id=image_id,
@@ -82,8 +101,8 @@ class FolderSource:
                     tags=tuple(sorted(told.tags)),
                     mask_uri=f"{(self.masks or '').rstrip('/')}/{mask}" if mask in masks else None,
                     etag=f"{etag}/{masks[mask]}" if mask in masks else etag,
-                    problem=str(refusal or (conflict if len(told.splits) > 1 else "")),
-                    reason=refusal.reason if refusal else "unreadable_tags",
+                    problem=str(fault or ""),
+                    reason=fault.reason if fault else "unreadable_tags",
                 )
             )
         links = [name for name, entry in entries.items() if entry.is_linked_folder]
@@ -134,27 +153,50 @@ class FolderSource:
             self.masks and inside.startswith(self.masks.rstrip("/") + "/")
         )
 
-    def _read_tables(self, folder: Folder, files: Collection[str]) -> dict[str, Tagged]:
+    def _read_tables(self, entries: Iterable[str], images: ImageFiles) -> dict[str, Tagged]:
         """Image as it is written → what is said of it, from all rows of all tables."""
-        own = [folder.uri(name) for name in _TABLES if folder.exists(name)]
+        own = [name for name in entries if _TABLE.fullmatch(name)]
+        if len(own) > 1 and not self.tags:
+            raise CorpusError(
+                f"corpus.root={self.root} holds {' and '.join(own)}: name those that count in "
+                "corpus.tags."
+            )
         told: dict[str, Tagged] = {}
-        for uri in self.tags or own[:1]:
-            for image, tagged in read_tags(uri, files).items():
+        for uri in self.tags or map(Folder(self.root).uri, own):
+            for image, tagged in read_tags(uri, images).items():
                 entry = told.setdefault(image, Tagged())
                 entry.tags |= tagged.tags
                 entry.splits |= tagged.splits
         return told
 
 
-def _by_file(table: Mapping[str, Tagged], files: Mapping[str, str]) -> dict[str, Tagged]:
-    """File below the root → what the table says; images are named with or without extension."""
-    by_id: dict[str, list[str]] = {}
-    for file in files:
-        by_id.setdefault(stem(file), []).append(file)
+def _by_file(table: Mapping[str, Tagged], images: ImageFiles) -> dict[str, Tagged]:
+    """File below the root, else the image as it is written → what the table says."""
+    meant = images.meant_by(name for name in table if not is_url(name))
     named: dict[str, Tagged] = {}
     for image, told in table.items():
-        for name in [image] if image in files else by_id.get(image, [image]):
+        for name in meant.get(image) or [image]:
             entry = named.setdefault(name, Tagged())
             entry.tags |= told.tags
             entry.splits |= told.splits
     return named
+
+
+def _is_absent(name: str, entries: Mapping[str, Entry]) -> bool:
+    """Whether there can be no file of this name: hidden ones and links are not listed."""
+    steps = name.split("/")
+    above = ("/".join(steps[:count]) for count in range(1, len(steps) + 1))
+    is_hidden = any(step.startswith(".") and step not in (".", "..") for step in steps)
+    return not (is_url(name) or is_hidden or any(path in entries for path in above))
+
+
+def _absence(name: str, images: ImageFiles, example: str) -> ImageError:
+    """What to tell of an image that is not there: those that could be meant, else an example."""
+    if not name:
+        return ImageError("invalid_id", "a row of the tag table has tags and names no image")
+    message = f"the tag table names {name!r}, and there is no such file below corpus.root"
+    if like := images.like(name):
+        message += f": did you mean {' or '.join(like)}?"
+    elif example:
+        message += f", where files are called as {example}"
+    return ImageError("missing" if is_valid_id(stem(name)) else "invalid_id", message)

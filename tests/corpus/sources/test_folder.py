@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import fsspec
@@ -171,11 +172,12 @@ def test_masks_lie_beside_and_are_no_images(root: Path) -> None:
     [
         ("tags.csv", "file,labels\na,cat\n", "needs the columns"),
         ("tags.jsonl", '{"image": "a"}\n', "needs the columns"),
-        ("tags.jsonl", "[1]\n", "needs the columns"),
+        ("tags.jsonl", "[1]\n", "is no JSON object"),
         ("tags.jsonl", "{broken\n", "cannot be read"),
         ("tags.parquet", "no parquet", "no readable Parquet file"),
         ("tags.csv", "image,tags\n\ud800,cat\n", "cannot be read"),
         ("tags.txt", "image,tags\n", "must end in"),
+        ("tags.csv", "image,tags\n", "has no rows"),
     ],
 )
 def test_bad_tables_are_explained(root: Path, name: str, text: str, message: str) -> None:
@@ -218,10 +220,84 @@ def test_a_tag_table_that_may_not_be_read_is_told(root: Path, deny: Deny) -> Non
         FolderSource(str(root), SPLITS).list_rows()
 
 
+def judged(root: Path) -> tuple[dict[str, list[int]], dict[str, tuple[str, str]]]:
+    """Tags of the images of a folder, and reason and message of what is rejected."""
+    settings = CorpusSettings(kind="folder", root=str(root))
+    source = open_source(settings, seed=0)
+    listed = source.list_rows()
+    rows, duplicates = select_rows(listed)
+    corpus, _, rejected = read_rows(source, rows, MAPPER, settings)
+    told = duplicates.to_pylist() + rejected.to_pylist()
+    assert corpus.num_rows + len(told) == len(listed)
+    tags = {row["image_id"]: row["tags"] for row in corpus.to_pylist()}
+    return tags, {row["image_id"]: (row["reason"], row["message"]) for row in told}
+
+
+def test_names_that_nearly_match_tag_the_image_they_mean(root: Path) -> None:
+    names = ("A.JPG", f"{root}/pets/b.png", "pets//deep/c .webp")
+    (root / "tags.csv").write_text("image,tags\n" + "".join(f"{name},cat\n" for name in names))
+    assert judged(root) == ({"a": [1], "pets/b": [1], "pets/deep/c": [1]}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "image_id", "reason", "message"),
+    [
+        ("b.png", "b", "missing", "'b.png', and .*: did you mean pets/b.PNG?"),
+        ("/home/me/a.jpg", "/home/me/a", "invalid_id", ": did you mean a.jpg?"),
+        (r"C:\pets\b.PNG", "C:/pets/b", "invalid_id", ": did you mean pets/b.PNG?"),
+        ("a.heic", "a.heic/", "missing", ": did you mean a.jpg?"),
+        ("a.2", "a.2/", "missing", ": did you mean a.jpg?"),
+        ("zebra.jpg", "zebra", "missing", "below corpus.root, where files are called as a.jpg"),
+        ("", "", "invalid_id", "a row of the tag table has tags and names no image"),
+    ],
+)
+def test_a_row_without_an_image_says_what_is_there_and_costs_no_image(
+    root: Path, name: str, image_id: str, reason: str, message: str
+) -> None:
+    (root / "tags.csv").write_text(f"image,tags\n{name},cat\n")
+    tags, rejected = judged(root)
+    assert tags == {"a": [], "pets/b": [], "pets/deep/c": []}
+    assert [*rejected] == [image_id]
+    assert rejected[image_id][0] == reason
+    assert re.search(message.replace("?", r"\?"), rejected[image_id][1])
+
+
+def test_two_rows_that_come_to_one_image_do_not_share_it(root: Path) -> None:
+    (root / "tags.csv").write_text("image,tags\na.png,cat\na.jpg,dog\n")
+    tags, rejected = judged(root)
+    assert tags["a"] == [2]
+    assert rejected["a.png/"][1].endswith("did you mean a.jpg?")
+
+
+@pytest.mark.parametrize("name", ["12:30.jpg", "cat .jpg"])
+def test_an_image_whose_name_cannot_be_an_id_is_told_why(root: Path, name: str) -> None:
+    Image.new("RGB", (8, 6)).save(root / name)
+    (root / "tags.csv").write_text(f"image,tags\n{name},cat\n")
+    reason, message = judged(root)[1][name.removesuffix(".jpg")]
+    assert reason == "invalid_id"
+    assert ("holds ':'" if ":" in name else "ends with a space") in message
+
+
+def test_hidden_images_are_found_by_their_name(root: Path) -> None:
+    Image.new("RGB", (8, 6)).save(root / "d.jpg")
+    (root / "tags.csv").write_text("image,tags\n.hidden/d.jpg,cat\n")
+    assert judged(root)[0] == {".hidden/d": [1], "a": [], "d": [], "pets/b": [], "pets/deep/c": []}
+
+
+def test_of_two_tables_beside_the_images_one_has_to_be_named(root: Path) -> None:
+    (root / "Tags.CSV").write_text("image,tags\na.jpg,cat\n")
+    assert by_id(FolderSource(str(root), SPLITS))["a"].tags == ("cat",)
+    (root / "tags.tsv").write_text("image\ttags\na.jpg\tdog\n")
+    with pytest.raises(CorpusError, match=r"holds Tags\.CSV and tags\.tsv: name those that count"):
+        FolderSource(str(root), SPLITS).list_rows()
+    named = FolderSource(str(root), SPLITS, (str(root / "tags.tsv"),))
+    assert by_id(named)["a"].tags == ("dog",)
+
+
 def test_urls_work_like_paths(root: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/bucket/x/a.jpg", (root / "a.jpg").read_bytes())
-    memory.pipe("/bucket/x/tags.csv", b"image,tags\na.jpg,cat\n")
+    memory.pipe("/bucket/x/tags.csv", b"image,tags\nmemory://bucket/x/A.jpg,cat\n")
     settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root="memory://bucket/x")
     source = open_source(settings, seed=0)
     (row,) = source.list_rows()
