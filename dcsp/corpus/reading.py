@@ -49,9 +49,9 @@ def read_rows(
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,
         ``skipped`` where there is no mask; and the rejected rows, with reason ``invalid_id``,
         ``unknown_split``, ``unreadable_tags``, ``linked_folder``, ``unknown_tag``, ``missing``,
-        ``empty``, ``truncated``, ``oversized``, ``unreadable`` or ``bad_mask``; of shards also
-        ``duplicate_member``, ``not_a_file``, ``several_images`` and those of
-        :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs those of
+        ``empty``, ``truncated``, ``oversized``, ``too_many_scans``, ``unreadable`` or
+        ``bad_mask``; of shards also ``duplicate_member``, ``not_a_file``, ``several_images`` and
+        those of :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs those of
         :mod:`dcsp.corpus.sources.fetch`.
     """
     corpus: list[Row] = []

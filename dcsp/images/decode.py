@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -16,12 +17,19 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dcsp.errors import ImageError
+from dcsp.images import scans
 
 MAX_PIXELS = 100_000_000
 """Default limit of :func:`decode_rgb`, in pixels."""
 
+_STRIP = 2**20  # pixels that are converted at once
+_WEIGHTS = {"WEBP": 2, "AVIF": 2, "JPEG2000": 2}
+"""Formats whose decoders hold the whole image several times (12 to 20 bytes a pixel, where others
+take 4) → pixels of others that take as much memory."""
+
 # What photographs come in. Formats that run programs or hold documents (EPS, PDF, WMF) stay out.
 _WANTED = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_JPEGS = ("JPEG", "MPO")
 Image.init()
 _FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
@@ -29,15 +37,16 @@ _FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 # is not safe in threads, so the filter is set once.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# EXIF orientation → what undoes it; 1 is upright (EXIF 2.32, tag 0x0112).
+# EXIF orientation → what undoes it: whether to mirror left and right, then quarter turns to the
+# left; 1 is upright (EXIF 2.32, tag 0x0112).
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 1),
+    6: (False, 3),
+    7: (True, 3),
+    8: (False, 1),
 }
 _QUARTER_TURNS = (5, 6, 7, 8)
 
@@ -62,7 +71,8 @@ def decode_rgb(
         HWC uint8 RGB, writable, of the upright image.
 
     Raises:
-        ImageError: With reason ``empty``, ``truncated``, ``oversized`` or ``unreadable``.
+        ImageError: With reason ``empty``, ``truncated``, ``oversized``, ``too_many_scans`` or
+            ``unreadable``.
     """
     image = _open(data, max_pixels)
     orientation = _orientation(image)
@@ -71,10 +81,7 @@ def decode_rgb(
         image.draft(None, (width, height))
     try:
         image.load()
-        upright = _to_rgb(image)
-        if orientation in _UPRIGHT:
-            upright = upright.transpose(_UPRIGHT[orientation])
-        return np.array(upright, dtype=np.uint8)
+        return _turned(_to_rgb(image), orientation)
     except MemoryError:  # a fault of the machine, never of the image
         raise
     except Exception as error:  # a broken file can make a decoder raise nearly anything
@@ -84,8 +91,9 @@ def decode_rgb(
 def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """See that an image can be decoded, and how large it is.
 
-    All of the file is read, as :func:`decode_rgb` reads it, but a JPEG becomes pixels at 1/8 of its
-    size, in a third of the time: whatever can be wrong with it shows before that.
+    All of the file is read, as :func:`decode_rgb` reads it, but of the pixels one becomes RGB, and
+    a JPEG becomes pixels at 1/8 of its size, in a third of the time: whatever can be wrong with it
+    shows before that.
 
     Returns:
         (height, width) in pixels, equal to the first two axes of what :func:`decode_rgb` gives.
@@ -94,18 +102,23 @@ def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         ImageError: When and as :func:`decode_rgb` does.
     """
     image = _open(data, max_pixels)
-    if image.format not in ("JPEG", "MPO"):
-        height, width = decode_rgb(data, max_pixels).shape[:2]
-        return height, width
-    width, height = image.size
     turned = _orientation(image) in _QUARTER_TURNS
-    image.draft(None, (1, 1))
+    size = image.size
+    is_jpeg = image.format in _JPEGS
+    if is_jpeg:
+        image.draft(None, (1, 1))
     try:
         image.load()
+        if not is_jpeg:
+            size = image.size  # of a few formats decoding alone tells
+            _to_rgb(image.crop((0, 0, 1, 1)))
     except MemoryError:
         raise
-    except Exception:  # the whole decoder says what is wrong, or that this JPEG has no 1/8
-        decode_rgb(data, max_pixels)
+    except Exception as error:
+        if not is_jpeg:
+            raise _failure(error) from error
+        decode_rgb(data, max_pixels)  # it says what is wrong, or that this JPEG has no 1/8
+    width, height = size
     return (width, height) if turned else (height, width)
 
 
@@ -145,10 +158,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except Exception as error:
         raise _failure(error) from error
     width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            "oversized", f"{width}×{height} pixels are more than corpus.max_pixels={max_pixels}"
-        )
+    weight = _WEIGHTS.get(image.format or "", 1)
+    if width * height * weight > max_pixels:
+        share = f"1/{weight} of " if weight > 1 else ""
+        told = f"{width}×{height} pixels are more than {share}corpus.max_pixels={max_pixels}"
+        raise ImageError("oversized", told + (f", for {image.format}" if share else ""))
+    if image.format in _JPEGS and scans.has_too_many_scans(data):
+        told = f"it has more than {scans.MOST} scans, each of which takes the time of an image"
+        raise ImageError("too_many_scans", told)
     return image
 
 
@@ -173,25 +190,65 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """HWC uint8 RGB of a loaded image, a few rows after the other: copies on the way stay small."""
+    width, height = image.size
+    is_deep = image.mode.startswith("I") or image.mode == "F"
+    convert = _stretcher(image) if is_deep else _colours
+    found = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = image if rows >= height else image.crop((0, top, width, bottom))
+        found[top:bottom] = convert(strip)
+    return found
+
+
+def _colours(image: Image.Image) -> NDArray[np.uint8]:
+    """The RGB of an image of 8 bits a channel, HWC."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
+        return np.asarray(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
 
 
-def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bring grey pixels of more than eight bits to 0–255."""
-    values = np.nan_to_num(pixels.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if np.issubdtype(pixels.dtype, np.integer):
+def _stretcher(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]:
+    """What brings grey pixels of more than eight bits, of an image or a part of it, to 0–255."""
+    low, high = _range(image)
+    if image.mode != "F":
         low, high = (0.0, 65535.0) if low >= 0 and high <= 65535 else (low, high)
     elif low >= 0 and high <= 255:
         low, high = (0.0, 1.0 if high <= 1 else 255.0)
     stretch = 255.0 / (high - low) if high > low else 0.0
-    return np.asarray((values - low) * stretch + 0.5, dtype=np.uint8)
+
+    def convert(part: Image.Image) -> NDArray[np.uint8]:
+        grey = np.asarray((_values(part) - low) * stretch + 0.5, dtype=np.uint8)
+        return np.repeat(grey[..., np.newaxis], 3, axis=2)
+
+    return convert
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """The least and the greatest pixel of a grey image."""
+    width, height = image.size
+    rows = max(1, _STRIP // max(1, width))
+    tops = range(0, height, rows)
+    strips = (_values(image.crop((0, y, width, min(y + rows, height)))) for y in tops)
+    ends = [(float(strip.min()), float(strip.max())) for strip in strips]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _values(image: Image.Image) -> NDArray[np.float64]:
+    """The pixels of a grey image; what is no number is 0."""
+    return np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
+
+
+def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """An image turned upright, C-contiguous."""
+    if orientation not in _UPRIGHT:
+        return image
+    flip, turns = _UPRIGHT[orientation]
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if flip else image, turns))

@@ -182,7 +182,7 @@ class PredictionStage(TableStage):
             return [pack_array(to_half(scores)) for scores in maps]
 
         def model(rows: pa.Table) -> pa.Table:
-            results = infer_rows(rows, self._decode, infer, device=device)
+            results = infer_rows(rows, self._seen, infer, device=device)
             return results.onto(rows)
 
         return model
@@ -242,6 +242,12 @@ class PredictionStage(TableStage):
     def _plain(self) -> PredictSettings:
         """The settings without the CRF."""
         return self.settings.model_copy(update={"crf": False})
+
+    def _seen(self, data: bytes) -> NDArray[np.uint8]:
+        """The image as the network sees it at scale 1; many such wait for their batch."""
+        image = self._decode(data)
+        size = limit_side(image.shape[0], image.shape[1], self.max_side)
+        return image if image.shape[:2] == size else resize_rgb(image, *size)
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
         return decode_rgb(data, self.max_pixels)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import subprocess
+import sys
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -304,3 +307,108 @@ def test_the_longest_side_is_limited(height: int, width: int, max_side: int) -> 
     if max(height, width) <= max_side:
         assert limited == (height, width)
     assert limit_side(height, width, None) == (height, width)
+
+
+def with_scans(scans: int) -> bytes:
+    """A progressive JPEG with so many empty scans more."""
+    data = encode(smooth(64, 64), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    head = data[last : last + 2 + int.from_bytes(data[last + 2 : last + 4], "big")]
+    return data[:-2] + (head + bytes(2)) * scans + data[-2:]
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded() -> None:
+    """Each is a pass over all pixels: one file took minutes."""
+    assert decode_rgb(with_scans(50)).shape == (*check_image(with_scans(50)), 3)
+    for data in (with_scans(150), with_scans(5000)):
+        for read in (decode_rgb, check_image, probe_size):
+            with pytest.raises(ImageError, match="more than 100 scans") as caught:
+                read(data)
+            assert caught.value.reason == "too_many_scans"
+
+
+def test_scans_of_other_images_in_a_file_do_not_count() -> None:
+    scans = with_scans(60)
+    thumbnail = encode(smooth(64, 64), "JPEG", exif=b"Exif\0\0" + scans)
+    assert check_image(thumbnail) == (64, 64)
+    assert check_image(scans + scans) == (64, 64)
+
+
+@pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_many_frames_one_is_decoded(format_: str) -> None:
+    frames = [Image.fromarray(RNG.integers(0, 256, (64, 64), np.uint8)) for _ in range(300)]
+    data = encode(frames[0], format_, save_all=True, append_images=frames[1:])
+    with mock.patch.object(Image.Image, "seek", side_effect=AssertionError):
+        assert check_image(data) == decode_rgb(data).shape[:2] == (64, 64)
+
+
+@pytest.mark.parametrize("strip", [2**20, 200, 1])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_strips_are_converted_as_the_whole_image_is(
+    mode: str, strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode in ("I;16", "I", "F"):
+        types = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+        values = (RNG.integers(0, 65536, (20, 30)) - (mode == "I") * 9).astype(types[mode])
+        data = encode(Image.fromarray(values), "TIFF")
+    else:
+        image = Image.fromarray(RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8))
+        data = encode(image.convert("RGB" if mode in "1P" else "RGBA").convert(mode), "TIFF")
+    whole = decode_rgb(data)
+    monkeypatch.setattr("dcsp.images.decode._STRIP", strip)
+    np.testing.assert_array_equal(decode_rgb(data), whole)
+    assert check_image(data) == (20, 30)
+
+
+@pytest.mark.parametrize(("format_", "fits"), [("PNG", True), ("WEBP", False), ("AVIF", False)])
+def test_formats_that_take_more_memory_may_have_fewer_pixels(format_: str, fits: bool) -> None:
+    if format_ not in Image.SAVE:
+        pytest.skip(f"this Pillow does not know {format_}")
+    data = encode(smooth(20, 30), format_)
+    for read in (decode_rgb, check_image, probe_size):
+        if fits:
+            read(data, max_pixels=600)
+        else:
+            with pytest.raises(ImageError, match=f"1/2 of corpus.max_pixels=600, for {format_}"):
+                read(data, max_pixels=600)
+        read(data, max_pixels=1200)
+
+
+PEAK = """
+import resource, sys
+from dcsp.images import decode
+from dcsp.errors import ImageError
+data = sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    getattr(decode, sys.argv[1])(data)
+except ImageError as error:
+    assert error.reason == "oversized", error
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="counts in other units")
+@pytest.mark.parametrize(
+    ("format_", "mode", "checked", "decoded"),
+    [
+        ("PNG", "I;16", 2, 5),  # took 25
+        ("PNG", "RGB", 4, 7),
+        ("PNG", "RGBA", 4, 7),
+        ("AVIF", "RGB", 13, 16),
+        ("WEBP", "RGB", 13, 16),
+    ],
+)
+def test_a_small_file_takes_little_memory(
+    format_: str, mode: str, checked: int, decoded: int
+) -> None:
+    """Bytes a pixel, beside 40 MiB for the strips and for code that is loaded meanwhile."""
+    if format_ not in Image.SAVE:
+        pytest.skip(f"this Pillow does not know {format_}")
+    options = {"AVIF": {"speed": 10}, "WEBP": {"lossless": True, "quality": 0}}
+    data = encode(Image.new(mode, (4000, 4000)), format_, **options.get(format_, {}))
+    assert len(data) < 100_000
+    for function, most in (("check_image", checked), ("decode_rgb", decoded)):
+        command = [sys.executable, "-c", PEAK, function]
+        done = subprocess.run(command, input=data, capture_output=True, check=True)
+        assert float(done.stdout) < most * 4000**2 / 2**20 + 40, function

@@ -8,12 +8,14 @@ alone). Without ``image_id`` an image is named after its shard and row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcsp.corpus.sources.base import SourceRow, is_listed, split_of
@@ -23,6 +25,10 @@ from dcsp.corpus.sources.tag_tables import split_tags
 from dcsp.errors import CorpusError, ImageError, PlaceError
 from dcsp.store.remote import open_filesystem, retried
 
+GROUP_BYTES = 2**30
+"""Most bytes of images and masks, uncompressed, that a row group may hold: it is read whole."""
+TAG_BYTES = 2**28
+"""Most bytes of ids, tags and splits of a row group, each counted as often as it stands there."""
 _IMAGE_COLUMNS = ("bytes", "image")
 
 
@@ -73,7 +79,7 @@ class ParquetSource(ShardedSource):
             wanted = [c for c in ("image_id", "tags", "split") if c in columns]
             number, chunk, filled = 0, 0, 0
             for group in range(file.num_row_groups):
-                records = file.read_row_group(group, columns=wanted).to_pylist()
+                records = _tag_columns(file, uri, group, wanted).to_pylist()
                 if filled >= self.part_rows:
                     chunk, filled = chunk + 1, 0
                 filled += len(records)
@@ -109,13 +115,70 @@ def _read_group(uri: str, group: int, etag: str) -> pa.Table:
 def _group_of(uri: str, group: int) -> pa.Table:
     with _open(uri) as file:
         names = [n for n in (*_IMAGE_COLUMNS, "mask") if n in file.schema_arrow.names]
-        return file.read_row_group(group, columns=names)
+        _require_small(file, uri, group, names, GROUP_BYTES)
+        return file.read_row_group(group, columns=[*names])
+
+
+def _tag_columns(file: pq.ParquetFile, uri: str, group: int, names: Sequence[str]) -> pa.Table:
+    """The columns of a row group that are listed."""
+    _require_small(file, uri, group, names, TAG_BYTES)
+    table = file.read_row_group(group, columns=[*names])
+    size = sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks)
+    if size > TAG_BYTES:
+        raise _too_large(uri, group, size, TAG_BYTES)
+    return table
+
+
+def _require_small(
+    file: pq.ParquetFile, uri: str, group: int, names: Sequence[str], limit: int
+) -> None:
+    """Judge a row group by the footer, before anything of it is read.
+
+    Raises:
+        CorpusError: Its columns have too many bytes.
+    """
+    told = file.metadata.row_group(group)
+    columns = [told.column(index) for index in range(told.num_columns)]
+    sizes = {
+        column.path_in_schema: column.total_uncompressed_size
+        for column in columns
+        if column.path_in_schema.partition(".")[0] in names
+    }
+    if sum(sizes.values()) > limit:
+        raise _too_large(uri, group, sum(sizes.values()), limit)
+
+
+def _too_large(uri: str, group: int, size: int, limit: int) -> CorpusError:
+    return CorpusError(
+        f"{uri} has {size} bytes in its row group {group}, more than {limit}: write it with "
+        "smaller row groups."
+    )
+
+
+def _text_bytes(array: Any) -> int:
+    """Bytes of text, of which a dictionary holds each but once."""
+    while pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        array = array.flatten()
+    if not pa.types.is_dictionary(array.type):
+        return int(array.nbytes)
+    return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
 
 
 def _open(uri: str) -> pq.ParquetFile:
+    """A shard, whose texts and images are read as dictionaries, as they are written.
+
+    Otherwise a value that stands once in the file would take memory for each row that has it.
+    """
     fs, path = open_filesystem(uri)
     with told_of_one_file(type(fs), uri):
-        return pq.ParquetFile(ask(fs, uri, lambda: fs.open(path, "rb")))
+        file = ask(fs, uri, lambda: fs.open(path, "rb"))
+        footer = pq.read_metadata(file)
+        size = file.seek(0, io.SEEK_END)
+        if footer.num_rows > size:
+            raise CorpusError(f"{uri} has {footer.num_rows} rows in {size} bytes: write it anew.")
+        columns = (footer.schema.column(index) for index in range(footer.num_columns))
+        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+        return pq.ParquetFile(file, metadata=footer, read_dictionary=texts)
 
 
 def _locate(uri: str) -> tuple[str, int, int]:

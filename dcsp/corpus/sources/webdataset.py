@@ -265,6 +265,8 @@ def _content(row: SourceRow, uri: str) -> bytes:
             file.seek(offset)
             return file.read(size)
     start, stop = map(int, span.split("-"))
+    if stop - start > CHUNK_BYTES:  # of one sample, with something large between image and mask
+        start, stop = offset, offset + size
     return bytes(_fetch(shard, row.etag, start, stop)[offset - start :][:size])
 
 

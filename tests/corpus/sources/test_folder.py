@@ -222,7 +222,7 @@ def test_a_tag_table_that_may_not_be_read_is_told(root: Path, deny: Deny) -> Non
 
 def judged(root: Path) -> tuple[dict[str, list[int]], dict[str, tuple[str, str]]]:
     """Tags of the images of a folder, and reason and message of what is rejected."""
-    settings = CorpusSettings(kind="folder", root=str(root))
+    settings = CorpusSettings(kind="folder", classes=VOC_CLASSES, root=str(root))
     source = open_source(settings, seed=0)
     listed = source.list_rows()
     rows, duplicates = select_rows(listed)

@@ -161,3 +161,50 @@ def test_a_damaged_row_group_costs_its_rows_alone(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="no readable Parquet file") as caught:
             source.read(rows[name])
         assert caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_image_that_stands_once_in_a_file_is_held_once(tmp_path: Path, nested: bool) -> None:
+    """A shard of 2 kB took gigabytes: its rows share one image, in a dictionary."""
+    large = bytes(10_000_000)
+    images = [{"bytes": large, "path": "x"}] * 50 if nested else [large] * 50
+    write(tmp_path / "s.parquet", image=images, tags=["cat"] * 50)
+    assert (tmp_path / "s.parquet").stat().st_size < 1_000_000
+    source = open_source(settings(tmp_path), seed=0)
+    rows = source.list_rows()
+    arrow, before = pa.default_memory_pool(), pa.default_memory_pool().bytes_allocated()
+    assert source.read(rows[0]) == source.read(rows[-1]) == large
+    assert arrow.bytes_allocated() - before < 30_000_000
+
+
+def test_a_row_group_is_judged_by_the_footer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "s.parquet", bytes=[bytes(5000) + png(1), png(2)], tags=["cat"] * 2, group=1)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 4000)
+    source = open_source(settings(tmp_path), seed=0)
+    rows = source.list_rows()
+    _, _, rejected = read_rows(source, rows, MAPPER, settings(tmp_path))
+    (told,) = rejected.to_pylist()
+    assert (told["stage"], told["reason"]) == ("read", "unreadable")
+    assert "in its row group 0, more than 4000: write it with smaller row groups" in told["message"]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [["cat" * 2000, "b"], ["cat" * 500] * 50, [["cat" * 500, "dog"]] * 50],
+    ids=["one long", "one often", "lists"],
+)
+def test_tags_that_are_too_long_are_told_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tags: list[Any]
+) -> None:
+    write(tmp_path / "s.parquet", bytes=[png(1)] * len(tags), tags=tags)
+    monkeypatch.setattr(parquet, "TAG_BYTES", 5000)
+    with pytest.raises(CorpusError, match="more than 5000: write it with smaller row groups"):
+        open_source(settings(tmp_path), seed=0).list_rows()
+
+
+def test_a_file_of_more_rows_than_bytes_is_none_of_images(tmp_path: Path) -> None:
+    write(tmp_path / "s.parquet", group=10**6, bytes=[b"x"] * 100_000, tags=["cat"] * 100_000)
+    with pytest.raises(CorpusError, match=r"has 100000 rows in .* bytes: write it anew"):
+        open_source(settings(tmp_path), seed=0).list_rows()

@@ -334,3 +334,29 @@ def test_archives_of_tar_itself_are_read(tmp_path: Path) -> None:
         with tarfile.open(tmp_path / f"{number}.tar", "w", format=format_) as tar:
             tar.add(tmp_path / "tree", arcname=".")
     assert {row.image_id for row in listed(tmp_path).values()} == {f"0/{long}", f"1/{long}"}
+
+
+def test_of_a_sample_with_something_large_inside_the_rest_is_fetched_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between image and mask of one sample may lie a film."""
+    memory = fsspec.filesystem("memory")
+    film = [("a.png", picture()), ("a.mp4", bytes(50_000)), ("a.seg.png", picture(1))]
+    memory.pipe("/tars/s.tar", tar_bytes([*film, *sample("b")]))
+    monkeypatch.setattr(webdataset, "CHUNK_BYTES", 20_000)
+    source = open_source(settings("memory://tars"), 0)
+    rows, _ = select_rows(source.list_rows())
+    fetched: list[int] = []
+    real = MemoryFileSystem.cat_file
+
+    def cat_file(self: Any, path: str, start: int, end: int) -> bytes:
+        fetched.append(end - start)
+        return bytes(real(self, path, start, end))
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    webdataset._fetch.cache_clear()
+    for batch in plan_batches(rows, 256):
+        corpus, truth, rejected = read_rows(source, batch, MAPPER, settings("memory://tars"))
+        assert corpus.num_rows == truth.num_rows and rejected.num_rows == 0
+    assert len(fetched) == 3 and sum(fetched) < 20_000
+    memory.rm("/tars", recursive=True)
