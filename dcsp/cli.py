@@ -21,6 +21,7 @@ from dcsp.config.text import user_path
 from dcsp.errors import DcspError, StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
 from dcsp.inspection.text import difference_text, section, store_text
+from dcsp.progress import show_any_text
 from dcsp.store.store import Store
 from dcsp.tables.layout import STAGE_FILE, current_run, report_file
 
@@ -33,6 +34,7 @@ class _Group(TyperGroup):
     """Tells the user's mistakes in one line, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        show_any_text()
         try:
             return super().invoke(ctx)
         except DcspError as error:

@@ -5,6 +5,7 @@ Work ends in lumps that take minutes, such as parts: in between, a thread shows 
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import time
@@ -21,6 +22,16 @@ BAR_SECONDS = 1.0
 def say(text: str) -> None:
     """One line for whoever watches."""
     print(text, file=sys.stderr, flush=True)
+
+
+def show_any_text() -> None:
+    """Escape what standard output and error cannot show, where Python would raise.
+
+    Such as an en dash on an ASCII terminal, or a file name that is no UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Progress:

@@ -1,24 +1,45 @@
 """The command line that every job shares: config and overrides in, an exit code out.
 
-0: done; 2: the user's mistake, told in one line; 1: a fault, with its traceback.
+0: done; 2: the user's mistake, told in one line; 1: a fault, with its traceback; 128 and the number
+of the signal: the job was told to end, and has given back what it held.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
 from dcsp.config.text import user_path
 from dcsp.errors import ConfigError, DcspError
+from dcsp.progress import show_any_text
 from dcsp.tables.snapshot import TRAIN, VAL
 
-DONE, MISTAKE, INTERRUPTED = 0, 2, 130
+DONE, MISTAKE = 0, 2
+BY_SIGNAL = 128
+"""What a shell adds to the number of the signal that ended a process."""
+ENDINGS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "ended by SIGTERM",
+    signal.SIGHUP: "ended by SIGHUP",
+}
+"""Signal → what is said of a job that it ends."""
+AGAIN_SECONDS = 2.0
+"""After so long one more signal ends what the job still does in order to end."""
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Variable that Ray sets for the entrypoint of a submitted job, and for nothing else."""
+RAYS_FOLDER = "working_dir_files"
+"""Part of the path of the folder that Ray unpacks the working directory of a submitted job in."""
 NOISE = "has constructor arguments in the object store and max_restarts > 0"
 """What Ray's C++ side says on the terminal of every actor that Ray Data itself makes so."""
 
@@ -39,9 +60,11 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     """The config that the arguments name.
 
     Raises:
-        ConfigError: It cannot be read or is invalid, or asks to learn from ground truth.
+        ConfigError: It cannot be read or is invalid, asks to learn from ground truth, or names
+            places that a submitted job does not have.
     """
     config = load_config(arguments.config, arguments.overrides)
+    check_places(config)
     if config.truth == "train":
         raise ConfigError(
             "truth=train makes networks learn from ground-truth masks, to compare others with: "
@@ -50,26 +73,108 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     return config
 
 
+def check_places(config: RunConfig) -> None:
+    """See that a submitted job reads and writes where something is, and stays.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    corpus = config.corpus
+    require_lasting("store", config.store)
+    for name, places in (
+        ("corpus.root", [corpus.root]),
+        ("corpus.masks", [corpus.masks]),
+        ("corpus.tags", corpus.tags),
+        ("saliency.maps", config.saliency.maps),
+    ):
+        for place in filter(None, places):
+            require_there(name, place)
+
+
+def require_lasting(name: str, place: str) -> None:
+    """See that a submitted job does not write into the folder that Ray runs it in.
+
+    Raises:
+        ConfigError: It would, and lose what it has done.
+    """
+    if _is_rays(place):
+        raise ConfigError(
+            f"{name}={place} lies in the folder that Ray runs this submitted job in, and is lost "
+            "with it: give s3://bucket/prefix, or a whole path that every node has."
+        )
+
+
+def require_there(name: str, place: str) -> None:
+    """See that what a submitted job reads by a relative path was submitted with it.
+
+    Raises:
+        ConfigError: It was not.
+    """
+    if _is_rays(place) and not Path(place).exists():
+        raise ConfigError(
+            f"{name}={place} is not in the folder that Ray runs this submitted job in: give "
+            "s3://bucket/prefix, or a whole path that every node has."
+        )
+
+
+def _is_rays(place: str) -> bool:
+    if SUBMITTED not in os.environ or "://" in place:
+        return False
+    return not Path(place).is_absolute() or RAYS_FOLDER in Path(place).parts
+
+
+class _Ending:
+    """Signals that tell the job to end: each does what Ctrl-C does, so that the lease goes back."""
+
+    number: int = signal.SIGINT
+    _told = float("-inf")
+
+    def __call__(self, number: int, _: object) -> None:
+        """Interrupt the main thread; not while it gives back what it holds."""
+        before, self._told = self._told, time.monotonic()
+        if self._told - before > AGAIN_SECONDS:
+            self.number = number
+            raise KeyboardInterrupt  # of a subclass Ray would make this one
+
+
 def run_job(main: Callable[[Sequence[str]], None]) -> None:
     """Run a job's ``main`` with this process's arguments and leave with its exit code."""
+    show_any_text()
     if not os.environ.get("DCSP_RAY_LOGS"):
         drop_lines_of_stderr(NOISE)
+    ending = _Ending()
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, ending)
     try:
         main(sys.argv[1:])
+        sys.stdout.flush()
     except DcspError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        code = MISTAKE
+        told, code = f"error: {error}", MISTAKE
     except KeyboardInterrupt:
-        print("interrupted; submit the job again to resume", file=sys.stderr, flush=True)
-        code = INTERRUPTED
+        told = f"{ENDINGS[signal.Signals(ending.number)]}; submit the job again to resume"
+        code = BY_SIGNAL + ending.number
+    except BrokenPipeError:
+        if not any(map(_is_left, (sys.stdout, sys.stderr))):
+            raise
+        told = "nobody reads what this job prints; submit the job again to resume"
+        code = BY_SIGNAL + signal.SIGPIPE
     else:
-        code = DONE
-    if code == DONE:
         return
     # A stage that stood still leaves threads that wait for Ray: in Python's usual ending they would
     # end the process, with an exit code of their own. What this process started ends with it.
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        print(told, file=sys.stderr, flush=True)
     os._exit(code)
+
+
+def _is_left(stream: Any) -> bool:
+    """Whether a stream is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(state & select.POLLERR for _, state in poll.poll(0))
 
 
 def drop_lines_of_stderr(text: str) -> None:
@@ -89,7 +194,9 @@ def drop_lines_of_stderr(text: str) -> None:
     assert sieve.stdin is not None
     os.dup2(sieve.stdin.fileno(), sys.stderr.fileno())
     sieve.stdin.close()
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace")
+    sys.stderr = os.fdopen(
+        terminal, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace"
+    )
 
 
 def summary(metrics: dict[str, Any]) -> str:

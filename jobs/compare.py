@@ -25,7 +25,7 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file
 from jobs._chain import Chain
 from jobs._lease import hold
-from jobs._main import config_parser, run_job
+from jobs._main import check_places, config_parser, run_job
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     if parsed.ceiling:
         axes.append(CEILING)
     runs = expand(parsed.config, parsed.overrides, axes, parsed.seeds)
+    for run in runs:
+        check_places(run.config)
     if parsed.dry_run:
         print(describe_comparison(runs, parsed.until))
         return

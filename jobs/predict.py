@@ -43,7 +43,7 @@ from dcsp.tables.snapshot import TRAIN, Part
 from dcsp.text import duration
 from jobs._chain import Chain
 from jobs._lease import hold
-from jobs._main import run_job
+from jobs._main import require_lasting, require_there, run_job
 
 PREDICTIONS = "predictions"
 """Folder below OUT for the table."""
@@ -67,6 +67,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--run", help="id of a run; the published one by default")
     parsed = parser.parse_args(arguments)
+    require_lasting("--out", parsed.out)
+    require_there("--store", parsed.store)
+    require_there("--images", parsed.images)
     models = Store(parsed.store)
     model = load_model(models, find_run(models, parsed.run).run_id if parsed.run else None)
     root, out = _image_root(Path(parsed.images)), Path(parsed.out)

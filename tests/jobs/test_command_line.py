@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from dcsp.config.file import load_config
+from dcsp.errors import ConfigError
+from jobs._main import SUBMITTED, check_places, require_lasting
 from tests.jobs.running import REPOSITORY, call
 
 CONFIGS = sorted((REPOSITORY / "jobs" / "configs").glob("*.yaml"))
@@ -50,6 +52,50 @@ def test_a_missing_argument_is_the_users_mistake() -> None:
     told = call("train.py", "--config", "x.yaml")
     assert told.returncode == 2
     assert "--stage" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "message"),
+    [
+        ("ingest.py", ["store=./lost"], "store=./lost lies in the folder that Ray runs"),
+        (
+            "ingest.py",
+            ["store=/kept", "corpus.kind=voc", "corpus.root=photos"],
+            "corpus.root=photos is not in the folder that Ray runs this submitted job in",
+        ),
+        (
+            "compare.py",
+            ["store={ray}/working_dir_files/_ray_pkg_1/s", "--grid", "fcan.steps=1,2"],
+            "/working_dir_files/_ray_pkg_1/s lies in the folder that Ray runs",
+        ),
+    ],
+)
+def test_a_submitted_job_is_told_what_would_be_lost(
+    config_file: Path, tmp_path: Path, job: str, arguments: list[str], message: str
+) -> None:
+    told = call(
+        job,
+        "--config",
+        config_file,
+        *(argument.format(ray=tmp_path) for argument in arguments),
+        environment={SUBMITTED: "{}"},
+    )
+    _told_in_one_line(told, message)
+
+
+def test_a_submitted_job_may_bring_its_images(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(config_file, ["store=s3://b/s", "corpus.kind=voc", "corpus.root=photos"])
+    monkeypatch.chdir(tmp_path)
+    check_places(config)  # a job on this machine finds out by itself
+    monkeypatch.setenv(SUBMITTED, "{}")
+    with pytest.raises(ConfigError, match=r"corpus\.root=photos is not in the folder"):
+        check_places(config)
+    with pytest.raises(ConfigError, match=r"--out=masks lies in the folder"):
+        require_lasting("--out", "masks")
+    (tmp_path / "photos").mkdir()
+    check_places(config)
 
 
 @pytest.mark.parametrize(("raised", "code"), [("1 / 0", 1), ("None", 0)])

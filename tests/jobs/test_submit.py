@@ -109,6 +109,10 @@ def test_the_same_script_runs_as_a_submitted_job(finished: Run, head: Head, tmp_
     assert "unknown setting 'fcan.stpes'" in wrong.stdout
     assert "Traceback" not in wrong.stdout
 
+    lost = head.submit(*job, "store=./my-store")
+    assert lost.returncode != 0 and "Traceback" not in lost.stdout
+    assert "store=./my-store lies in the folder that Ray runs this submitted job in" in lost.stdout
+
     started = time.monotonic()
     nobody = {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}
     for environment in (nobody, {**ENVIRONMENT, "RAY_AUTH_TOKEN": "00" * 32}):
