@@ -165,6 +165,15 @@ class Lease:
         Raises:
             StoreError: Another job holds it, or the store cannot be written.
         """
+        try:
+            self._wait_for_it()
+            self._renewing.start()
+        except KeyboardInterrupt:  # it may have come after the lease was written
+            self.__exit__()
+            raise
+        return self
+
+    def _wait_for_it(self) -> None:
         end = time.monotonic() + self._wait
         is_told = False
         while (holder := self._take()) is not None:
@@ -174,12 +183,11 @@ class Lease:
                 self._on_wait(f"waiting for another job ({holder})")
                 is_told = True
             time.sleep(min(WAIT_PAUSE, self._wait))
-        self._renewing.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._renewing.join(LAST_WORDS)
+        if self._renewing.is_alive():
+            self._renewing.join(LAST_WORDS)
         try:
             self._give_back()
         except StoreError:

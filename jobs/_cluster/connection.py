@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -82,15 +86,33 @@ def _start(address: str | None) -> None:
         "log_to_driver": bool(os.environ.get("DCSP_RAY_LOGS")),
     }
     try:
-        if address:
-            ray.init(address=address, runtime_env={"env_vars": PATIENT_THREADS}, **quiet)
-        else:
-            _start_here(quiet)
+        with _signals_of_the_job():
+            if address:
+                ray.init(address=address, runtime_env={"env_vars": PATIENT_THREADS}, **quiet)
+            else:
+                _start_here(quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
             f"Cannot join the Ray cluster at {address or 'this machine'} ({error}): check the "
             "address, the RAY_AUTH_MODE and RAY_AUTH_TOKEN of both sides, and that it is running."
         ) from error
+
+
+@contextmanager
+def _signals_of_the_job() -> Iterator[None]:
+    """Give SIGTERM back to the job: Ray takes it, with a handler that ends in a C++ stack."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not handler:
+        yield
+        return
+    try:
+        yield
+    except SystemExit as ended:  # by Ray's handler, which is there while Ray starts
+        if ended.code == signal.SIGTERM and callable(handler):
+            handler(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _start_here(quiet: dict[str, Any]) -> None:
@@ -112,6 +134,12 @@ def _start_here(quiet: dict[str, Any]) -> None:
         except Exception as error:
             # Ray waits 30 s for its own processes, which a busy machine may not keep.
             if "timed out during startup" not in str(error):
+                ray.shutdown()
+                if isinstance(error, OSError):
+                    raise ClusterError(
+                        f"Ray cannot use its temporary folder ({error}): set RAY_TMPDIR to a short "
+                        "path that this account may write to, such as /tmp/ray-of-mine."
+                    ) from error
                 raise
             ray.shutdown()
     raise ClusterError(

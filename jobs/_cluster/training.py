@@ -92,6 +92,8 @@ def train(
 
     try:
         outcome(fitting, patience, every=follow)
+    except KeyboardInterrupt:
+        raise  # this process ends at once, and with it, by Ray, what it started
     except BaseException:
         with suppress(Exception):  # a cluster that is gone must not hide why
             status.give_up.remote()

@@ -1,0 +1,154 @@
+"""A job that is told to end, or that nobody reads any more, says so in a line and holds nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dcsp.config import ClusterSettings
+from dcsp.errors import ClusterError
+from dcsp.store.lease import LEASE, Holder
+from dcsp.store.store import Store
+from jobs import _cluster
+from tests.jobs.running import PATIENCE, REPOSITORY, Submitted, parts
+
+JOB = """
+import sys, time
+from types import SimpleNamespace
+from dcsp.store.store import Store
+from jobs._lease import hold
+from jobs._main import run_job
+
+def main(arguments):
+    config = SimpleNamespace(name="demo", cluster=SimpleNamespace(lease_wait_minutes=5))
+    with hold(Store(arguments[0]), "relabel", config):
+        while True:
+            print("works \u2013 on \\udc80.jpg", flush=True)
+            time.sleep(0.1)
+
+run_job(main)
+"""
+ENDINGS = {
+    signal.SIGINT: "interrupted; submit the job again to resume",
+    signal.SIGTERM: "ended by SIGTERM; submit the job again to resume",
+    signal.SIGHUP: "ended by SIGHUP; submit the job again to resume",
+}
+
+
+def begin(store: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", JOB, str(store)],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+def test_a_signal_ends_a_job_in_one_line_and_gives_the_lease_back(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with begin(tmp_path / "store") as job:
+        assert job.stdout is not None and job.stdout.readline()
+        assert (tmp_path / "store" / LEASE).exists()
+        job.send_signal(number)
+        job.send_signal(number)  # as a shell and its group do
+        _, said = job.communicate(timeout=PATIENCE)
+    assert job.returncode == 128 + number, said
+    assert said.splitlines() == [ENDINGS[number]]
+    assert not (tmp_path / "store" / LEASE).exists()
+
+
+def test_a_signal_ends_a_job_that_waits_for_another(tmp_path: Path) -> None:
+    other = Holder.here("ingest", "other", 300).to_bytes()
+    store = Store(tmp_path / "store")
+    store.write_bytes(LEASE, other)
+    with begin(tmp_path / "store") as job:
+        assert job.stderr is not None
+        assert "waiting for another job" in job.stderr.readline()
+        job.send_signal(signal.SIGTERM)
+        _, said = job.communicate(timeout=PATIENCE)
+    assert (job.returncode, said) == (143, f"{ENDINGS[signal.SIGTERM]}\n")
+    assert store.read_bytes(LEASE) == other
+
+
+def test_a_job_whose_output_nobody_reads_ends_in_one_line(tmp_path: Path) -> None:
+    with begin(tmp_path / "store") as job:
+        assert job.stdout is not None and job.stderr is not None and job.stdout.readline()
+        job.stdout.close()  # as head does
+        said = job.stderr.read()
+        assert job.wait(timeout=PATIENCE) == 141, said
+    assert said == "nobody reads what this job prints; submit the job again to resume\n"
+    assert not (tmp_path / "store" / LEASE).exists()
+
+
+def test_a_terminal_without_a_letter_shows_it_escaped(tmp_path: Path) -> None:
+    with begin(tmp_path / "store", PYTHONIOENCODING="ascii") as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "works \\u2013 on \\udc80.jpg\n"
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=PATIENCE)
+    assert job.returncode == 143
+
+
+def stop(job: Submitted, number: signal.Signals, store: Path) -> None:
+    """Send a signal to the job's process, and look at how it ends."""
+    job.process.send_signal(number)
+    code = job.process.wait(timeout=PATIENCE)
+    said = job.log.read_text()
+    assert code == 128 + number, said
+    assert said.splitlines()[-1] == ENDINGS[number] and "Traceback" not in said
+    assert "*** SIG" not in said and "Fatal" not in said  # of C++
+    assert not (store / LEASE).exists()
+
+
+@pytest.mark.timeout(1200)
+def test_each_stage_ends_by_a_signal(config_file: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    submission = ["--config", config_file, f"store={store}", "cluster.executor=here"]
+    submission += ["corpus.scenes.train=200", "fcan.steps=4000", "fcan.checkpoint_every=1"]
+    begun = {
+        "ingest": lambda: parts(store / "corpus/parts"),
+        "saliency": lambda: next(store.glob("saliency/*/*.parquet"), None),
+        "fcan": lambda: next(store.glob("checkpoints/resumable/*/*"), None),
+    }
+    for stage, is_at_work in begun.items():
+        with Submitted(tmp_path / f"{stage}.log", *submission) as job:
+            job.wait_for(is_at_work, stage)
+            stop(job, signal.SIGTERM, store)
+
+
+@pytest.mark.parametrize("folder", ["long", "foreign"])
+def test_a_temporary_folder_that_ray_cannot_use_is_told_in_one_line(
+    no_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    place = tmp_path / ("x" * 100) if folder == "long" else tmp_path / "file" / "ray"
+    monkeypatch.setenv("RAY_TMPDIR", str(place))
+    with pytest.raises(ClusterError, match=r"^Ray cannot use its temporary folder .*RAY_TMPDIR"):
+        _cluster.connect(ClusterSettings())
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(1200)
+def test_a_signal_ends_a_job_on_ray_before_and_while_it_works(
+    config_file: Path, no_cluster: None, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    submission = ["--config", config_file, f"store={store}", "fcan.steps=500"]
+    submission += ["fcan.checkpoint_every=1"]
+    with Submitted(tmp_path / "starting.log", *submission) as job:
+        job.wait_for((store / LEASE).exists, "the lease")
+        time.sleep(2.0)  # Ray is starting, and has its own handler of signals by now
+        stop(job, signal.SIGTERM, store)
+    with Submitted(tmp_path / "training.log", *submission) as job:
+        job.wait_for(lambda: next(store.glob("checkpoints/resumable/*/*"), None), "fcan")
+        stop(job, signal.SIGTERM, store)
