@@ -129,8 +129,8 @@ def verify(store: StoreArgument) -> None:
     opened = open_store(store)
     with Progress("verify", parts_to_read(opened), unit="parts") as progress:
         found = verify_store(opened, on_part=lambda: progress.advance(1))
-    for problem in found.problems:
-        typer.echo(problem)
+    for line in (*found.problems, *found.notes):
+        typer.echo(line)
     read = f"{found.parts} parts with {found.rows} rows and {found.checkpoints} checkpoints"
     if found.problems:
         typer.echo(f"{len(found.problems)} problem(s) in {read}", err=True)

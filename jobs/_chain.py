@@ -29,11 +29,12 @@ from dcsp.run.here import Here
 from dcsp.run.plan import Plan, draft_plan
 from dcsp.run.record import publish, save_run, step_record, table_rows
 from dcsp.run.retraining import new_share, plan_run
+from dcsp.stages.parts import begin_stage
 from dcsp.stages.stage import Executor, Stage
 from dcsp.stages.step import Role, Step
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
-from dcsp.tables.layout import metrics_file, report_file
+from dcsp.tables.layout import metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
 from jobs._watch import Patience, Result, within
@@ -175,8 +176,15 @@ class Chain:
         if self.computed[step.title]:
             self._compute(plan, step)
         else:
+            self._complement(step)
             say(f"{step.title}: done before ({step.stage.key.directory})")
         self.seconds[step.title] = step_record(self.store, plan, step)["seconds"]
+
+    def _complement(self, step: Step[Stage]) -> None:
+        """Write again what lies beside a finished output, where it was removed."""
+        begin_stage(self.store, step.stage.key)
+        if step.prepare:
+            step.prepare(self.store)
 
     def provide(self, plan: Plan, step: Step[Stage], others: Mapping[Role, str]) -> None:
         """Make sure that all is there that a step has to read, and do what no other job is for.
@@ -245,7 +253,7 @@ class Chain:
 
     def record(self, plan: Plan) -> None:
         """Evaluate and write the report, where that was not done before."""
-        done = self.store.exists(metrics_file(plan.run_id))
+        done = all(self.store.exists(f(plan.run_id)) for f in (metrics_file, run_file))
         if not done:
             save_run(self.store, plan, self.computed)
             self.evaluate(plan)

@@ -134,7 +134,9 @@ def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
     scenes = ScenesSource(settings.scenes, settings.learned, config.seed, settings.splits)
     source = Planted(scenes, shuffled)
     rows, duplicates = select_rows(source.list_rows())
-    snapshot = ingest_here(Listing(rows, duplicates, Packer(store, source, settings))).snapshot
+    listing = Listing(rows, duplicates, Packer(store, source, settings))
+    snapshot = ingest_here(listing).snapshot
+    listing.remember(snapshot, seconds=0.0)
     for part in snapshot.parts:
         _damage(store, part_file(CORPUS_DIRECTORY, part.name))
     return snapshot

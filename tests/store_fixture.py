@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dcsp.corpus.catalogue import CATALOGUE
 from dcsp.stages.parts import PartsMade, begin_stage, complete_table
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
-from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.tables.schemas import CORPUS, CUES, PREDICTIONS, RULES_SINCE, TRUTH
+from dcsp.tables.fingerprint import StageKey, digest
+from dcsp.tables.layout import CORPUS_DIRECTORY, catalogue_file, part_file, rejected_file
+from dcsp.tables.schemas import CORPUS, CUES, PREDICTIONS, REJECTED, RULES_SINCE, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
 
 CLASSES = ("cat", "dog")
@@ -35,6 +36,11 @@ class Table:
     schema: pa.Schema
 
 
+def sha256(data: bytes) -> str:
+    """Digest in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def rows(schema: pa.Schema, values: list[dict[str, Any]]) -> pa.Table:
     """A table of a schema, columns that are not given being null."""
     return pa.Table.from_pylist(
@@ -42,15 +48,20 @@ def rows(schema: pa.Schema, values: list[dict[str, Any]]) -> pa.Table:
     )
 
 
-def build_store(root: Path) -> Store:
-    """A store with a corpus of two parts, cues, predictions, a checkpoint and two runs."""
+def build_store(root: Path, version: int = RULES_SINCE) -> Store:
+    """A store with a corpus of two parts, cues, predictions, a checkpoint and two runs.
+
+    Args:
+        root: Where.
+        version: Of the stage that made the predictions.
+    """
     store = Store(root)
     snapshot = _corpus(store)
     _derived(store, snapshot, CUES_KEY, CUES, ("train",))
     model = _checkpoint(store)
     for gamma, run_id in ((0.4, "demo-1111"), (0.3, "demo-2222")):
         key = StageKey(
-            "predictions", RULES_SINCE, settings={"gamma": gamma}, inputs={"model": "ee" * 10}
+            "predictions", version, settings={"gamma": gamma}, inputs={"model": "ee" * 10}
         )
         _derived(store, snapshot, key, PREDICTIONS, ("train", "val"))
         steps = {"cues_phase0": CUES_KEY, "joint_phase0": model, "predictions": key}
@@ -71,7 +82,7 @@ def _corpus(store: Store) -> Snapshot:
                 "split": split,
                 "uri": f"{image_id}.jpg",
                 "bytes": image_id.encode(),
-                "sha256": hashlib.sha256(image_id.encode()).hexdigest(),
+                "sha256": sha256(image_id.encode()),
                 "status": "ok",
             }
             for image_id in IDS[split]
@@ -83,6 +94,14 @@ def _corpus(store: Store) -> Snapshot:
         parts.append(CorpusPart(name, split, len(images), truth))
     snapshot = Snapshot(CLASSES, tuple(parts))
     snapshot.save(store)
+    store.write_table(rejected_file(snapshot.fingerprint), REJECTED.empty_table())
+    places = [
+        {"image_id": name, "listed": 1, "content": 1, "tags": [1], "part": part, "row": row}
+        for part, split in enumerate(PARTS)
+        for row, name in enumerate(IDS[split])
+    ]
+    catalogue = pa.Table.from_pylist(places, CATALOGUE)
+    store.write_table(catalogue_file(snapshot.fingerprint), catalogue)
     return snapshot
 
 
@@ -117,9 +136,10 @@ def _checkpoint(store: Store) -> StageKey:
     key = StageKey("joint_phase0", 1, settings={"steps": 40}, home="checkpoints")
     begin_stage(store, key)
     store.write_bytes(f"{key.directory}/model.safetensors", b"weights")
-    store.write_json(
-        f"{key.directory}/complete.json", {"stage": "joint_phase0", "steps": 40, "bytes": 7}
-    )
+    store.write_json(f"{key.directory}/model.json", {"sha256": sha256(b"weights")})
+    store.write_json(f"{key.directory}/history.json", [])
+    mark = {"stage": "joint_phase0", "steps": 40, "bytes": 7, "history": digest([])}
+    store.write_json(f"{key.directory}/complete.json", mark)
     return key
 
 
@@ -147,4 +167,4 @@ def _run(
         f"runs/{run_id}/metrics.json",
         {"run_id": run_id, "cues": {"phase0": {"miou": 51.5}}, "val": figures},
     )
-    store.write_bytes(f"runs/{run_id}/report/index.html", f"<p>{run_id}</p>".encode())
+    store.write_bytes(f"runs/{run_id}/report/index.html", f"<p>{run_id}</p></html>".encode())

@@ -110,7 +110,7 @@ def test_diff_shows_only_what_differs(store: Store) -> None:
 
 def test_verify_tells_whether_the_store_is_whole(store: Store) -> None:
     result = dcsp("verify", store.url)
-    assert "the store is whole: 9 parts" in result.output and "9/9 parts" in result.stderr
+    assert "the store is whole: 11 parts" in result.output and "11/11 parts" in result.stderr
     store.write_bytes("CURRENT", b"gone\n")
     assert "CURRENT names a run" in dcsp("verify", store.url, code=1).output
 
@@ -120,7 +120,7 @@ def test_report_tells_where_the_page_is_and_copies_it(store: Store, tmp_path: Pa
     assert dcsp("report", store.url).output.split() == page.split()
     copy = tmp_path / "deep" / "report.html"
     dcsp("report", store.url, "demo-1111", "--out", copy)
-    assert copy.read_text() == "<p>demo-1111</p>"
+    assert copy.read_text() == "<p>demo-1111</p></html>"
 
 
 def test_a_run_that_has_not_ended_has_no_report(store: Store) -> None:

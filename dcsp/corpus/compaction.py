@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dcsp.corpus.pack import part_name, write_truth
+from dcsp.corpus.recovery import no_truth
 from dcsp.stages.parts import live_rows
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
-from dcsp.tables.schemas import HEAD_COLUMNS, SKIPPED, TRUTH
+from dcsp.tables.schemas import HEAD_COLUMNS
 from dcsp.tables.snapshot import CorpusPart
 
 
@@ -84,6 +85,4 @@ class Joiner:
 
     def _no_truth(self, part: CorpusPart) -> pa.Table:
         file = part_file(CORPUS_DIRECTORY, part.name)
-        corpus = live_rows(self.store.read_table(file, HEAD_COLUMNS), part.dead)
-        none = {"label": None, "status": SKIPPED, "error": None}
-        return pa.Table.from_pylist([row | none for row in corpus.to_pylist()], TRUTH)
+        return no_truth(live_rows(self.store.read_table(file, HEAD_COLUMNS), part.dead))

@@ -9,6 +9,7 @@ import pyarrow as pa
 from dcsp.config import CorpusSettings
 from dcsp.corpus.batches import select_rows
 from dcsp.corpus.pack import Packer
+from dcsp.corpus.recovery import catalogue_of_parts, last_snapshot
 from dcsp.corpus.rejected import deferred_rows, refused_rows
 from dcsp.corpus.sources.base import Source, SourceRow
 from dcsp.corpus.sources.open import open_source
@@ -93,16 +94,17 @@ class Listing:
         are those that were deferred.
         """
         store = self.packer.store
-        if not store.exists(self.lineage_file):
+        snapshot = last_snapshot(store, self.packer.lineage)
+        if snapshot is None:
             return PreviousCorpus()
-        fingerprint = store.read_json(self.lineage_file)["snapshot"]
-        if not all(store.exists(f(fingerprint)) for f in (snapshot_file, catalogue_file)):
-            return PreviousCorpus()
-        snapshot = Snapshot.load(store, fingerprint)
-        state = CorpusState(snapshot.parts, store.read_table(catalogue_file(fingerprint)))
-        rejected = store.read_table(rejected_file(fingerprint))
+        missing = self._missing(snapshot)
+        if not _is_described(store, snapshot.fingerprint):
+            catalogue = catalogue_of_parts(store, snapshot, missing)
+            return PreviousCorpus(CorpusState(snapshot.parts, catalogue), added=snapshot.added)
+        catalogue = store.read_table(catalogue_file(snapshot.fingerprint))
+        rejected = store.read_table(rejected_file(snapshot.fingerprint))
         refused = [row["image_id"] for row in refused_rows(rejected.to_pylist())]
-        state = state.settled(self._missing(snapshot), refused)
+        state = CorpusState(snapshot.parts, catalogue).settled(missing, refused)
         return PreviousCorpus(state, rejected, snapshot.added)
 
     def remember(self, snapshot: Snapshot, seconds: float) -> None:
@@ -119,10 +121,11 @@ class Listing:
             store.write_json(self.lineage_file, content)
 
     def _whole(self, fingerprint: str) -> Snapshot | None:
-        """A snapshot whose parts are all there, and of which no image was deferred."""
-        if not self.packer.store.exists(snapshot_file(fingerprint)):
+        """A snapshot whose parts are all there, with what was written with it, and none deferred."""
+        store = self.packer.store
+        if not (store.exists(snapshot_file(fingerprint)) and _is_described(store, fingerprint)):
             return None
-        snapshot = Snapshot.load(self.packer.store, fingerprint)
+        snapshot = Snapshot.load(store, fingerprint)
         return None if self._missing(snapshot) or self._deferred(fingerprint) else snapshot
 
     def _deferred(self, fingerprint: str) -> bool:
@@ -142,6 +145,11 @@ class Listing:
             for index, part in enumerate(snapshot.parts)
             if part.name not in names or (part.truth and part.truth not in truths)
         ]
+
+
+def _is_described(store: Store, fingerprint: str) -> bool:
+    """Whether the tables that lie beside a snapshot are there: people remove damaged ones."""
+    return all(store.exists(file(fingerprint)) for file in (catalogue_file, rejected_file))
 
 
 def list_corpus(

@@ -14,12 +14,11 @@ from dcsp.errors import StoreError
 from dcsp.store.store import Store
 from dcsp.tables.layout import (
     CHECKPOINTS,
-    COMPLETE_FILE,
     CORPUS,
     RUNS,
-    STAGE_FILE,
     current_run,
     is_manifest,
+    is_output,
     metrics_file,
     run_file,
     stage_directories,
@@ -102,7 +101,7 @@ def runs(store: Store) -> list[Run]:
     Raises:
         StoreError: A file cannot be read.
     """
-    found = [_read_run(store, name) for name in store.list(RUNS)]
+    found = [read_run(store, name) for name in store.list(RUNS)]
     known = [run for run in found if run is not None]
     return sorted(known, key=lambda run: (str(run.record.get("created", "")), run.run_id))
 
@@ -181,7 +180,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Dif
     ]
 
 
-def _read_run(store: Store, run_id: str) -> Run | None:
+def read_run(store: Store, run_id: str) -> Run | None:
+    """A run by its whole id; None where nothing says what it was.
+
+    Raises:
+        StoreError: A file cannot be read.
+    """
     record, metrics = run_file(run_id), metrics_file(run_id)
     if not store.exists(record):
         return None
@@ -195,7 +199,7 @@ def _read_run(store: Store, run_id: str) -> Run | None:
 
 def _read_output(store: Store, directory: str, users: Mapping[str, Sequence[str]]) -> Output | None:
     files = store.sizes(directory)
-    if STAGE_FILE not in files and COMPLETE_FILE not in files:
+    if not is_output(files):
         return None
     manifests = [
         store.read_json(f"{directory}/{name}") for name in sorted(files) if is_manifest(name)

@@ -1,142 +1,117 @@
-"""Whether a store is whole: every part readable, aligned and counted, no file left half written.
+"""Whether a store is whole: every file what was written, every part aligned and counted.
 
-Nothing is written or repaired. Image bytes are compared with the digests taken at ingest.
+Nothing is written or repaired. Image bytes are compared with the digests taken at ingest, weights
+with those taken when they were saved.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
-from typing import ParamSpec
 
-import pyarrow as pa
+import numpy as np
 
 from dcsp.corpus.catalogue import CATALOGUE
-from dcsp.errors import DcspError
-from dcsp.inspection.inventory import Output, outputs, runs
-from dcsp.methods.registry import methods
-from dcsp.stages.parts import live_rows, scope, stage_version
-from dcsp.stages.statuses import count_statuses
+from dcsp.inspection.findings import Findings, Verification
+from dcsp.inspection.inventory import Run, read_run
+from dcsp.inspection.verify_files import check_files, check_other_tables
+from dcsp.inspection.verify_outputs import OutputChecks, ids_digest
+from dcsp.stages.parts import live_rows, scope
 from dcsp.store.store import Store
-from dcsp.tables.fingerprint import digest_lines
 from dcsp.tables.layout import (
+    CHECKPOINTS,
     COMPLETE_FILE,
     CORPUS_DIRECTORY,
     CURRENT,
-    MODEL_FILE,
-    file_name,
+    LINEAGES,
+    RUNS,
+    catalogue_file,
+    metrics_file,
     part_file,
+    rejected_file,
+    report_file,
+    run_file,
+    snapshot_file,
 )
-from dcsp.tables.schemas import (
-    CORPUS,
-    PREDICTIONS,
-    REJECTED,
-    RULES_SINCE,
-    SCHEMAS,
-    STATUSES,
-    TRUTH,
-)
+from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
 from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
-
-P = ParamSpec("P")
-
-
-@dataclass
-class Verification:
-    """What was looked at and what was wrong.
-
-    Attributes:
-        parts: Parts read, of all tables.
-        rows: Rows of these parts.
-        checkpoints: Checkpoints looked at.
-        problems: One sentence for each fault; empty for a store that is whole.
-    """
-
-    parts: int = 0
-    rows: int = 0
-    checkpoints: int = 0
-    problems: list[str] = field(default_factory=list)
 
 
 def verify_store(store: Store, on_part: Callable[[], None] = lambda: None) -> Verification:
-    """Read every part of a store and check it against what the store says about it.
+    """Read all of a store and check it against what the store says about it.
 
     Args:
         store: The store.
-        on_part: Called after each part, to show progress.
+        on_part: Called after each Parquet file, to show progress.
 
     Returns:
         What was found; faults are listed, never raised.
+
+    Raises:
+        StoreError: The store cannot be listed.
     """
-    return _Verifier(store, on_part).run()
+    return _Verifier(Findings(store, on_part)).run()
 
 
 def parts_to_read(store: Store) -> int:
-    """How many parts :func:`verify_store` will read, as far as the store can be listed.
+    """How many Parquet files :func:`verify_store` will read.
 
     Raises:
-        StoreError: A snapshot cannot be read.
+        StoreError: The store cannot be listed.
     """
-    files: set[str] = set()
-    for fingerprint in _snapshots(store):
-        for part in Snapshot.load(store, fingerprint).parts:
-            files.update((part_file(CORPUS_DIRECTORY, part.name), part.truth or ""))
-    return len(files - {""}) + sum(output.parts for output in outputs(store))
+    return sum(name.endswith(".parquet") for name in store.files())
 
 
 class _Verifier:
-    def __init__(self, store: Store, on_part: Callable[[], None]) -> None:
-        self.store = store
-        self.on_part = on_part
-        self.found = Verification()
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.store = findings.store
+        self.blame, self.guard = findings.blame, findings.guard
         self.ids: dict[str, str] = {}
         """Corpus part → digest of its image ids."""
-        self.truths: set[str] = set()
-        """Files of ground truth that were checked."""
         self.scopes: dict[str, list[Part]] = {}
         """Scope in a manifest → the parts it must have."""
+        self.snapshots: dict[str, set[str]] = {}
+        """Fingerprint of a snapshot → its scopes."""
+        self.outputs = OutputChecks(findings, self.ids, self.scopes)
 
     def run(self) -> Verification:
-        for name in self.store.temporary_files():
-            self.blame(f"{name} is a temporary file: a killed writer left it, or one is at work.")
+        check_files(self.findings)
         for fingerprint in _snapshots(self.store):
             self.guard(self.check_snapshot, fingerprint)
-        for name, schema in _tables_about(self.store):
-            self.guard(self.store.read_table, name, schema.names)
-        self.guard(self.check_outputs)
+        self.guard(self.outputs.run)
         self.guard(self.check_runs)
-        return self.found
-
-    def blame(self, problem: str) -> None:
-        self.found.problems.append(problem)
-
-    def guard(self, check: Callable[P, object], *args: P.args, **options: P.kwargs) -> None:
-        try:
-            check(*args, **options)
-        except DcspError as error:
-            self.blame(str(error))
+        check_other_tables(self.findings)
+        return self.findings.found
 
     def check_snapshot(self, fingerprint: str) -> None:
         snapshot = Snapshot.load(self.store, fingerprint)
         if snapshot.fingerprint != fingerprint:
-            self.blame(f"The snapshot corpus/{fingerprint}.json is not what its name says.")
+            self.blame(f"The snapshot {snapshot_file(fingerprint)} is not what its name says.")
+        scopes = self.snapshots.setdefault(fingerprint, set())
         for splits in _split_choices(snapshot):
             parts = snapshot.of(splits)
+            scopes.add(scope(parts))
             self.scopes[scope(parts)] = parts
         for part in snapshot.parts:
             if part.name not in self.ids:
                 self.guard(self.check_corpus_part, part)
-            if part.truth and part.truth not in self.truths:
-                self.truths.add(part.truth)
-                self.guard(self.check_aligned, part.truth, part.name, TRUTH)
+            if part.truth and part.truth not in self.findings.read_files:
+                self.guard(self.outputs.check_aligned, part.truth, part.name, TRUTH)
+        self.guard(self.findings.read, rejected_file(fingerprint), REJECTED)
+        self.guard(self.check_catalogue, catalogue_file(fingerprint), snapshot)
+        lineage = f"{LINEAGES}/{snapshot.lineage}.json"
+        if snapshot.lineage and lineage not in self.findings.files:
+            self.blame(
+                f"{lineage} is gone, which says what the next ingest goes on from: submit the job "
+                "again."
+            )
 
     def check_corpus_part(self, part: CorpusPart) -> None:
         name = part_file(CORPUS_DIRECTORY, part.name)
-        table = self.read(name, CORPUS)
-        self.ids[part.name] = _ids(table)
+        table = self.findings.read(name, CORPUS)
+        self.ids[part.name] = ids_digest(table)
         if table.num_rows != part.rows:
             self.blame(f"{name} has {table.num_rows} rows, its snapshot says {part.rows}.")
         columns = (table["image_id"], table["bytes"], table["sha256"])
@@ -145,122 +120,88 @@ class _Verifier:
             if content is not None and hashlib.sha256(content).hexdigest() != expected.as_py():
                 self.blame(f"The bytes of {image_id.as_py()} in {name} have another digest.")
 
-    def check_outputs(self) -> None:
-        for output in outputs(self.store):
-            self.guard(self.check_output, output)
-
-    def check_output(self, output: Output) -> None:
-        if output.is_checkpoint:
-            self.check_checkpoint(output)
-            return
-        schema = self.schema_of(output.directory)
-        statuses: dict[str, pa.Table] = {}
-        for file in sorted(output.files):
-            if file.endswith(".parquet"):
-                part = file.removesuffix(".parquet")
-                name = f"{output.directory}/{file}"
-                self.guard(self.check_table_part, name, part, schema, statuses)
-        for manifest in output.manifests:
-            self.check_manifest(output, manifest["snapshot"], manifest["rows"], statuses)
-
-    def schema_of(self, directory: str) -> pa.Schema | None:
-        """Schema of a table as the version of its stage wrote it."""
-        schema = schemas().get(directory.split("/")[0])
-        if schema is PREDICTIONS and stage_version(self.store, directory) < RULES_SINCE:
-            old = [field for field in schema if field.name not in ("rule", "label_network")]
-            return pa.schema(old)
-        return schema
-
-    def check_table_part(
-        self,
-        name: str,
-        part: str,
-        schema: pa.Schema | None,
-        statuses: dict[str, pa.Table],
-    ) -> None:
-        statuses[part] = self.check_aligned(name, part, schema)
-
-    def check_aligned(self, name: str, part: str, schema: pa.Schema | None) -> pa.Table:
-        """Returns the column of statuses, small."""
-        table = self.read(name, schema)
-        if part not in self.ids:
-            self.blame(f"{name} belongs to no part of any snapshot of the corpus.")
-        elif _ids(table) != self.ids[part]:
-            self.blame(f"{name} does not have the rows of its corpus part.")
-        statuses = table.select(["status"])
-        strange = set(count_statuses(statuses)) - {*STATUSES}
-        if strange:
-            self.blame(f"{name} has rows of the unknown status {min(strange)!r}.")
-        return statuses.set_column(0, "status", statuses["status"].dictionary_encode())
-
-    def check_manifest(
-        self,
-        output: Output,
-        complete_for: str,
-        counted: Mapping[str, int],
-        statuses: Mapping[str, pa.Table],
-    ) -> None:
-        if complete_for not in self.scopes:
-            self.blame(f"{output.directory} is said to be complete for a corpus that is not there.")
-            return
-        total: Counter[str] = Counter()
-        for part in self.scopes[complete_for]:
-            if file_name(part.name) not in output.files:
-                self.blame(
-                    f"{output.directory} is said to be complete but lacks the part {part.name}."
-                )
-            if part.name in statuses:
-                total.update(count_statuses(live_rows(statuses[part.name], part.dead)))
-        if +total != +Counter(counted):
+    def check_catalogue(self, name: str, snapshot: Snapshot) -> None:
+        """Every live row of every part is in it, and no other."""
+        table = self.findings.read(name, CATALOGUE)
+        table = table.take(np.lexsort((table["row"].to_numpy(), table["part"].to_numpy())))
+        places = table["part"].to_numpy()
+        fits = not len(places) or places[-1] < len(snapshot.parts)
+        for index, part in enumerate(snapshot.parts):
+            first, last = np.searchsorted(places, [index, index + 1])
+            rows = table.slice(first, last - first)
+            fits &= part.name not in self.ids or ids_digest(rows) == self._live_ids(part)
+        if not fits:
             self.blame(
-                f"{output.directory} has the rows {_told(total)}, but its manifest says "
-                f"{_told(counted)}."
+                f"{name} does not list the images of its snapshot: remove it and submit the job "
+                "again; images are read once more, and stay where they are."
             )
 
-    def check_checkpoint(self, output: Output) -> None:
-        if COMPLETE_FILE not in output.files:
-            return
-        self.found.checkpoints += 1
-        expected = output.manifests[0].get("bytes")
-        size = output.files.get(MODEL_FILE)
-        if size is None or (expected is not None and size != expected):
-            self.blame(
-                f"{output.directory}/{MODEL_FILE} has {size or 0} bytes, its mark says {expected}."
-            )
+    def _live_ids(self, part: CorpusPart) -> str:
+        if not part.dead:
+            return self.ids[part.name]
+        ids = self.store.read_table(part_file(CORPUS_DIRECTORY, part.name), ["image_id"])
+        return ids_digest(live_rows(ids, part.dead))
 
     def check_runs(self) -> None:
-        known = runs(self.store)
-        there = {output.directory for output in outputs(self.store)}
-        for run in known:
-            for step in run.record.get("steps", ()):
-                if run.metrics is not None and step["directory"] not in there:
-                    self.blame(
-                        f"The run {run.run_id} refers to {step['directory']}, which is gone."
-                    )
-        if self.store.exists(CURRENT) and not any(
-            run.is_current and run.metrics is not None for run in known
-        ):
-            self.blame("CURRENT names a run that is not there or has not ended.")
+        ended: set[str] = set()
+        for run_id in self.store.list(RUNS):
+            self.guard(self.check_run, run_id, ended)
+        if CURRENT not in self.findings.files:
+            if ended:
+                self.findings.note(
+                    "No run is published, as there is no CURRENT: `dcsp publish STORE RUN` "
+                    "publishes one."
+                )
+        elif self.store.read_bytes(CURRENT).decode(errors="replace").strip() not in ended:
+            self.blame(
+                "CURRENT names a run that is not there or has not ended: `dcsp publish STORE RUN` "
+                "publishes another."
+            )
 
-    def read(self, name: str, schema: pa.Schema | None) -> pa.Table:
-        table = self.store.read_table(name, schema.names if schema else None)
-        self.found.parts += 1
-        self.found.rows += table.num_rows
-        self.on_part()
-        return table
+    def check_run(self, run_id: str, ended: set[str]) -> None:
+        there = self.findings.files
+        if metrics_file(run_id) in there:
+            ended.add(run_id)
+        elif report_file(run_id) in there:
+            self.blame(f"{metrics_file(run_id)} is gone: submit the job of this run again.")
+        run = read_run(self.store, run_id)
+        if run is None:
+            if run_id in ended:
+                self.blame(f"{run_file(run_id)} is gone: submit the job of this run again.")
+            return
+        if run.metrics is None:
+            return
+        if report_file(run_id) not in there:
+            self.blame(f"{report_file(run_id)} is gone: `dcsp report STORE {run_id}` writes it.")
+        self.check_steps(run)
 
-
-def schemas() -> dict[str, pa.Schema]:
-    """Table name → schema, those of single cue methods included."""
-    return SCHEMAS | {name: s for method in methods() for name, s in method.schemas.items()}
-
-
-def _tables_about(store: Store) -> Iterator[tuple[str, pa.Schema]]:
-    """What lies beside the snapshots: rejected rows and catalogues, with their schemas."""
-    for name in store.list("corpus"):
-        for ending, schema in ((".rejected.parquet", REJECTED), (".catalogue.parquet", CATALOGUE)):
-            if name.endswith(ending):
-                yield f"corpus/{name}", schema
+    def check_steps(self, run: Run) -> None:
+        """The outputs of a run that has ended are complete for its corpus."""
+        corpora = {str(run.record.get(name, "")) for name in ("snapshot", "learned")} - {""}
+        for fingerprint in sorted(corpora - set(self.snapshots)):
+            self.blame(
+                f"The run {run.run_id} is of the corpus {fingerprint}, whose "
+                f"{snapshot_file(fingerprint)} is gone or damaged: submit its job again."
+            )
+        scopes = {s for fingerprint in corpora for s in self.snapshots.get(fingerprint, ())}
+        for step in run.record.get("steps", ()):
+            directory = str(step["directory"])
+            if not any(name.startswith(f"{directory}/") for name in self.findings.files):
+                self.blame(
+                    f"The run {run.run_id} refers to {directory}, which is gone: submit its job "
+                    "again."
+                )
+                continue
+            marks = (
+                {COMPLETE_FILE}
+                if directory.startswith(f"{CHECKPOINTS}/")
+                else {f"complete-{scope}.json" for scope in scopes}
+            )
+            if scopes and not any(f"{directory}/{mark}" in self.findings.files for mark in marks):
+                self.blame(
+                    f"The run {run.run_id} has used {directory}, which is not marked as complete: "
+                    "submit its job again."
+                )
 
 
 def _snapshots(store: Store) -> Iterator[str]:
@@ -273,11 +214,3 @@ def _split_choices(snapshot: Snapshot) -> Iterator[Sequence[str]]:
     splits = sorted({part.split for part in snapshot.parts})
     for size in range(1, len(splits) + 1):
         yield from combinations(splits, size)
-
-
-def _ids(table: pa.Table) -> str:
-    return digest_lines(map(str, table["image_id"].to_pylist()))
-
-
-def _told(rows: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {status}" for status, number in sorted(rows.items())) or "none"

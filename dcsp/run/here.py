@@ -15,8 +15,7 @@ from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.layout import RESUMABLE
 from dcsp.tables.snapshot import Part
-from dcsp.training.logs import TrainLog
-from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
+from dcsp.training.loop import state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage
 from dcsp.training.stream import Rank, rebatch
 
@@ -67,7 +66,9 @@ class Here:
         kept = f"{RESUMABLE}/{stage.key.fingerprint}/here.pt"
         trainer, log = stage.trainer(store, self._device), stage.log()
         if store.exists(kept):
-            _restore(store.read_bytes(kept), trainer, log)
+            state = state_from_bytes(store.read_bytes(kept), stage.key.fingerprint)
+            trainer.load_state_dict(state)
+            log.restore(state["log"], trainer.step_number)
         pieces = stage.pieces(parts, Rank(), trainer.step_number)
         read, every = partial(stage.read, store), stage.settings.checkpoint_every
         with read_ahead(read, pieces, _READERS, _READERS) as samples:
@@ -78,13 +79,7 @@ class Here:
                 if trainer.step_number % every == 0 and not trainer.finished:
                     log.add(trainer.flush())
                     state = {**trainer.state_dict(), "log": log.dump()}
-                    store.write_bytes(kept, state_to_bytes(state))
+                    store.write_bytes(kept, state_to_bytes(state, stage.key.fingerprint))
         log.add(trainer.flush())
         stage.save(store, trainer.trained_network(), log)
         store.remove(f"{RESUMABLE}/{stage.key.fingerprint}")
-
-
-def _restore(data: bytes, trainer: Trainer, log: TrainLog) -> None:
-    state = state_from_bytes(data)
-    trainer.load_state_dict(state)
-    log.restore(state["log"], trainer.step_number)

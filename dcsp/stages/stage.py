@@ -201,9 +201,9 @@ class TableStage(Stage):
     ) -> Callable[[float], dict[str, Any]]:
         """See :class:`Stage`."""
         pending, made = self.pending(store, parts), PartsMade()
+        begin_stage(store, self.key)
         with Progress(title, sum(part.rows for part in pending)) as progress:
             if pending:
-                begin_stage(store, self.key)
                 made = executor.parts(store, self, pending, progress)
         return lambda seconds: complete_table(store, self.key, parts, made, seconds)
 

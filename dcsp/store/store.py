@@ -29,7 +29,15 @@ from dcsp.store.remote import (
     remote_errors,
     retried,
 )
-from dcsp.store.seal import check_seal, seal, with_place, without_place
+from dcsp.store.seal import (
+    check_json,
+    check_seal,
+    seal,
+    sealed_json,
+    with_place,
+    without_checksum,
+    without_place,
+)
 
 Result = TypeVar("Result")
 
@@ -205,38 +213,61 @@ class Store:
 
         self.attempt("remove", name, rm)
 
-    def temporary_files(self) -> Sequence[str]:
-        """Sorted names, anywhere in the store, of files that are or were being written.
+    def files(self) -> dict[str, int]:
+        """Name → bytes of every file anywhere in the store, sorted, those being written too.
 
         Raises:
             StoreError: The store cannot be listed.
         """
         root = self._root
-        paths = self.attempt("list", "", lambda: self.filesystem.find(root))
-        names = (path.removeprefix(root).lstrip("/") for path in sorted(paths))
-        return [name for name in names if PurePosixPath(name).name.startswith(TEMPORARY_PREFIX)]
+        found = self.attempt("list", "", lambda: self.filesystem.find(root, detail=True))
+        return {
+            path.removeprefix(root).lstrip("/"): int(found[path]["size"] or 0)
+            for path in sorted(found)
+        }
+
+    def temporary_files(self) -> Sequence[str]:
+        """Those of :meth:`files` that are or were being written."""
+        return [name for name in self.files() if is_temporary(name)]
 
     def read_json(self, name: str) -> Any:
         """Content of a JSON file.
 
         Raises:
-            StoreError: The file is not there or is no JSON.
+            StoreError: The file is not there, is no JSON, or is not what was written.
+        """
+        return without_checksum(self.read_sealed_json(name))
+
+    def read_sealed_json(self, name: str) -> Any:
+        """As :meth:`read_json`, with the checksum that the file has, if it has one.
+
+        Raises:
+            StoreError: As for :meth:`read_json`.
         """
         try:
-            return json.loads(self.read_bytes(name))
+            tree = json.loads(self.read_bytes(name))
         except ValueError as error:
             raise StoreError(
                 f"{self.path(name)} is not valid JSON ({error}): remove it and submit again."
             ) from error
+        try:
+            check_json(tree, name)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.path(name)} is {error}: it was damaged, changed by hand or taken from "
+                "elsewhere; remove it and submit the job again."
+            ) from error
+        return tree
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write JSON, readable by people, whole.
+        """Write JSON, readable by people, whole; an object gets a checksum as its last member.
 
         Raises:
             StoreError: The store cannot be written.
             ValueError: The value holds a NaN or an infinity, which JSON has not.
         """
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        sealed = sealed_json(value, name)
+        text = json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_bytes(name, f"{text}\n".encode())
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -248,7 +279,7 @@ class Store:
         wanted = None if columns is None else list(columns)
         source = self._mapped(name) if self.is_local else pa.BufferReader(self.read_bytes(name))
         try:
-            table = _parse(source, wanted)
+            table = _parse(source, name, wanted)
             missing = set(columns or ()) - set(table.column_names)
         except (pa.ArrowException, OSError, ValueError) as error:  # names need not be text any more
             raise StoreError(
@@ -263,7 +294,7 @@ class Store:
         return table
 
     def write_table(self, name: str, table: pa.Table) -> int:
-        """Write a Parquet file whole and return its bytes; equal tables give equal bytes.
+        """Write a Parquet file whole and return its bytes; equal tables give equal bytes of a name.
 
         Every page and the footer have checksums: a file damaged later is told from a good one.
 
@@ -280,7 +311,7 @@ class Store:
             write_page_checksum=True,
         )
         data = bytearray(sink.getvalue())
-        seal(data)
+        seal(data, name)
         self.write_bytes(name, data)
         return len(data)
 
@@ -326,6 +357,11 @@ class Store:
         )
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file is being written, or was when its writer died."""
+    return PurePosixPath(name).name.startswith(TEMPORARY_PREFIX)
+
+
 def _reopened(url: str) -> Store:
     """The store that another process has worked with."""
     expect_answers()
@@ -339,9 +375,9 @@ def _absent(error: FileNotFoundError, answer: Result) -> Result:
     return answer
 
 
-def _parse(source: pa.NativeFile, columns: list[str] | None) -> pa.Table:
+def _parse(source: pa.NativeFile, name: str, columns: list[str] | None) -> pa.Table:
     with source:
-        check_seal(source)
+        check_seal(source, name)
         file = pq.ParquetFile(source, page_checksum_verification=True)
         return without_place(file.read(columns=columns, use_threads=False))
 

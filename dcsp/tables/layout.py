@@ -6,6 +6,8 @@ Nothing here imports torch: workers that read start fast.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dcsp.store.lease import LEASE
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
@@ -80,9 +82,17 @@ def is_manifest(name: str) -> bool:
     return name == COMPLETE_FILE or (name.startswith("complete-") and name.endswith(".json"))
 
 
+def is_output(names: Iterable[str]) -> bool:
+    """Whether a directory of these names is one that a stage writes, and has begun to."""
+    marks = (STAGE_FILE, COMPLETE_FILE, MODEL_FILE)
+    return any(name in marks or name.endswith(".parquet") for name in names)
+
+
 def current_run(store: Store) -> str | None:
     """Id of the published run; None before the first."""
-    return store.read_bytes(CURRENT).decode().strip() if store.exists(CURRENT) else None
+    if not store.exists(CURRENT):
+        return None
+    return store.read_bytes(CURRENT).decode(errors="replace").strip()
 
 
 def stage_directories(store: Store) -> list[str]:

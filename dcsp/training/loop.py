@@ -7,6 +7,7 @@ A :class:`Trainer` is fed batches by its caller and never reads data. The caller
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ from dcsp.training.stream import Rank, stable_seed
 
 STATE_FORMAT = 2
 """Version of what :meth:`Trainer.state_dict` gives."""
+_MARK = b"dcsp-state-1"
+"""What the bytes of a state begin with; then a sha256, then what torch wrote."""
+_HEAD = len(_MARK) + hashlib.sha256().digest_size
 
 
 class Trainer:
@@ -246,21 +250,51 @@ def build_optimizer(groups: list[dict[str, Any]], settings: TrainSettings) -> to
     return torch.optim.SGD(groups, lr=rate, momentum=momentum, weight_decay=decay, fused=True)
 
 
-def state_to_bytes(state: Mapping[str, Any]) -> bytes:
-    """A training state as bytes, for one atomic write to a store."""
+def state_to_bytes(state: Mapping[str, Any], training: str) -> bytes:
+    """A training state as bytes, for one atomic write to a store.
+
+    Args:
+        state: What :meth:`Trainer.state_dict` gave.
+        training: Fingerprint of the training, which alone can go on with it.
+    """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return _MARK + _state_digest(data, training) + data
 
 
-def state_from_bytes(data: bytes) -> dict[str, Any]:
+def check_state(data: bytes, training: str) -> bytes:
+    """What torch wrote of a state, compared with its digest: torch itself notices no bent byte.
+
+    Args:
+        data: From :func:`state_to_bytes`; a state of an earlier version has no digest and passes.
+        training: Fingerprint of the training.
+
+    Raises:
+        StoreError: The bytes are damaged, or another training's.
+    """
+    if not data.startswith(_MARK):
+        return data
+    told, rest = data[len(_MARK) : _HEAD], data[_HEAD:]
+    if told != _state_digest(rest, training):
+        raise StoreError(
+            f"The saved training state of {len(data)} bytes is damaged or of another training: "
+            "delete that checkpoint."
+        )
+    return rest
+
+
+def state_from_bytes(data: bytes, training: str) -> dict[str, Any]:
     """The training state that :func:`state_to_bytes` wrote, on the CPU; runs no code from ``data``.
 
     Raises:
-        StoreError: The bytes are damaged or hold something else than such a state.
+        StoreError: The bytes are damaged, of another training, or hold something else.
     """
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        kept = io.BytesIO(check_state(data, training))
+        state = torch.load(kept, map_location="cpu", weights_only=True)
+    except StoreError:
+        raise
     except Exception as error:  # torch raises many kinds on damaged files
         raise StoreError(
             f"The saved training state of {len(data)} bytes cannot be read "
@@ -269,6 +303,10 @@ def state_from_bytes(data: bytes) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise StoreError("The saved training state is no mapping: delete that checkpoint.")
     return state
+
+
+def _state_digest(data: bytes, training: str) -> bytes:
+    return hashlib.sha256(training.encode() + data).digest()
 
 
 class _Average:

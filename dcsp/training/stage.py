@@ -21,7 +21,7 @@ from dcsp.progress import Progress
 from dcsp.stages.parts import CORPUS_INPUT, TableInput, begin_stage, live_rows, read_part
 from dcsp.stages.stage import Executor, Stage
 from dcsp.store.store import Store
-from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.fingerprint import StageKey, digest
 from dcsp.tables.layout import CHECKPOINTS, COMPLETE_FILE, HISTORY_FILE
 from dcsp.tables.snapshot import Part
 from dcsp.training.augment import make_samples
@@ -142,7 +142,8 @@ class TrainStage(Stage):
 
     def history(self, store: Store) -> list[dict[str, float]]:
         """See :class:`~dcsp.stages.stage.Stage`."""
-        found: list[dict[str, float]] = store.read_json(f"{self.key.directory}/{HISTORY_FILE}")
+        name = f"{self.key.directory}/{HISTORY_FILE}"
+        found: list[dict[str, float]] = store.read_json(name) if store.exists(name) else []
         return found
 
     def read(self, store: Store, piece: PartSlice) -> dict[str, NDArray[Any]]:
@@ -219,6 +220,7 @@ class TrainStage(Stage):
                 "steps": self.steps,
                 "restarts": log.restarts,
                 "bytes": size,
+                "history": digest(log.history),
                 "seconds": round(log.seconds, 3),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             },

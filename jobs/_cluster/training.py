@@ -205,14 +205,15 @@ def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], statu
     restored = ray.train.get_checkpoint()
     if restored is not None:
         with restored.as_directory() as folder:
-            trainer.load_state_dict(state_from_bytes(Path(folder, "state.pt").read_bytes()))
+            data = Path(folder, "state.pt").read_bytes()
+            trainer.load_state_dict(state_from_bytes(data, stage.key.fingerprint))
             log.restore(Path(folder, "log.json").read_text(), trainer.step_number)
     for batch in _samples(store, stage, parts, rank, trainer.step_number):
         log.add(trainer.step(batch))
         if rank.number == 0:
             status.write.remote(log.done, log.note())
         if trainer.step_number % stage.settings.checkpoint_every == 0 and not trainer.finished:
-            _report(trainer, log, rank.number)
+            _report(trainer, log, rank.number, stage.key.fingerprint)
     if rank.number == 0:
         log.add(trainer.flush())
         stage.save(store, trainer.trained_network(), log)
@@ -258,14 +259,14 @@ def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[st
             yield from samples
 
 
-def _report(trainer: Trainer, log: TrainLog, rank: int) -> None:
+def _report(trainer: Trainer, log: TrainLog, rank: int, training: str) -> None:
     """A barrier of all ranks; rank 0 leaves everything needed to go on."""
     log.add(trainer.flush())
     if rank != 0:
         ray.train.report({"step": trainer.step_number})
         return
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "state.pt").write_bytes(state_to_bytes(trainer.state_dict()))
+        Path(folder, "state.pt").write_bytes(state_to_bytes(trainer.state_dict(), training))
         Path(folder, "log.json").write_text(log.dump())
         ray.train.report(
             {"step": trainer.step_number},

@@ -9,10 +9,12 @@ import pytest
 from dcsp.inspection.export import read_labels
 from dcsp.inspection.inventory import find_run
 from dcsp.inspection.verify import parts_to_read, verify_store
+from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
-from dcsp.tables.fingerprint import digest
+from dcsp.tables.fingerprint import StageKey, digest
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
+from dcsp.tables.schemas import RULES_SINCE
 from tests.store_fixture import CUES_KEY, LABELS, PARTS, build_store
 
 CUES_PART = part_file(CUES_KEY.directory, PARTS["train"])
@@ -33,19 +35,16 @@ def test_a_whole_store_has_no_problem(store: Store) -> None:
     seen: list[None] = []
     found = verify_store(store, on_part=lambda: seen.append(None))
     assert found.problems == []
-    assert (found.parts, found.rows, found.checkpoints) == (9, 23, 1)
+    assert (found.parts, found.rows, found.checkpoints) == (11, 28, 1)
     assert len(seen) == found.parts == parts_to_read(store)
 
 
-def test_predictions_of_earlier_versions_are_whole_without_their_rules(store: Store) -> None:
-    for directory in sorted(
-        {d.parent for d in Path(store.location("predictions")).rglob("*.json")}
-    ):
-        name = f"predictions/{directory.name}"
-        told = store.read_json(f"{name}/stage.json")
-        store.write_json(f"{name}/stage.json", told | {"version": 2})
+def test_predictions_of_earlier_versions_are_whole_without_their_rules(tmp_path: Path) -> None:
+    store = build_store(tmp_path, RULES_SINCE - 1)
+    for directory in store.list("predictions"):
+        store.remove(f"predictions/{directory}/statuses.json")  # parts have other sizes now
         for part in PARTS.values():
-            file = part_file(name, part)
+            file = part_file(f"predictions/{directory}", part)
             store.write_table(file, store.read_table(file).drop_columns(["rule", "label_network"]))
     assert verify_store(store).problems == []
     run = find_run(store, "demo-2222")
@@ -103,8 +102,8 @@ BREAKS: dict[str, tuple[Callable[[Store], None], str]] = {
     "manifest of other counts": (change_manifest, "manifest says 0 error, 3 ok"),
     "manifest of another corpus": (add_manifest, "complete for a corpus that is not there"),
     "stray part": (
-        lambda s: s.write_bytes(
-            f"{CUES_KEY.directory}/cc33.parquet", s.read_bytes(CUES_PART)
+        lambda s: s.write_table(
+            f"{CUES_KEY.directory}/cc33.parquet", s.read_table(CUES_PART)
         ),
         "cc33.parquet belongs to no part",
     ),
@@ -138,6 +137,12 @@ def test_a_checkpoint_of_another_size_is_named(store: Store) -> None:
 
 
 def test_a_table_that_is_still_being_made_is_no_fault(store: Store) -> None:
-    scope = digest([PARTS["train"]])
-    store.remove(f"{CUES_KEY.directory}/complete-{scope}.json")
+    key = StageKey("cues", 1, settings={"gamma_low": 0.5})
+    begin_stage(store, key)
+    store.write_table(part_file(key.directory, PARTS["train"]), store.read_table(CUES_PART))
     assert problems(store) == ""
+
+
+def test_a_table_of_a_run_that_is_no_longer_marked_as_complete_is_named(store: Store) -> None:
+    store.remove(f"{CUES_KEY.directory}/complete-{digest([PARTS['train']])}.json")
+    assert f"has used {CUES_KEY.directory}, which is not marked as complete" in problems(store)

@@ -19,6 +19,8 @@ from dcsp.capacity.resources import Resources
 from dcsp.config.file import load_config
 from dcsp.errors import ConfigError, CorpusError, StoreError
 from dcsp.run.record import RunModel
+from dcsp.store.store import Store
+from dcsp.tables.layout import run_file
 from jobs import predict
 from tests.jobs.running import PATIENCE, Run, call, parts, start, wait_until
 
@@ -95,11 +97,11 @@ def test_a_network_labels_without_the_files_it_was_made_with(
 ) -> None:
     store, images = tmp_path / "store", tmp_path / "images"
     shutil.copytree(finished.store, store)
-    file = store / "runs" / finished.run_id / "run.json"
-    record = json.loads(file.read_text())
+    file = run_file(finished.run_id)
+    record = Store(store).read_json(file)
     record["config"]["saliency"]["detectors"][0]["model"] = str(tmp_path / "removed.onnx")
     record["config"]["network"]["weights"] = str(tmp_path / "removed.pth")
-    file.write_text(json.dumps(record))
+    Store(store).write_json(file, record)
     _picture(images / "photo.jpg", 40, 56)
 
     _main(replace(finished, store=store), images, tmp_path / "out", "--no-crf")

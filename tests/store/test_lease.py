@@ -67,7 +67,7 @@ def take(store: Store) -> Lease:
 
 
 def change(store: Store, **fields: Any) -> None:
-    store.write_json(LEASE, store.read_json(LEASE) | fields)
+    store.write_bytes(LEASE, json.dumps(store.read_json(LEASE) | fields).encode())
 
 
 def test_the_second_job_is_told_who_works_there(store: Store) -> None:
