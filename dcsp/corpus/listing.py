@@ -121,7 +121,7 @@ class Listing:
             store.write_json(self.lineage_file, content)
 
     def _whole(self, fingerprint: str) -> Snapshot | None:
-        """A snapshot whose parts are all there, with what was written with it, and none deferred."""
+        """A snapshot with all of its parts and tables, of which no image was deferred."""
         store = self.packer.store
         if not (store.exists(snapshot_file(fingerprint)) and _is_described(store, fingerprint)):
             return None

@@ -31,8 +31,8 @@ def check_files(findings: Findings) -> None:
                 "job runs, remove it."
             )
     documents = [name for name in names if _is_document(name)]
-    found = zip(documents, read_ahead(_lacks_checksum(findings), documents), strict=True)
-    unsealed = [name for name, lacks in found if lacks]
+    with read_ahead(_lacks_checksum(findings), documents) as lacking:
+        unsealed = [name for name, lacks in zip(documents, lacking, strict=True) if lacks]
     if unsealed:
         findings.note(
             f"{quantity(len(unsealed), 'JSON file')} without a checksum, {unsealed[0]} first: "
