@@ -1,4 +1,4 @@
-"""Every kind of file that a run leaves, damaged in every way: ``dcsp verify`` tells, with a cure."""
+"""Every kind of file that a run leaves, damaged in every way: ``dcsp verify`` tells what to do."""
 
 from __future__ import annotations
 
