@@ -13,6 +13,7 @@ from typing import Any
 
 from dcsp.errors import ConfigError
 from dcsp.store.store import Store
+from dcsp.tables.layout import MARKS
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Writer:
     option: str
 
 
-PREDICT = Writer("jobs/predict.py", "predict.json", "--out")
-EXPORT = Writer("dcsp export", "export.json", "OUT")
+PREDICT = Writer(MARKS["predict.json"], "predict.json", "--out")
+EXPORT = Writer(MARKS["export.json"], "export.json", "OUT")
 
 
 def claim_folder(writer: Writer, out: Path, apart: Mapping[str, Store]) -> Store:

@@ -55,6 +55,8 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report/index.html"
 CURRENT = "CURRENT"
 """File that names the published run."""
+MARKS = {"predict.json": "jobs/predict.py", "export.json": "dcsp export"}
+"""File in a folder of masks → who wrote them, which it holds under ``job``."""
 COMPARISONS = "comparisons"
 """Directory of the pages that show runs side by side."""
 

@@ -12,6 +12,7 @@ are of the training split; an image of several splits, or of one that
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from dcsp.corpus.sources.names import ImageFiles
 from dcsp.corpus.sources.tag_tables import Tagged, read_tags
 from dcsp.corpus.sources.urls import is_url, require_listable, url_id, without_secrets
 from dcsp.errors import CorpusError, ImageError
+from dcsp.tables.layout import MARKS
 from dcsp.tables.snapshot import TRAIN
 
 _TABLE = re.compile(r"tags\.(csv|tsv|jsonl|parquet)", re.IGNORECASE)
@@ -62,6 +64,7 @@ class FolderSource:
         """List the images of the wanted splits; see :class:`dcsp.corpus.sources.base.Source`."""
         folder = require_folder(self.root, "corpus.root")
         entries = folder.entries()
+        self._refuse_own_masks(folder, entries)
         files = {
             name: entry.etag
             for name, entry in entries.items()
@@ -119,6 +122,21 @@ class FolderSource:
     def read_mask(self, row: SourceRow) -> bytes | None:
         """The mask file of a row, ``None`` where there is none."""
         return None if row.mask_uri is None else read_uri(row.mask_uri)
+
+    def _refuse_own_masks(self, folder: Folder, entries: Iterable[str]) -> None:
+        """See that no masks that this program wrote are taken for images.
+
+        Raises:
+            CorpusError: The root is, or holds, a folder of them.
+        """
+        for name in entries:
+            place, _, file = name.rpartition("/")
+            if file in MARKS and not self._has_masks(place) and _is_mark(folder.uri(name), file):
+                raise CorpusError(
+                    f"{folder.uri(place).rstrip('/')} holds the masks that {MARKS[file]} wrote, "
+                    f"and lies in corpus.root={self.root}: masks are no images; move that folder "
+                    "elsewhere."
+                )
 
     def _address(self, folder: Folder, name: str) -> tuple[str, str, ImageError | None]:
         """Id and URI of an image as it is named, and why it must not be looked for."""
@@ -180,6 +198,15 @@ def _by_file(table: Mapping[str, Tagged], images: ImageFiles) -> dict[str, Tagge
             entry.tags |= told.tags
             entry.splits |= told.splits
     return named
+
+
+def _is_mark(uri: str, file: str) -> bool:
+    """Whether a file is the mark of a folder of masks, and no other file of that name."""
+    try:
+        mark = json.loads(read_uri(uri))
+    except (ImageError, ValueError):
+        return False
+    return isinstance(mark, dict) and mark.get("job") == MARKS[file]
 
 
 def _is_absent(name: str, entries: Mapping[str, Entry]) -> bool:

@@ -20,7 +20,9 @@ from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.corpus.sources.open import open_source
 from dcsp.errors import CorpusError
+from dcsp.inspection.destination import EXPORT, PREDICT, Writer, mark_folder
 from dcsp.labels import VOC_CLASSES, TagMapper
+from dcsp.store.store import Store
 from tests.corpus.conftest import Deny
 
 SPLITS = ("train", "val")
@@ -292,6 +294,26 @@ def test_of_two_tables_beside_the_images_one_has_to_be_named(root: Path) -> None
         FolderSource(str(root), SPLITS).list_rows()
     named = FolderSource(str(root), SPLITS, (str(root / "tags.tsv"),))
     assert by_id(named)["a"].tags == ("dog",)
+
+
+@pytest.mark.parametrize("place", ["", "masks", "by/night"])
+@pytest.mark.parametrize("writer", [EXPORT, PREDICT], ids=["export", "predict"])
+def test_our_own_masks_are_no_images(root: Path, place: str, writer: Writer) -> None:
+    (root / place).mkdir(parents=True, exist_ok=True)
+    (root / place / "a.png").write_bytes((root / "a.jpg").read_bytes())
+    mark_folder(writer, Store(str(root / place)), {"run": "r"})
+    with pytest.raises(CorpusError, match=f"holds the masks that {writer.name} wrote"):
+        FolderSource(str(root), SPLITS).list_rows()
+    with pytest.raises(CorpusError, match="move that folder elsewhere"):
+        FolderSource(str(root), SPLITS, tagged=False).list_rows()  # jobs/predict.py
+    if place:
+        FolderSource(str(root), SPLITS, masks=str(root / place)).list_rows()
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "no json", '{"job": "another"}'])
+def test_other_files_of_the_name_of_a_mark_say_nothing(root: Path, content: str) -> None:
+    (root / "export.json").write_text(content)
+    assert by_id(FolderSource(str(root), SPLITS))
 
 
 def test_urls_work_like_paths(root: Path) -> None:
