@@ -152,9 +152,10 @@ def _damage(store: Store, file: str) -> None:
     store.write_table(file, pa.Table.from_pylist(rows, table.schema))
 
 
-def compute(config: RunConfig, snapshot: Snapshot) -> Plan:
-    """Do every stage up to the predictions."""
+def compute(config: RunConfig, snapshot: Snapshot, until: str | None = None) -> Plan:
+    """Do every stage up to the predictions, or to a cue table."""
     made, plan = Chain(config), build_plan(config, snapshot)
+    plan = plan.until(until) if until else plan
     for step in plan:
         made.run(plan, step)
     return plan
