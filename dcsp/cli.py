@@ -24,6 +24,7 @@ from dcsp.inspection.text import difference_text, section, store_text
 from dcsp.progress import show_any_text
 from dcsp.store.store import Store
 from dcsp.tables.layout import STAGE_FILE, current_run, report_file
+from dcsp.text import shown
 
 MISTAKE = 2
 _MOST_TAGS = 50
@@ -130,7 +131,7 @@ def verify(store: StoreArgument) -> None:
     with Progress("verify", parts_to_read(opened), unit="parts") as progress:
         found = verify_store(opened, on_part=lambda: progress.advance(1))
     for line in (*found.problems, *found.notes):
-        typer.echo(line)
+        typer.echo(shown(line))
     read = f"{found.parts} parts with {found.rows} rows and {found.checkpoints} checkpoints"
     if found.problems:
         typer.echo(f"{len(found.problems)} problem(s) in {read}", err=True)
@@ -158,7 +159,6 @@ def rejected(
         as_csv,
         by_reason,
         forget,
-        on_one_line,
         read_rejected,
         read_unknown_tags,
     )
@@ -173,7 +173,7 @@ def rejected(
     reasons = [(r.reason, r.stage, str(r.rows), r.example) for r in by_reason(rows)]
     typer.echo(section("rejected", ("reason", "stage", "rows", "first"), reasons, "<<><"))
     unknown = islice(read_unknown_tags(opened, run).items(), _MOST_TAGS)
-    tags = [(on_one_line(tag), str(images)) for tag, images in unknown]
+    tags = [(tag, str(images)) for tag, images in unknown]
     typer.echo(section("tags without a class", ("tag", "images"), tags, "<>"))
     if out is not None:
         _write(out, as_csv(rows).encode())
@@ -193,7 +193,7 @@ def publish(
     with Lease(opened, "dcsp publish", chosen.run_id):
         before = current_run(opened)
         make_current(opened, chosen.run_id)
-    typer.echo(f"published: {chosen.run_id}, before that {before or 'none'}")
+    typer.echo(shown(f"published: {chosen.run_id}, before that {before or 'none'}"))
 
 
 @app.command()
@@ -272,7 +272,8 @@ def _write(out: Path, data: bytes) -> None:
 
 
 def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    told = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return "\n".join(map(shown, told.split("\n")))
 
 
 if __name__ == "__main__":

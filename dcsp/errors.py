@@ -6,9 +6,17 @@ exception is a fault of the software or of the machines and exits with code 1.
 
 from __future__ import annotations
 
+from dcsp.text import shown
+
 
 class DcspError(Exception):
-    """Base of every error whose cause and cure lie with the user."""
+    """Base of every error whose cause and cure lie with the user.
+
+    Its message may quote what strangers wrote: it is one line that can be shown and written down.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 class ConfigError(DcspError):

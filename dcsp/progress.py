@@ -13,6 +13,8 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
+from dcsp.text import shown
+
 LOG_SECONDS = 5.0
 """Seconds between two lines of a log."""
 BAR_SECONDS = 1.0
@@ -20,8 +22,8 @@ BAR_SECONDS = 1.0
 
 
 def say(text: str) -> None:
-    """One line for whoever watches."""
-    print(text, file=sys.stderr, flush=True)
+    """One line for whoever watches; it may quote what strangers wrote."""
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 def show_any_text() -> None:
@@ -99,7 +101,7 @@ class Progress:
             f"{f'{rate:.1f}' if rate else '?'} {self._unit}/s, "
             f"{tqdm.format_interval(seconds)} gone, {left} left"
         )
-        return f"{text}, {note}" if note else text
+        return shown(f"{text}, {note}" if note else text)
 
     def _reach(self, done: int, note: str) -> None:
         step, self.done, self._note = done - self.done, done, note

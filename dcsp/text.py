@@ -1,11 +1,91 @@
-"""Figures as people read them, and rows of them below each other.
+"""Text for people: figures, rows of them below each other, and what strangers wrote.
 
-Plain text that pipes well; nothing here imports more than Python itself.
+Plain text that pipes well; nothing here imports more than Python itself. Names, tags, ids and
+errors of other people's files become text of ours by :func:`shown` and no other way: it stays on
+its line, commands no terminal, and holds no password.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from urllib.parse import unquote
+
+LONGEST = 2000
+"""Characters of a message that are shown."""
+_SECRET = re.compile(
+    r"sig|token|key|secret|passw|pwd|credential|(?<![a-z])(?:sas|auth)(?![a-z])", re.IGNORECASE
+)
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=?&;#\s]*)=([^&\s'\")]*)")
+_USER = re.compile(
+    r"://(?:[^\s/?#]*@(?!\S*\.dfs\.)|[^\s?#@]*:[^\s?#@]*@)",  # a container of Azure is no user
+    re.IGNORECASE,
+)
+
+
+def holds_credentials(url: str) -> bool:
+    """Whether a URL has a password, a key or a signature in it, as far as its form shows it."""
+    return bool(_USER.search(url)) or any(map(_is_secret, _PARAMETER.finditer(url)))
+
+
+def without_credentials(text: str) -> str:
+    """A text without what :func:`holds_credentials` sees in the URLs that it names."""
+
+    def cut(found: re.Match[str]) -> str:
+        return f"{found[1]}=…" if _is_secret(found) else found[0]
+
+    return _PARAMETER.sub(cut, _USER.sub("://…@", text))
+
+
+def visible(text: str) -> str:
+    r"""A text whose control characters are escaped, those that turn the direction among them.
+
+    >>> visible("a\x1b[2Jb\u202ec")
+    'a\\x1b[2Jb\\u202ec'
+    """
+    return "".join(c if c.isprintable() or c in _SPACES else _escaped(c) for c in text)
+
+
+def shown(text: object, longest: int = LONGEST) -> str:
+    """What strangers wrote, as part of one line: visible, without credentials, and not too long."""
+    found = visible(without_credentials(str(text)))
+    if len(found) <= longest:
+        return found
+    half = (longest - 3) // 2
+    return f"{found[: longest - half - 3]} … {found[-half:]}"
+
+
+def spreadsheet_cell(value: object) -> object:
+    """A value of a CSV file: no program takes what strangers wrote for a formula.
+
+    Spreadsheets compute what begins with ``= + - @``, or with one of these after white space; a
+    number is none.
+    """
+    if not isinstance(value, str):
+        return value
+    told = shown(value)
+    is_formula = value[:1] in ("\t", "\r", "\n") or told.lstrip()[:1] in ("=", "+", "-", "@")
+    return f"'{told}" if is_formula and not _is_number(told) else told
+
+
+def _is_secret(parameter: re.Match[str]) -> bool:
+    return bool(_SECRET.search(unquote(parameter[1])))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_SPACES = "\u00a0\u2009\u202f\u3000"
+"""White space of scripts and of figures, which no terminal obeys."""
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def percent(value: float | None) -> str:

@@ -25,10 +25,10 @@ MOST_PARAMETERS = 8  # self and cls left out
 MOST_LOOSE_MODULES = 5  # beside dcsp/__init__.py
 
 FLOORS = (
+    "dcsp.text",
     "dcsp.errors",
     "dcsp.labels",
     "dcsp.progress",
-    "dcsp.text",
     "dcsp.images",
     "dcsp.config",
     "dcsp.store",

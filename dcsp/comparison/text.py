@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dcsp.comparison.table import FIGURES, NOTES, Figure, Row, Spread, best_rows, shown_figures
+from dcsp.text import shown, spreadsheet_cell
 
 MISSING = "–"
 
@@ -48,13 +49,14 @@ def as_csv(rows: Sequence[Row]) -> str:
     columns = [name for f in FIGURES for name in (f.name, f"{f.name}_sd", f"{f.name}_n")]
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow([*rows[0].settings, "runs", *columns])
+    writer.writerow([*map(spreadsheet_cell, rows[0].settings), "runs", *columns])
     for row in rows:
         values: list[Any] = []
         for figure in FIGURES:
             found = row.figures[figure.name]
             values += [found.mean, found.deviation, found.n] if found else [None, None, 0]
-        writer.writerow([*row.settings.values(), " ".join(row.run_ids), *values])
+        told = map(spreadsheet_cell, (*row.settings.values(), " ".join(row.run_ids)))
+        writer.writerow([*told, *values])
     return sink.getvalue()
 
 
@@ -78,4 +80,4 @@ def as_tree(name: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(shown(cell).replace('|', chr(92) + '|') for cell in cells)} |"

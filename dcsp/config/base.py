@@ -11,19 +11,10 @@ from pydantic_core import PydanticCustomError
 
 from dcsp.config.text import user_path
 from dcsp.errors import ConfigError
+from dcsp.text import holds_credentials
 
 HOLDS_SECRET = "holds_secret"
 """Type of the error for a value that must not be shown."""
-_CREDENTIALS = re.compile(
-    r"://[^/?#]*@(?!.*\.dfs\.)|://[^?#@]*:[^?#@]*@"
-    r"|[?&][^=&]*(sig|token|key|secret|password|credential)[^=&]*=",
-    re.IGNORECASE,
-)
-
-
-def holds_credentials(url: str) -> bool:
-    """Whether a URL has a password or a signature in it, as far as its form shows it."""
-    return bool(_CREDENTIALS.search(url))
 
 
 def _without_credentials(url: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
-from dcsp.config.base import Fuse, Place, PositiveFloat, PositiveInt, Scales, Settings, Unit
+from dcsp.config.base import Fuse, Place, PositiveFloat, PositiveInt, Scales, Settings, Unit, Url
 from dcsp.config.corpus import CorpusSettings
 from dcsp.config.cues import METHOD_NAMES, CueSettings
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
@@ -54,7 +54,7 @@ class ClusterSettings(Settings):
     """``ray``: a cluster, of this machine alone where none is named; ``here``: this process, one
     thing after the other, without Ray; of the settings here ``use_gpu``, the lease's and
     ``total_minutes`` count."""
-    address: str | None = None
+    address: Url | None = None
     """Ray address; left out: ``RAY_ADDRESS``, else a cluster of this machine alone."""
     actors: PositiveInt | None = None
     """Model actors of a mining or prediction stage; left out: from the cluster's CPUs and GPUs."""

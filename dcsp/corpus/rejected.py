@@ -12,6 +12,7 @@ from dcsp.corpus.sources.base import SourceRow, printable
 from dcsp.corpus.sources.fetch import PASSING
 from dcsp.errors import CorpusError
 from dcsp.tables.schemas import REJECTED
+from dcsp.text import shown, without_credentials
 
 TAG_STAGE = "tag"
 """Stage of a rejected-table row that tells of a dropped tag; its image is in the corpus."""
@@ -31,11 +32,11 @@ def rejection(row: SourceRow, stage: str, reason: str, message: str) -> Row:
     """What the rejected table says of a listed row."""
     return {
         "image_id": printable(row.image_id),
-        "uri": printable(row.uri),
+        "uri": printable(without_credentials(row.uri)),
         "split": printable(row.split),
         "stage": stage,
         "reason": reason,
-        "message": printable(message),
+        "message": shown(message),
     }
 
 

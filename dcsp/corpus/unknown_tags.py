@@ -11,6 +11,7 @@ from dcsp.labels import TagMapper
 from dcsp.store.store import Store
 from dcsp.tables.layout import unknown_file
 from dcsp.tables.snapshot import Snapshot
+from dcsp.text import without_credentials
 
 KEPT = 1000
 """The commonest unknown tags, which the store keeps."""
@@ -85,4 +86,5 @@ def tag_notes(store: Store, snapshot: Snapshot, least: int) -> list[str]:
 
 
 def _short(tag: str) -> str:
-    return printable(tag if len(tag) <= _LONGEST else f"{tag[:_LONGEST]}…")
+    told = without_credentials(tag)
+    return printable(told if len(told) <= _LONGEST else f"{told[:_LONGEST]}…")

@@ -21,8 +21,11 @@ from dcsp.inspection.inventory import find_run
 from dcsp.store.store import Store
 from dcsp.tables.layout import BATCHES, LATEST, LINEAGES, LISTINGS, catalogue_file, rejected_file
 from dcsp.tables.schemas import REJECTED
+from dcsp.text import shown, spreadsheet_cell
 
 Row = Mapping[str, Any]
+_LONGEST = 200
+"""Characters of an address in a list."""
 
 
 @dataclass
@@ -64,18 +67,18 @@ def by_reason(rows: Iterable[Row]) -> list[Reason]:
     """Rows counted by stage and reason, most first."""
     found: dict[tuple[str, str], Reason] = {}
     for row in rows:
-        example = on_one_line(f"{row['uri']}: {row['message']}")
+        example = shown(f"{shown(row['uri'], _LONGEST)}: {row['message']}")
         key = (row["stage"], row["reason"])
         found.setdefault(key, Reason(*key, 0, example)).rows += 1
     return sorted(found.values(), key=lambda reason: (-reason.rows, reason.stage, reason.reason))
 
 
 def as_csv(rows: Iterable[Row]) -> str:
-    """Every column of the rejected table."""
+    """Every column of the rejected table, as a spreadsheet may open it."""
     sink = io.StringIO()
     writer = csv.DictWriter(sink, REJECTED.names)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: spreadsheet_cell(row[name]) for name in REJECTED.names} for row in rows)
     return sink.getvalue()
 
 
@@ -105,11 +108,6 @@ def _snapshot(store: Store, run_id: str | None) -> str:
     if run_id is None and store.exists(rejected_file(LATEST)):
         return LATEST
     return str(find_run(store, run_id).record["snapshot"])
-
-
-def on_one_line(text: str) -> str:
-    """Control characters escaped: names come from strangers, and terminals obey them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _forget_unread(store: Store, fingerprint: str) -> None:

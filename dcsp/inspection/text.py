@@ -7,7 +7,7 @@ from typing import Any
 
 from dcsp.inspection.inventory import Output, Run, differences, flatten
 from dcsp.tables.schemas import STATUSES
-from dcsp.text import in_columns, quantity, size
+from dcsp.text import in_columns, quantity, shown, size
 
 _FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
 _TABLE_HEADER = ("table", "parts", *STATUSES, "size", "used by")
@@ -28,10 +28,11 @@ def section(
         align: A sign a column, as :func:`dcsp.text.in_columns` has it.
         none: What is said where there is no row.
     """
-    body = list(rows)
+    body = [[shown(cell) for cell in row] for row in rows]
     if not body:
         return f"{title}: {none}\n"
-    return "\n  ".join([title, *in_columns([header, *body], align)]) + "\n"
+    heading = [shown(cell) for cell in header]
+    return "\n  ".join([title, *in_columns([heading, *body], align)]) + "\n"
 
 
 def store_text(known: Iterable[Run], found: Sequence[Output]) -> str:

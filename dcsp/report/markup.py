@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
+from dcsp.text import visible, without_credentials
+
 _VOID = frozenset({"meta", "img", "br", "line", "rect", "circle", "path", "polyline"})
 
 
@@ -29,7 +31,7 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
         The element as markup.
     """
     written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        f' {name.rstrip("_").replace("_", "-")}="{_escaped(value)}"'
         for name, value in attributes.items()
         if value is not None
     )
@@ -49,7 +51,13 @@ def _write(child: object) -> str:
     if isinstance(child, Markup):
         return child
     if isinstance(child, str | int):
-        return html.escape(str(child))
+        return _escaped(child)
     if isinstance(child, Iterable):
         return "".join(_write(one) for one in child)
     raise TypeError(f"{type(child).__name__} cannot be a child of an element")
+
+
+def _escaped(value: object) -> str:
+    """Text that a browser shows as it is, line by line: names come from strangers."""
+    lines = without_credentials(str(value)).split("\n")
+    return html.escape("\n".join(map(visible, lines)))

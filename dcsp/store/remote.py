@@ -17,7 +17,6 @@ from __future__ import annotations
 import itertools
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 import fsspec
+
+from dcsp.text import shown
 
 Result = TypeVar("Result")
 
@@ -125,7 +126,9 @@ def retried(operation: Callable[[], Result], retries: Retries | None = None) -> 
             if attempt >= limits.allowed(error) or time.monotonic() >= end:
                 raise
             pause = limits.pause(attempt)
-            _log.info("attempt %d failed (%s), the next one in %.2f s", attempt, error, pause)
+            _log.info(
+                "attempt %d failed (%s), the next one in %.2f s", attempt, reason(error), pause
+            )
         else:
             expect_answers()
             return result
@@ -181,8 +184,7 @@ def remote_errors() -> tuple[type[Exception], ...]:
 
 def reason(error: BaseException) -> str:
     """What an error says, on one line and without the credentials of a URL."""
-    told = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r"://[^/\s@]+@", "://…@", told).rstrip(".")
+    return shown(" ".join(str(error).split()) or type(error).__name__).rstrip(".")
 
 
 def cure(error: BaseException) -> str:

@@ -38,6 +38,7 @@ from dcsp.store.seal import (
     without_checksum,
     without_place,
 )
+from dcsp.text import holds_credentials, shown
 
 Result = TypeVar("Result")
 
@@ -57,6 +58,11 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
+        if holds_credentials(self.url):
+            raise StoreError(
+                f"The address of the store {shown(url)} holds credentials, which messages and "
+                "files would repeat: leave them to the environment (AWS_ACCESS_KEY_ID, …)."
+            )
         try:
             self.filesystem, root = open_filesystem(self.url)
         except (ValueError, ImportError) as error:
@@ -225,10 +231,6 @@ class Store:
             path.removeprefix(root).lstrip("/"): int(found[path]["size"] or 0)
             for path in sorted(found)
         }
-
-    def temporary_files(self) -> Sequence[str]:
-        """Those of :meth:`files` that are or were being written."""
-        return [name for name in self.files() if is_temporary(name)]
 
     def read_json(self, name: str) -> Any:
         """Content of a JSON file.

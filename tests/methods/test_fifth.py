@@ -21,7 +21,8 @@ from dcsp.config.file import dump_config, parse_config
 from dcsp.cues.stage import CueStage, Row
 from dcsp.cues.table import CueRow
 from dcsp.errors import ConfigError
-from dcsp.inspection.verify import schemas, verify_store
+from dcsp.inspection.verify import verify_store
+from dcsp.inspection.verify_outputs import schemas
 from dcsp.methods.registry import METHODS, register
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import load_model

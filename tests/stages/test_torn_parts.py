@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcsp.errors import StoreError
-from dcsp.inspection.verify import schemas, verify_store
+from dcsp.inspection.verify import verify_store
+from dcsp.inspection.verify_outputs import schemas
 from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey

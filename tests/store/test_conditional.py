@@ -15,12 +15,12 @@ import pytest
 from dcsp.errors import StoreError
 from dcsp.store import conditional
 from dcsp.store.conditional import read_version, remove_file, write_over
-from dcsp.store.store import Store
+from dcsp.store.store import Store, is_temporary
 
 COUNTER = """
 import sys
 from dcsp.store.conditional import read_version, write_over
-from dcsp.store.store import Store
+from dcsp.store.store import Store, is_temporary
 
 store, done = Store(sys.argv[1]), 0
 print("ready", flush=True)
@@ -57,7 +57,7 @@ def test_a_file_is_made_once(shelf: Store) -> None:
     assert write_over(shelf, "a", b"first", None)
     assert not write_over(shelf, "a", b"second", None)
     assert shelf.read_bytes("a") == b"first"
-    assert shelf.list("") == ["a"] and not shelf.temporary_files()
+    assert shelf.list("") == ["a"] and not any(map(is_temporary, shelf.files()))
 
 
 def test_a_file_is_replaced_by_those_who_know_what_it_is(shelf: Store) -> None:
@@ -83,7 +83,7 @@ def test_processes_that_count_together_lose_no_count(tmp_path: Path) -> None:
         counter.communicate(b"go\n", timeout=60)
         assert counter.returncode == 0
     assert Store(tmp_path).read_bytes("count") == b"120"
-    assert not Store(tmp_path).temporary_files()
+    assert not any(map(is_temporary, Store(tmp_path).files()))
 
 
 def test_a_store_that_refuses_conditions_gets_the_next_best(

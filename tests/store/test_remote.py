@@ -21,7 +21,7 @@ from dcsp.errors import CorpusError, DcspError, PlaceError, StoreError
 from dcsp.store import remote
 from dcsp.store.lease import LEASE, Lease
 from dcsp.store.remote import Retries, is_transient, retried
-from dcsp.store.store import Store
+from dcsp.store.store import Store, is_temporary
 from tests.faults.running import MIXTURE, Proxy, proxy, rates
 from tests.stores import BUCKET
 from tests.tables.samples import noise
@@ -191,7 +191,7 @@ def test_many_operations_under_many_faults_leave_exactly_what_was_written(faulty
         list(pool.map(work, tables))
     assert store.parts("cues/ab") == set(tables)
     assert store.list("corpus/batches") == [f"{part}.json" for part in tables if part >= "p12"]
-    assert store.temporary_files() == []
+    assert not any(map(is_temporary, store.files()))
     counts = faulty.counts()
     spoiled = {name: counts.get(name, 0) for name in MIXTURE}
     assert min(spoiled.values()) >= 1 and sum(spoiled.values()) > 0.15 * counts["requests"], counts

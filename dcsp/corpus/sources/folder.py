@@ -31,10 +31,11 @@ from dcsp.corpus.sources.files import (
 )
 from dcsp.corpus.sources.names import ImageFiles
 from dcsp.corpus.sources.tag_tables import Tagged, read_tags
-from dcsp.corpus.sources.urls import is_url, require_listable, url_id, without_secrets
+from dcsp.corpus.sources.urls import is_url, require_listable, url_id
 from dcsp.errors import CorpusError, ImageError
 from dcsp.tables.layout import MARKS
 from dcsp.tables.snapshot import TRAIN
+from dcsp.text import without_credentials
 
 _TABLE = re.compile(r"tags\.(csv|tsv|jsonl|parquet)", re.IGNORECASE)
 
@@ -145,7 +146,7 @@ class FolderSource:
         try:
             require_listable(name, self.http.hosts)
         except ImageError as error:
-            return url_id(name), without_secrets(name), error
+            return url_id(name), without_credentials(name), error
         return url_id(name), name, None
 
     def _has_masks(self, name: str) -> bool:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, urlsplit
 
-from dcsp.config.base import holds_credentials
 from dcsp.corpus.sources.base import is_valid_id
 from dcsp.corpus.sources.files import stem
 from dcsp.errors import ImageError
 from dcsp.tables.fingerprint import digest
+from dcsp.text import holds_credentials
 
 REFUSED = "http_refused"
 """Reason of a row whose URL must not be fetched."""
@@ -156,11 +156,3 @@ def url_id(url: str) -> str:
     names = [f"{host}/{stem(parts.path.removeprefix('/'))}{query}"] if parts.path.strip("/") else []
     names += [f"{host}/{digest(url)}", f"url/{digest(url)}"]
     return next(name for name in names if is_valid_id(name))
-
-
-def without_secrets(url: str) -> str:
-    """A URL that may be written down: without what a stranger may take for credentials."""
-    if not holds_credentials(url):
-        return url
-    cut = re.split(r"[?#]", url, maxsplit=1)[0]
-    return re.sub(r"://[^/]*@", "://…@", cut) + ("?…" if cut != url else "")

@@ -21,9 +21,9 @@ from dcsp.corpus.sources.urls import (
     require_allowed,
     require_listable,
     url_id,
-    without_secrets,
 )
 from dcsp.errors import ConfigError, CorpusError, ImageError
+from dcsp.text import without_credentials
 
 HOSTS = ("img.example.org", "*.example.net", "10.0.0.7:8080")
 
@@ -177,13 +177,13 @@ def test_every_url_has_an_id_that_may_name_a_file(url: str) -> None:
 def test_any_text_is_judged_without_a_crash(text: str) -> None:
     url = f"https://{text}"
     refusal(url)
-    without_secrets(url)
+    without_credentials(url)
 
 
 def test_secrets_are_not_written_down() -> None:
     for url in ("http://me:hush@h.org/a.jpg?x=1", "http://h.org/a.jpg?token=hush#hush"):
-        assert "hush" not in without_secrets(url)
-    assert without_secrets("http://h.org/a.jpg?w=1") == "http://h.org/a.jpg?w=1"
+        assert "hush" not in without_credentials(url)
+    assert without_credentials("http://h.org/a.jpg?w=1") == "http://h.org/a.jpg?w=1"
 
 
 def test_a_folder_lists_urls_and_refuses_those_that_it_must(tmp_path: Path) -> None:
