@@ -34,7 +34,7 @@ from dcsp.corpus.sources.tag_tables import read_tags
 from dcsp.corpus.sources.webdataset import WebDatasetSource
 from dcsp.errors import DcspError, ImageError
 from dcsp.images.decode import check_image, decode_rgb
-from dcsp.inspection.export import mask_path
+from dcsp.inspection.mask_files import MaskFolder
 from tests.corpus.tars import tar_bytes
 from tests.dirty.planted import CLASSES, MAPPER, OK, PHOTO, encode
 from tests.http_server import response, serve
@@ -158,9 +158,7 @@ def _asked(data: bytes, _: Path) -> str:
 
 def _named(image_id: str, folder: Path) -> None:
     """Export one label under a name that came from outside."""
-    path = mask_path(folder / "out", image_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
+    MaskFolder(folder / "out").write(image_id, b"")
 
 
 def _config(data: bytes, folder: Path) -> str:

@@ -15,7 +15,7 @@ from dcsp.config.file import parse_config
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.errors import ClusterError, CorpusError
 from dcsp.run.plan import build_plan
-from dcsp.tables.layout import metrics_file
+from dcsp.tables.layout import metrics_file, run_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from jobs import _chain, _cluster
 from jobs._chain import Chain
@@ -139,7 +139,8 @@ def test_a_listing_and_a_report_that_stand_still_end_the_job(
     with pytest.raises(ClusterError, match=rf"stage listing.*cluster\.{limit}"):
         chain.ingest()
     plan = build_plan(chain.config, Snapshot(("cat",), (CorpusPart("n", "train", 9),)))
-    chain.store.write_json(metrics_file(plan.run_id), {})
+    for file in (metrics_file, run_file):
+        chain.store.write_json(file(plan.run_id), {})
     with pytest.raises(ClusterError, match=rf"stage report.*cluster\.{limit}"):
         chain.record(plan)
 

@@ -17,7 +17,7 @@ from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.parts import begin_stage
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from dcsp.tables.layout import COMPLETE_FILE, manifest_file, part_file
+from dcsp.tables.layout import CARD_FILE, COMPLETE_FILE, manifest_file, part_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from dcsp.training.recipe import ScoreRecipe
 from dcsp.training.stage import TrainStage
@@ -353,7 +353,8 @@ def test_a_training_is_done_once_it_says_so(tmp_path: Path) -> None:
     assert step.stage.left(store, step.parts(SNAPSHOT)) == 15 and not step.stage.is_done(
         store, step.parts(SNAPSHOT)
     )
-    store.write_json(f"{step.stage.key.directory}/{COMPLETE_FILE}", {})
+    for file in (CARD_FILE, COMPLETE_FILE):
+        store.write_json(f"{step.stage.key.directory}/{file}", {})
     assert step.stage.left(store, step.parts(SNAPSHOT)) == 0 and step.stage.is_done(
         store, step.parts(SNAPSHOT)
     )

@@ -26,6 +26,7 @@ from dcsp.cues.table import CueImages, CueRow, CueWriter
 from dcsp.images.decode import decode_rgb
 from dcsp.inference.table import PredictionStage
 from dcsp.networks.deeplab import SegmentationNetwork
+from dcsp.networks.weights import weights_digest
 from dcsp.saliency.detector import SaliencyDetector
 from dcsp.saliency.hierarchy import hierarchical_saliency
 from dcsp.saliency.table import SaliencyStage
@@ -130,7 +131,8 @@ def stage_of(kind: str, detector: str, settings: RunConfig) -> TableStage:
     crf = kind.endswith("CRF")
     if kind == "saliency":
         saliency = chain_config("x", detector).saliency
-        return SaliencyStage(saliency.detectors, saliency.thresholds, ("ab",), 10_000)
+        digests = (weights_digest(detector),)
+        return SaliencyStage(saliency.detectors, saliency.thresholds, digests, 10_000)
     if kind.startswith("cues"):
         dcsp = settings.cues.dcsp.model_copy(update={"crf": crf})
         return DCSPStage(settings, dcsp, NETWORK, StageKey("saliency", 1))
