@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from dcsp.config import RunConfig
@@ -24,6 +23,7 @@ from dcsp.config.text import user_path
 from dcsp.errors import ConfigError, DcspError
 from dcsp.progress import show_any_text
 from dcsp.tables.snapshot import TRAIN, VAL
+from jobs._places import check_places
 
 DONE, MISTAKE = 0, 2
 BY_SIGNAL = 128
@@ -36,10 +36,6 @@ ENDINGS = {
 """Signal → what is said of a job that it ends."""
 AGAIN_SECONDS = 2.0
 """After so long one more signal ends what the job still does in order to end."""
-SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Variable that Ray sets for the entrypoint of a submitted job, and for nothing else."""
-RAYS_FOLDER = "working_dir_files"
-"""Part of the path of the folder that Ray unpacks the working directory of a submitted job in."""
 NOISE = "has constructor arguments in the object store and max_restarts > 0"
 """What Ray's C++ side says on the terminal of every actor that Ray Data itself makes so."""
 
@@ -71,56 +67,6 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
             "use jobs/compare.py --ceiling, or leave truth out."
         )
     return config
-
-
-def check_places(config: RunConfig) -> None:
-    """See that a submitted job reads and writes where something is, and stays.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    corpus = config.corpus
-    require_lasting("store", config.store)
-    for name, places in (
-        ("corpus.root", [corpus.root]),
-        ("corpus.masks", [corpus.masks]),
-        ("corpus.tags", corpus.tags),
-        ("saliency.maps", config.saliency.maps),
-    ):
-        for place in filter(None, places):
-            require_there(name, place)
-
-
-def require_lasting(name: str, place: str) -> None:
-    """See that a submitted job does not write into the folder that Ray runs it in.
-
-    Raises:
-        ConfigError: It would, and lose what it has done.
-    """
-    if _is_rays(place):
-        raise ConfigError(
-            f"{name}={place} lies in the folder that Ray runs this submitted job in, and is lost "
-            "with it: give s3://bucket/prefix, or a whole path that every node has."
-        )
-
-
-def require_there(name: str, place: str) -> None:
-    """See that what a submitted job reads by a relative path was submitted with it.
-
-    Raises:
-        ConfigError: It was not.
-    """
-    if _is_rays(place) and not Path(place).exists():
-        raise ConfigError(
-            f"{name}={place} is not in the folder that Ray runs this submitted job in: give "
-            "s3://bucket/prefix, or a whole path that every node has."
-        )
-
-
-def _is_rays(place: str) -> bool:
-    if SUBMITTED not in os.environ or "://" in place:
-        return False
-    return not Path(place).is_absolute() or RAYS_FOLDER in Path(place).parts
 
 
 class _Ending:

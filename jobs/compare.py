@@ -25,7 +25,8 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file
 from jobs._chain import Chain
 from jobs._lease import hold
-from jobs._main import check_places, config_parser, run_job
+from jobs._main import config_parser, run_job
+from jobs._places import check_places
 
 
 def main(arguments: Sequence[str]) -> None:

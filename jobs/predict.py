@@ -43,7 +43,8 @@ from dcsp.tables.snapshot import TRAIN, Part
 from dcsp.text import duration
 from jobs._chain import Chain
 from jobs._lease import hold
-from jobs._main import require_lasting, require_there, run_job
+from jobs._main import run_job
+from jobs._places import require_lasting, require_there
 
 PREDICTIONS = "predictions"
 """Folder below OUT for the table."""

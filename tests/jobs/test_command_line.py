@@ -10,7 +10,7 @@ import pytest
 
 from dcsp.config.file import load_config
 from dcsp.errors import ConfigError
-from jobs._main import SUBMITTED, check_places, require_lasting
+from jobs._places import SUBMITTED, check_places, require_lasting
 from tests.jobs.running import REPOSITORY, call
 
 CONFIGS = sorted((REPOSITORY / "jobs" / "configs").glob("*.yaml"))
