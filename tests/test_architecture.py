@@ -63,6 +63,7 @@ FLOORS = (
     "jobs._cluster",
     "jobs._lease",
     "jobs._chain",
+    "jobs._places",
     "jobs._main",
     "jobs",
 )
