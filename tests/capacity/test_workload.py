@@ -13,7 +13,14 @@ from dcsp.capacity.workload import Work, draft_snapshot, largest_part, work_of
 from dcsp.corpus.listing import list_corpus
 from dcsp.run.plan import Plan, build_plan
 from dcsp.store.store import Store
-from dcsp.tables.layout import COMPLETE_FILE, CORPUS_DIRECTORY, metrics_file, part_file
+from dcsp.tables.layout import (
+    CARD_FILE,
+    COMPLETE_FILE,
+    CORPUS_DIRECTORY,
+    MODEL_FILE,
+    metrics_file,
+    part_file,
+)
 from dcsp.tables.snapshot import Snapshot
 from tests.run.test_overview import config, ingest
 
@@ -77,7 +84,8 @@ def test_what_is_done_is_not_left(plan: Plan) -> None:
     for title in ("saliency", "fcan"):
         directory = plan.step(title).stage.key.directory
         store.write_bytes(part_file(directory, first.name), b"x" * 10)
-        store.write_json(f"{directory}/{COMPLETE_FILE}", {})
+        for file in (MODEL_FILE, CARD_FILE, COMPLETE_FILE):
+            store.write_json(f"{directory}/{file}", {})
     found = works(plan, {"saliency": Pace("probe", 0, 0, 0, bytes=100)})
     saliency = found["saliency"]
     assert (saliency.parts, saliency.parts_left, saliency.rows_left) == (3, 2, 3)

@@ -21,8 +21,10 @@ from dcsp.run.record import (
 )
 from dcsp.store.store import Store
 from dcsp.tables.layout import (
+    CARD_FILE,
     COMPLETE_FILE,
     CURRENT,
+    MODEL_FILE,
     current_run,
     manifest_file,
     metrics_file,
@@ -49,7 +51,8 @@ def plan(name: str = "run", weights: str = "random", detector: str = "u2netp") -
 def end_every_stage(store: Store, done: Plan) -> None:
     for number, step in enumerate(done.steps):
         if step.stage.learns:
-            store.write_json(f"{step.stage.key.directory}/{COMPLETE_FILE}", {"seconds": number})
+            for file in (MODEL_FILE, CARD_FILE, COMPLETE_FILE):
+                store.write_json(f"{step.stage.key.directory}/{file}", {"seconds": number})
         else:
             rows = {"ok": number, "skipped": 1, "error": 0}
             file = manifest_file(step.stage.key, step.scope(done.snapshot))

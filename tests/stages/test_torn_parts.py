@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dcsp.corpus.catalogue import CATALOGUE
 from dcsp.errors import StoreError
 from dcsp.inspection.verify import verify_store
 from dcsp.inspection.verify_outputs import schemas
+from dcsp.selftags.table import thresholds_file
 from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import CORPUS_DIRECTORY, LATEST, part_file, rejected_file
-from dcsp.tables.schemas import RULES_SINCE
+from dcsp.tables.layout import CORPUS_DIRECTORY, LATEST, catalogue_file, part_file, rejected_file
+from dcsp.tables.schemas import REJECTED, RULES_SINCE
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 
 SCHEMAS = schemas()
@@ -51,8 +53,13 @@ def store(tmp_path: Path) -> Store:
         made.write_table(FILES[name], sample(schema))
     for key in KEYS.values():
         begin_stage(made, key)
+    made.write_json(thresholds_file(KEYS["selftags"]), {})
     part = CorpusPart(PART, "train", ROWS, FILES["truth"])
-    Snapshot(("cat", "dog"), (part,), counts={"cat": ROWS}).save(made)
+    snapshot = Snapshot(("cat", "dog"), (part,), counts={"cat": ROWS})
+    snapshot.save(made)
+    made.write_table(rejected_file(snapshot.fingerprint), REJECTED.empty_table())
+    catalogue = sample(CATALOGUE).to_pydict() | {"part": [0] * ROWS, "row": range(ROWS)}
+    made.write_table(catalogue_file(snapshot.fingerprint), pa.table(catalogue, schema=CATALOGUE))
     assert verify_store(made).problems == []
     return made
 
@@ -78,7 +85,7 @@ def value(kind: pa.DataType, random: np.random.Generator) -> Any:
     if pa.types.is_list(kind):
         return [value(kind.value_type, random) for _ in range(2)]
     if pa.types.is_integer(kind):
-        return int(random.integers(1, 1000))
+        return int(random.integers(1, 256 if kind.bit_width == 8 else 1000))
     if pa.types.is_floating(kind):
         return float(random.integers(0, 8)) / 8
     return random.bytes(12).hex() if pa.types.is_string(kind) else random.bytes(100)

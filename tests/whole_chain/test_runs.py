@@ -19,7 +19,14 @@ from dcsp.report.collect import gallery_items
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import load_run, publish
 from dcsp.store.store import Store
-from dcsp.tables.layout import current_run, part_file, rejected_file, report_file, run_directory
+from dcsp.tables.layout import (
+    catalogue_file,
+    current_run,
+    part_file,
+    rejected_file,
+    report_file,
+    run_directory,
+)
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED
 from tests.whole_chain.conftest import Done
@@ -105,8 +112,9 @@ def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: s
 def test_a_corpus_without_ground_truth_is_labelled_and_not_measured(done: Done) -> None:
     parts = tuple(replace(part, truth=None) for part in done.plan.snapshot.parts)
     snapshot = replace(done.plan.snapshot, parts=parts)
-    rejected = done.store.read_bytes(rejected_file(done.plan.snapshot.fingerprint))
-    done.store.write_bytes(rejected_file(snapshot.fingerprint), rejected)
+    for file in (rejected_file, catalogue_file):
+        table = done.store.read_table(file(done.plan.snapshot.fingerprint))
+        done.store.write_table(file(snapshot.fingerprint), table)
     snapshot.save(done.store)
     plan = chain.compute(done.config, snapshot)
     assert outputs(plan) == outputs(done.plan)
