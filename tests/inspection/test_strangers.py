@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -81,15 +82,10 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Store:
             file.write_bytes(b"")  # rejected, with its name in the message
         else:
             Image.new("RGB", (8, 6)).save(file)
-    lines = io.StringIO()
-    writer = csv.writer(lines)
-    writer.writerow(["image", "tags"])
     tags = [text[:500] for text in HOSTILE.values() if "\udce9" not in text and "\0" not in text]
-    writer.writerow(["good.jpg", "cat; https://h.org/?token=hush"])
-    for name, tag in zip(names, [*tags, "dog"], strict=False):
-        if "\udce9" not in name:
-            writer.writerow([f"{name}.jpg", tag])
-    (root / "tags.csv").write_text(lines.getvalue(), newline="")
+    rows = [("good", "cat; https://h.org/?token=hush"), *zip(names, [*tags, "dog"], strict=False)]
+    lines = [{"image": f"{name}.jpg", "tags": tag} for name, tag in rows if "\udce9" not in name]
+    (root / "tags.jsonl").write_text("\n".join(map(json.dumps, lines)))
     store = Store(tmp_path_factory.mktemp("ingested") / "store")
     settings = CorpusSettings(
         kind="folder", classes=("cat",), max_rejected_share=1.0, root=str(root)
