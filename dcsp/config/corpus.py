@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
@@ -52,6 +53,21 @@ class HttpSettings(Settings):
     allow_private: bool = False
     """Also connect to private, loopback and link-local addresses: for an intranet whose other
     services nobody can name in the tag table, and for tests."""
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """As a source is named by: patience decides no row, and is said as it is by default.
+
+        What was not answered in time is asked for again in any case.
+        """
+        for name, value in super().__repr_args__():
+            yield name, _PATIENCE.get(name or "", value)
+
+
+_PATIENCE = {
+    name: field.default
+    for name, field in HttpSettings.model_fields.items()
+    if name in ("timeout_seconds", "attempts")
+}
 
 
 class CorpusSettings(Settings):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dcsp.config import CorpusSettings
+from dcsp.config import CorpusSettings, HttpSettings
 from dcsp.corpus.batches import Batch, plan_batches
 from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.pack import Packer, part_name
@@ -49,6 +50,15 @@ def test_a_killed_ingest_reads_what_is_left(tmp_path: Path) -> None:
     source.reads = 0
     ingest(store, source)
     assert source.reads == 13 - len(batches[0])
+
+
+def test_patience_with_servers_is_no_other_corpus(tmp_path: Path) -> None:
+    def lineage(**http: Any) -> str:
+        source = FolderSource("/photos", ("train", "val"), http=HttpSettings(**http))
+        return Packer(Store(tmp_path), source, SETTINGS).lineage
+
+    assert lineage(timeout_seconds=31, attempts=1) == lineage()
+    assert len({lineage(), lineage(hosts=["a.org"]), lineage(max_bytes=9)}) == 3
 
 
 def test_stores_of_earlier_versions_go_on(tmp_path: Path) -> None:
