@@ -16,8 +16,8 @@ from dcsp.errors import ClusterError, DcspError
 Result = TypeVar("Result")
 
 RAY_DATA_ADDS = r"\nFailed to apply UDF transform"
-"""Start of the advice that Ray Data appends to the text of whatever a task raises, its line's end as
-errors of ours show it."""
+"""Start of the advice that Ray Data appends to the text of whatever a task raises, after the end of
+a line as errors of ours show it."""
 
 _LATER = (0.5, 1.5, 4.0, 10.0, 30.0)
 """Seconds between collections after an error."""
