@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dcsp.config import CorpusSettings, NetworkSettings, RunConfig
 from dcsp.labels import VOC_CLASSES
@@ -168,8 +169,9 @@ def _link(store: Store, directory: str, parts: Sequence[str], rows: int) -> int:
     """Part files of a table, all of one content; their bytes."""
     table = pa.table({"image_id": [f"{n:08}" for n in range(rows)], "status": ["ok"] * rows})
     original = part_file(directory, "original")
-    size = store.write_table(original, table)
-    data = store.read_bytes(original)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)  # without a checksum, which each name has its own of
+    data = sink.getvalue().to_pybytes()
     for number, part in enumerate(parts):
         if number % NAMES == 0:
             store.write_bytes(original, data)
@@ -177,7 +179,7 @@ def _link(store: Store, directory: str, parts: Sequence[str], rows: int) -> int:
         target.unlink(missing_ok=True)
         os.link(store.location(original), target)
     store.remove(original)
-    return size
+    return len(data)
 
 
 def measure(folder: Path, name: str, size: Size) -> Measurement:
