@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow quality chaos lint type bench clean
+.PHONY: help demo test test-slow chaos lint type bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +23,7 @@ test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test-slow: $(READY) ## run the tests that take minutes to hours as well
-	$(BIN)/python -m pytest -m "not quality"
-
-quality: $(READY) ## train on photographs for ten minutes and compare with what was measured (DCSP_PHOTOGRAPHS=VOC root)
-	$(BIN)/python -m pytest -m quality
+	$(BIN)/python -m pytest
 
 chaos: $(READY) ## kill processes and nodes in every stage and count what is left: an hour
 	$(BIN)/python -m tests.chaos
