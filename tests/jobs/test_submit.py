@@ -91,7 +91,7 @@ def test_the_same_script_runs_as_a_submitted_job(finished: Run, head: Head, tmp_
     done = head.submit(*job, f"store={run.store}", "--until", "cues_phase0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout
-    assert "saliency: 18 ok" in done.stdout and "cues_phase0: 12 ok" in done.stdout
+    assert "saliency: 16 ok" in done.stdout and "cues_phase0: 12 ok" in done.stdout
     assert "cluster: 1 node(s), 4 CPUs" in done.stdout, "it joined the head"
     assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
 
