@@ -28,7 +28,7 @@ def test_one_label_in_fifty_at_most_is_another_in_bfloat16(
 ) -> None:
     monkeypatch.setattr("dcsp.networks.precision._has_bfloat16", lambda kind: True)  # in software
     inputs = Inputs(tmp_path, quick=True)
-    photographs = inputs.photographs(8)
+    photographs = inputs.photographs(4)  # in software they take long
     exact = inputs.scores(photographs)
     precision = PrecisionSettings(autocast="bf16")
     network = prepare(inputs.network, precision, "cpu")
