@@ -145,8 +145,8 @@ def drop_lines_of_stderr(text: str) -> None:
     )
 
 
-def summary(metrics: dict[str, Any]) -> str:
-    """The figures of a run in a line or two."""
+def summary(metrics: dict[str, Any]) -> list[str]:
+    """The figures of a run, in lines."""
     lines = []
     for phase, cues in metrics["cues"].items():
         if cues["miou"] is not None:
@@ -158,4 +158,4 @@ def summary(metrics: dict[str, Any]) -> str:
             crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
             lines.append(f"{split}: mIoU of the network alone {found['miou']:.1f}{crf}")
             lines.append(f"{split}: mIoU of published labels {found['miou_published']:.1f}")
-    return "\n".join(lines) or "no usable ground truth: nothing was measured"
+    return lines or ["no usable ground truth: nothing was measured"]

@@ -38,7 +38,8 @@ def evaluate(chain: Chain) -> None:
     for step in plan:
         chain.run(plan, step)
     chain.finish(plan)
-    say(summary(chain.store.read_json(metrics_file(plan.run_id))))
+    for line in summary(chain.store.read_json(metrics_file(plan.run_id))):
+        say(line)
     print(f"report: {chain.store.path(report_file(plan.run_id))}")
 
 

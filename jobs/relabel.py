@@ -57,7 +57,8 @@ def run_chain(chain: Chain, until: str | None = None) -> None:
     if not any(chain.computed.values()):
         say("nothing to do: every stage of this config was done before")
     metrics = chain.store.read_json(metrics_file(plan.run_id))
-    say(summary(metrics))
+    for line in summary(metrics):
+        say(line)
     print(f"report: {chain.store.path(report_file(plan.run_id))}")
 
 
