@@ -67,7 +67,8 @@ def sealed_json(tree: Any, name: str) -> Any:
     """A JSON object with the checksum of a file of this name; any other value as it is."""
     if not isinstance(tree, dict):
         return tree
-    return {**without_checksum(tree), CHECKSUM: _json_digest(tree, name)}
+    read_back = json.loads(json.dumps(tree))  # keys are text then, and sorted as such
+    return {**without_checksum(tree), CHECKSUM: _json_digest(read_back, name)}
 
 
 def has_checksum(tree: Any) -> bool:
@@ -108,7 +109,5 @@ def _digest(footer: bytes, name: str) -> bytes:
 
 
 def _json_digest(tree: dict[str, Any], name: str) -> str:
-    text = json.dumps([name, without_checksum(tree)], sort_keys=True)
-    # As it is read back: keys are text then, and sorted as such.
-    text = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    text = json.dumps([name, without_checksum(tree)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
