@@ -1,42 +1,22 @@
-"""Every kind of image file becomes HWC uint8 RGB or one error with a reason."""
+"""Decoding: every kind of image, and files that are none."""
 
 from __future__ import annotations
 
 import io
 import pickle
-import subprocess
-import sys
-from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from dcsp.errors import ImageError
 from dcsp.images.decode import check_image, decode_rgb, probe_size
-from dcsp.images.resize import limit_side, resize_labels, resize_map, resize_rgb
+from tests.images.pictures import PHOTO, RNG, encode, smooth
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
-
-RNG = np.random.default_rng(0)
-PHOTO = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-
-
-def encode(image: Image.Image, format_: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
-
-
-def smooth(height: int, width: int) -> Image.Image:
-    """An image that JPEG keeps nearly unchanged."""
-    y, x = np.mgrid[0:height, 0:width]
-    channels = (255 * x / width, 255 * y / height, 128 + 0 * x)
-    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
 
 
 def test_rgb_comes_back_unchanged_and_writable() -> None:
@@ -231,109 +211,6 @@ def test_a_large_jpeg_may_be_decoded_small() -> None:
     assert decode_rgb(encode(image, "PNG"), at_least=(10, 10)).shape == (800, 1200, 3)
 
 
-def test_resized_images_are_antialiased() -> None:
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255
-    small = resize_rgb(stripes, 16, 8)
-    assert small.shape == (16, 8, 3)
-    assert np.abs(small.astype(int) - 128).max() < 24
-    same = resize_rgb(stripes, 64, 64)
-    assert same is not stripes
-    np.testing.assert_array_equal(same, stripes)
-
-
-@given(
-    hnp.arrays(
-        np.float32,
-        hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6),
-        elements=st.floats(0, 1, width=32),
-    ),
-    st.integers(1, 9),
-    st.integers(1, 9),
-)
-@pytest.mark.parametrize("corners", [False, True])
-def test_resized_maps_stay_in_range(
-    corners: bool, map_: np.ndarray, height: int, width: int
-) -> None:
-    resized = resize_map(map_, height, width, corners=corners)
-    assert resized.dtype == np.float32
-    assert resized.shape == (*map_.shape[:-2], height, width)
-    assert resized.min() >= map_.min() - 1e-6
-    assert resized.max() <= map_.max() + 1e-6
-
-
-def test_the_values_of_a_score_map_lie_on_every_strideth_pixel() -> None:
-    stretched = resize_map(np.array([[0.0, 1.0, 4.0]]), 1, 5, corners=True)
-    np.testing.assert_allclose(stretched, [[0.0, 0.5, 1.0, 2.5, 4.0]])
-    maps = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
-    full = resize_map(maps, 65, 49, corners=True)
-    np.testing.assert_allclose(full[:, ::16, ::16], maps, atol=1e-5)
-    columns = np.stack([[np.interp(np.arange(49) / 16, range(4), row) for row in m] for m in maps])
-    rows = np.stack([[np.interp(np.arange(65) / 16, range(5), c) for c in m.T] for m in columns])
-    np.testing.assert_allclose(full, rows.transpose(0, 2, 1), atol=1e-5)
-
-
-def test_maps_are_resized_between_pixel_centres() -> None:
-    doubled = resize_map(np.array([[0.0, 1.0]]), 1, 4)
-    np.testing.assert_allclose(doubled, [[0.0, 0.25, 0.75, 1.0]])
-    assert resize_map(np.zeros((0, 3, 3), np.float32), 5, 6).shape == (0, 5, 6)
-    read_only = np.eye(4, dtype=np.float32)
-    read_only.flags.writeable = False
-    assert resize_map(read_only[::-1], 8, 8).shape == (8, 8)
-    with pytest.raises(ValueError, match="HW or CHW"):
-        resize_map(np.zeros(3), 2, 2)
-
-
-@given(
-    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)),
-    st.integers(1, 20),
-    st.integers(1, 20),
-)
-def test_labels_are_resized_as_pillow_resizes_nearest(
-    labels: np.ndarray, height: int, width: int
-) -> None:
-    for old, new in zip(labels.shape, (height, width), strict=True):
-        # at ties Pillow rounds either way
-        assume(all((2 * index + 1) * old % (2 * new) for index in range(new)))
-    expected = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(resize_labels(labels, height, width), np.asarray(expected))
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 2000))
-def test_the_longest_side_is_limited(height: int, width: int, max_side: int) -> None:
-    limited = limit_side(height, width, max_side)
-    assert max(limited) <= max(max_side, 1)
-    assert min(limited) >= 1
-    if max(height, width) <= max_side:
-        assert limited == (height, width)
-    assert limit_side(height, width, None) == (height, width)
-
-
-def with_scans(scans: int) -> bytes:
-    """A progressive JPEG with so many empty scans more."""
-    data = encode(smooth(64, 64), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    head = data[last : last + 2 + int.from_bytes(data[last + 2 : last + 4], "big")]
-    return data[:-2] + (head + bytes(2)) * scans + data[-2:]
-
-
-def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded() -> None:
-    """Each is a pass over all pixels: one file took minutes."""
-    assert decode_rgb(with_scans(50)).shape == (*check_image(with_scans(50)), 3)
-    for data in (with_scans(150), with_scans(5000)):
-        for read in (decode_rgb, check_image, probe_size):
-            with pytest.raises(ImageError, match="more than 100 scans") as caught:
-                read(data)
-            assert caught.value.reason == "too_many_scans"
-
-
-def test_scans_of_other_images_in_a_file_do_not_count() -> None:
-    scans = with_scans(60)
-    thumbnail = encode(smooth(64, 64), "JPEG", exif=b"Exif\0\0" + scans)
-    assert check_image(thumbnail) == (64, 64)
-    assert check_image(scans + scans) == (64, 64)
-
-
 @pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_many_frames_one_is_decoded(format_: str) -> None:
     frames = [Image.fromarray(RNG.integers(0, 256, (64, 64), np.uint8)) for _ in range(300)]
@@ -358,57 +235,3 @@ def test_strips_are_converted_as_the_whole_image_is(
     monkeypatch.setattr("dcsp.images.decode._STRIP", strip)
     np.testing.assert_array_equal(decode_rgb(data), whole)
     assert check_image(data) == (20, 30)
-
-
-@pytest.mark.parametrize(("format_", "fits"), [("PNG", True), ("WEBP", False), ("AVIF", False)])
-def test_formats_that_take_more_memory_may_have_fewer_pixels(format_: str, fits: bool) -> None:
-    if format_ not in Image.SAVE:
-        pytest.skip(f"this Pillow does not know {format_}")
-    data = encode(smooth(20, 30), format_)
-    for read in (decode_rgb, check_image, probe_size):
-        if fits:
-            read(data, max_pixels=600)
-        else:
-            with pytest.raises(ImageError, match=f"1/2 of corpus.max_pixels=600, for {format_}"):
-                read(data, max_pixels=600)
-        read(data, max_pixels=1200)
-
-
-PEAK = """
-import resource, sys
-from dcsp.images import decode
-from dcsp.errors import ImageError
-data = sys.stdin.buffer.read()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    getattr(decode, sys.argv[1])(data)
-except ImageError as error:
-    assert error.reason == "oversized", error
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="counts in other units")
-@pytest.mark.parametrize(
-    ("format_", "mode", "checked", "decoded"),
-    [
-        ("PNG", "I;16", 2, 5),  # took 25
-        ("PNG", "RGB", 4, 7),
-        ("PNG", "RGBA", 4, 7),
-        ("AVIF", "RGB", 13, 16),
-        ("WEBP", "RGB", 13, 16),
-    ],
-)
-def test_a_small_file_takes_little_memory(
-    format_: str, mode: str, checked: int, decoded: int
-) -> None:
-    """Bytes a pixel, beside 40 MiB for the strips and for code that is loaded meanwhile."""
-    if format_ not in Image.SAVE:
-        pytest.skip(f"this Pillow does not know {format_}")
-    options = {"AVIF": {"speed": 10}, "WEBP": {"lossless": True, "quality": 0}}
-    data = encode(Image.new(mode, (4000, 4000)), format_, **options.get(format_, {}))
-    assert len(data) < 100_000
-    for function, most in (("check_image", checked), ("decode_rgb", decoded)):
-        command = [sys.executable, "-c", PEAK, function]
-        done = subprocess.run(command, input=data, capture_output=True, check=True)
-        assert float(done.stdout) < most * 4000**2 / 2**20 + 40, function
