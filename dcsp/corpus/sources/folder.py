@@ -91,7 +91,7 @@ class FolderSource:
             if not fault and len(told.splits) > 1:
                 message = f"its rows name the splits {sorted(told.splits)}: keep one"
                 fault = ImageError("unreadable_tags", message)
-            if _is_absent(name, entries):
+            if name not in files and _is_absent(name, entries):
                 fault = fault or _absence(name, images, example)
                 if images.has_id(image_id):  # which is that of a file
                     image_id = f"{name}/"

@@ -148,10 +148,15 @@ def _csv_rows(text: str, uri: str) -> Iterator[Located]:
                 "in quotes or with another sign between them than between cells."
             )
         record = {column: cells[place] for column, place in places.items()}
-        whole = (record["image"], *split_tags(record["tags"]), record.get("split", ""))
-        if any("\n" in cell.strip() for cell in whole):
+        if any("\n" in cell for cell in record.values()) and _is_broken(record):
             raise CorpusError(f"{where} has a cell that goes over several lines: close its quotes.")
         yield where, record
+
+
+def _is_broken(record: Record) -> bool:
+    """Whether a name or a tag goes over several lines; between tags a line may end."""
+    whole = (record["image"], *split_tags(record["tags"]), record.get("split", ""))
+    return any("\n" in cell.strip() for cell in whole)
 
 
 def _dialect(text: str) -> tuple[int, str]:
