@@ -1,15 +1,21 @@
-"""Exit codes and messages of the jobs, run as a user runs them; none of these reaches Ray."""
+"""Exit codes and messages of the jobs; none of these reaches Ray.
+
+How a mistake is told is tried with processes of their own, what is told by calling ``main``.
+"""
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from dcsp.config.file import load_config
-from dcsp.errors import ConfigError
+from dcsp.errors import ConfigError, DcspError
 from jobs._places import SUBMITTED, check_places, require_lasting
 from tests.jobs.running import REPOSITORY, call
 
@@ -20,67 +26,71 @@ PAPER = [path for path in CONFIGS if path.stem in ("voc12_resnet101", "voc12_vgg
 @pytest.mark.parametrize(
     ("job", "arguments", "message"),
     [
-        ("relabel.py", ["store=x", "fcan.stpes=3"], "unknown setting 'fcan.stpes', did you mean"),
-        ("ingest.py", ["store=x", "fcan.steps"], "The override 'fcan.steps' must look like"),
-        ("relabel.py", ["store=x", "fcan.steps=none"], "fcan.steps='none': "),
+        ("relabel", ["store=x", "fcan.stpes=3"], "unknown setting 'fcan.stpes', did you mean"),
+        ("ingest", ["store=x", "fcan.steps"], "The override 'fcan.steps' must look like"),
+        ("relabel", ["store=x", "fcan.steps=none"], "fcan.steps='none': "),
         (
-            "relabel.py",
+            "relabel",
             ["store={tmp}/x", "corpus.kind=folder", "corpus.root={tmp}/nowhere #1"],
             "corpus.root={tmp}/nowhere #1",
         ),
-        ("relabel.py", ["store={tmp}/x", "network.weights={tmp}/no", "--dry-run"], "{tmp}/no"),
+        ("relabel", ["store={tmp}/x", "network.weights={tmp}/no", "--dry-run"], "{tmp}/no"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_with_exit_code_2(
+def test_a_mistake_is_told_with_what_was_written(
     config_file: Path, tmp_path: Path, job: str, arguments: list[str], message: str
 ) -> None:
-    told = call(job, "--config", config_file, *(a.format(tmp=tmp_path) for a in arguments))
-    _told_in_one_line(told, message.format(tmp=tmp_path))
+    given = (argument.format(tmp=tmp_path) for argument in arguments)
+    with pytest.raises(DcspError, match=re.escape(message.format(tmp=tmp_path))):
+        _main(job)(["--config", str(config_file), *given])
 
 
-def test_a_config_that_is_not_there(tmp_path: Path) -> None:
+def test_a_mistake_is_told_in_one_line_with_exit_code_2(tmp_path: Path) -> None:
     told = call("relabel.py", "--config", tmp_path / "no.yaml", f"store={tmp_path}")
     _told_in_one_line(told, f"Cannot read the config {tmp_path / 'no.yaml'}")
 
 
 def test_a_store_without_a_run_cannot_predict(tmp_path: Path) -> None:
-    told = call("predict.py", "--store", tmp_path, "--images", tmp_path, "--out", tmp_path / "out")
-    _told_in_one_line(told, "has no published run: run jobs/relabel.py first")
+    arguments = ["--store", tmp_path, "--images", tmp_path, "--out", tmp_path / "out"]
+    with pytest.raises(DcspError, match=r"has no published run: run jobs/relabel\.py first"):
+        _main("predict")([str(argument) for argument in arguments])
 
 
-def test_a_missing_argument_is_the_users_mistake() -> None:
-    told = call("train.py", "--config", "x.yaml")
-    assert told.returncode == 2
-    assert "--stage" in told.stderr
+def test_a_missing_argument_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as told:
+        _main("train")(["--config", "x.yaml"])
+    assert told.value.code == 2
+    assert "--stage" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("job", "arguments", "message"),
     [
-        ("ingest.py", ["store=./lost"], "store=./lost lies in the folder that Ray runs"),
+        ("ingest", ["store=./lost"], "store=./lost lies in the folder that Ray runs"),
         (
-            "ingest.py",
+            "ingest",
             ["store=/kept", "corpus.kind=voc", "corpus.root=photos"],
             "corpus.root=photos is not in the folder that Ray runs this submitted job in",
         ),
         (
-            "compare.py",
+            "compare",
             ["store={ray}/working_dir_files/_ray_pkg_1/s", "--grid", "fcan.steps=1,2"],
             "/working_dir_files/_ray_pkg_1/s lies in the folder that Ray runs",
         ),
     ],
 )
 def test_a_submitted_job_is_told_what_would_be_lost(
-    config_file: Path, tmp_path: Path, job: str, arguments: list[str], message: str
+    config_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    job: str,
+    arguments: list[str],
+    message: str,
 ) -> None:
-    told = call(
-        job,
-        "--config",
-        config_file,
-        *(argument.format(ray=tmp_path) for argument in arguments),
-        environment={SUBMITTED: "{}"},
-    )
-    _told_in_one_line(told, message)
+    monkeypatch.setenv(SUBMITTED, "{}")
+    given = (argument.format(ray=tmp_path) for argument in arguments)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        _main(job)(["--config", str(config_file), *given])
 
 
 def test_a_submitted_job_may_bring_its_images(
@@ -115,42 +125,54 @@ def test_configs_of_the_repository_validate(path: Path) -> None:
 
 def test_only_the_user_knows_the_classes_of_a_folder() -> None:
     path = REPOSITORY / "jobs/configs/folder.yaml"
-    told = call("relabel.py", "--config", path, "corpus.root=photos", "--dry-run")
-    _told_in_one_line(told, "corpus.kind=folder needs corpus.classes")
+    with pytest.raises(ConfigError, match=r"corpus\.kind=folder needs corpus\.classes"):
+        _main("relabel")(["--config", str(path), "corpus.root=photos", "--dry-run"])
 
 
 @pytest.mark.parametrize(
     ("job", "arguments", "message"),
     [
-        ("ingest.py", ["--config=~/no.yaml"], "Cannot read the config {home}/no.yaml"),
+        ("ingest", ["--config=~/no.yaml"], "Cannot read the config {home}/no.yaml"),
         (
-            "predict.py",
+            "predict",
             ["--store=~/s", "--images=~", "--out=~/out"],
             "{home}/s has no published run",
         ),
         (
-            "predict.py",
+            "predict",
             ["--store=s", "--images=~", "--out=~no one/out"],
             "The path ~no one/out names a home folder that is not known",
         ),
     ],
 )
 def test_home_is_expanded_in_the_options_of_jobs(
-    tmp_path: Path, job: str, arguments: list[str], message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    job: str,
+    arguments: list[str],
+    message: str,
 ) -> None:
-    told = call(job, *arguments, environment={"HOME": str(tmp_path)})
-    _told_in_one_line(told, message.format(home=tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(DcspError, match=re.escape(message.format(home=tmp_path))):
+        _main(job)(arguments)
     assert not Path("~").exists()
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_configs_of_the_paper_dry_run_without_their_data(path: Path, tmp_path: Path) -> None:
-    told = call("relabel.py", "--config", path, f"store={tmp_path / 'store'}", "--dry-run")
-    assert told.returncode == 0, told.stderr
-    assert told.stderr == ""
-    assert "joint_phase1" in told.stdout
-    assert "predictions" in told.stdout
+def test_configs_of_the_paper_dry_run_without_their_data(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _main("relabel")(["--config", str(path), f"store={tmp_path / 'store'}", "--dry-run"])
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "joint_phase1" in told.out
+    assert "predictions" in told.out
     assert not (tmp_path / "store").exists()
+
+
+def _main(job: str) -> Callable[[Sequence[str]], None]:
+    main: Callable[[Sequence[str]], None] = importlib.import_module(f"jobs.{job}").main
+    return main
 
 
 def _told_in_one_line(told: subprocess.CompletedProcess[str], message: str) -> None:
