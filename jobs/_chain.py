@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +21,7 @@ from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
 from dcsp.corpus.unknown_tags import tag_notes
-from dcsp.errors import ClusterError, StoreError
+from dcsp.errors import ClusterError, StoreError, WeightsError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.progress import Progress, say
@@ -30,7 +31,7 @@ from dcsp.run.plan import Plan, draft_plan
 from dcsp.run.record import publish, save_run, step_record, table_rows
 from dcsp.run.retraining import new_share, plan_run
 from dcsp.stages.parts import begin_stage
-from dcsp.stages.stage import Executor, Stage
+from dcsp.stages.stage import Executor, Stage, TableStage
 from dcsp.stages.step import Role, Step
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
@@ -114,6 +115,8 @@ class Chain:
             started = time.monotonic()
             done = self._pack(listing)
             snapshot, note = done.snapshot, f", {done.new} new, {done.gone} gone"
+            if done.held:
+                note += f", {done.held} of them from earlier parts of the store"
             if done.deferred:
                 note += f"; the next job asks for {done.deferred} of the rejected again"
             self.seconds["ingest"] = round(time.monotonic() - started, 3)
@@ -157,8 +160,18 @@ class Chain:
             self.executor.items(function, items, take, "ingest")
             return results
 
+        packer = replace(listing.packer, tables=self._image_tables())
         with Progress("ingest", len(listing.rows)) as progress:
-            return ingest(listing, map_items, progress.advance)
+            return ingest(replace(listing, packer=packer), map_items, progress.advance)
+
+    def _image_tables(self) -> tuple[str, ...]:
+        """Tables of this config that depend on images alone, whatever their tags mean."""
+        try:
+            stages = [step.stage for step in draft_plan(self.config)]
+        except WeightsError:  # told by the first job that needs them
+            return ()
+        tables = (stage for stage in stages if isinstance(stage, TableStage))
+        return tuple({t.key.directory: None for t in tables if t.is_of_images_alone})
 
     def plan(self) -> Plan:
         """Ingest and lay out the stages."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from dcsp.corpus.held import Piece
 from dcsp.corpus.rejected import DUPLICATE, Row, rejection
 from dcsp.corpus.sources.base import SourceRow, is_split, printable
 from dcsp.tables.schemas import REJECTED
@@ -21,10 +22,12 @@ class Batch:
     Attributes:
         rows: Of one split, at most as many as a part has.
         known: Id → content digest of rows that are in the corpus already.
+        held: Where the store has the images of all rows, if it does; it decides nothing.
     """
 
     rows: Sequence[SourceRow]
     known: Mapping[str, int] = field(default_factory=dict)
+    held: Piece | None = None
 
 
 def select_rows(

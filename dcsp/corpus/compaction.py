@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from dcsp.corpus.held import Piece, compose
 from dcsp.corpus.pack import part_name, write_truth
 from dcsp.corpus.recovery import no_truth
-from dcsp.stages.parts import live_rows
+from dcsp.stages.parts import live_positions, live_rows
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.schemas import HEAD_COLUMNS
@@ -60,10 +61,8 @@ class Joiner:
         """Write the joined part of the corpus and of every table that has all of its pieces."""
         corpus = self._live([part_file(CORPUS_DIRECTORY, part.name) for part in parts], parts)
         name = part_name(corpus)
-        for directory in self.directories:
-            files = [part_file(directory, part.name) for part in parts]
-            if all(self.store.exists(file) for file in files):
-                self.store.write_table(part_file(directory, name), self._live(files, parts))
+        pieces = [Piece(part.name, live_positions(part.part)) for part in parts]
+        compose(self.store, self.directories, name, pieces)
         truth = write_truth(self.store, name, self._truth(parts))
         self.store.write_table(part_file(CORPUS_DIRECTORY, name), corpus)
         return CorpusPart(name, parts[0].split, corpus.num_rows, truth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 from dcsp.corpus.batches import Batch, plan_batches
 from dcsp.corpus.catalogue import Changes, compare
 from dcsp.corpus.compaction import Joiner, small_groups
+from dcsp.corpus.held import find_held
 from dcsp.corpus.listing import Listing, PreviousCorpus
 from dcsp.corpus.pack import Record
 from dcsp.corpus.rejected import RejectionCounter, is_of_image, refused_rows
+from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.state import CorpusState
 from dcsp.corpus.unknown_tags import count_unknown, save_unknown
 from dcsp.errors import CorpusError
@@ -38,12 +40,14 @@ class Ingested:
         new: Images that were added, or replaced others of their ids.
         gone: Images of the snapshot before that are no longer in the corpus, replaced ones too.
         deferred: Images that were lost for a reason that may pass; the next ingest asks again.
+        held: New images that were in the store before, by other settings, and were not read.
     """
 
     snapshot: Snapshot
     new: int
     gone: int
     deferred: int = 0
+    held: int = 0
 
 
 def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]) -> Ingested:
@@ -65,7 +69,8 @@ def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]
     _check_removed(listing, previous, changes)
     unknown = count_unknown(listing.rows, listing.packer.settings.mapper())
     save_unknown(store, LATEST, unknown)
-    records, counter = _pack(listing, previous, changes, map_items, on_rows)
+    batches = _batches(listing, changes)
+    records, counter = _pack(listing, previous, changes, batches, map_items, on_rows)
     grown = previous.state.grow(changes, records)
     state = _join(listing, previous, grown, map_items)
     snapshot = _snapshot(listing, previous, state, records, counter)
@@ -76,7 +81,9 @@ def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]
     snapshot.save(store)
     new = sum(part["rows"] for part in _new_parts(previous, records))
     gone = new + previous.images - sum(part.live for part in snapshot.parts)
-    return Ingested(snapshot, new, gone, counter.deferred)
+    pairs = zip(records, batches, strict=True)
+    held = sum(len(record["rows"]) for record, batch in pairs if batch.held)
+    return Ingested(snapshot, new, gone, counter.deferred, held)
 
 
 def _check_books(listing: Listing, snapshot: Snapshot) -> None:
@@ -90,10 +97,24 @@ def _check_books(listing: Listing, snapshot: Snapshot) -> None:
         )
 
 
+def _batches(listing: Listing, changes: Changes) -> list[Batch]:
+    """What is read together: images that the store holds as they lie there, then the others."""
+    packer, known = listing.packer, changes.known
+    part_rows = packer.settings.part_rows
+    groups, others = find_held(packer.store, packer.origin, changes.candidates, part_rows)
+    batches = [Batch(group.rows, _known(group.rows, known), group.piece) for group in groups]
+    return batches + [Batch(rows, _known(rows, known)) for rows in plan_batches(others, part_rows)]
+
+
+def _known(rows: Sequence[SourceRow], known: Mapping[str, int]) -> dict[str, int]:
+    return {row.image_id: known[row.image_id] for row in rows if row.image_id in known}
+
+
 def _pack(
     listing: Listing,
     previous: PreviousCorpus,
     changes: Changes,
+    batches: Sequence[Batch],
     map_items: MapItems,
     on_rows: Callable[[int], None],
 ) -> tuple[list[Record], RejectionCounter]:
@@ -110,11 +131,6 @@ def _pack(
         counter.add(record)
         on_rows(record["listed"])
 
-    known = changes.known
-    batches = [
-        Batch(rows, {r.image_id: known[r.image_id] for r in rows if r.image_id in known})
-        for rows in plan_batches(changes.candidates, packer.settings.part_rows)
-    ]
     try:
         records = map_items(packer, batches, count)
         counter.check()

@@ -116,7 +116,8 @@ class Listing:
 
     def lead(self, snapshot: Snapshot) -> None:
         """Make a snapshot the one that the next ingest of this source starts from."""
-        store, content = self.packer.store, {"snapshot": snapshot.fingerprint}
+        store = self.packer.store
+        content = {"snapshot": snapshot.fingerprint, **self.packer.origin.told()}
         if not store.exists(self.lineage_file) or store.read_json(self.lineage_file) != content:
             store.write_json(self.lineage_file, content)
 

@@ -8,7 +8,7 @@ batch with an image that was lost for a reason that may pass is packed anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 from dcsp.config import CorpusSettings
 from dcsp.corpus.batches import Batch
 from dcsp.corpus.catalogue import content_digests
+from dcsp.corpus.held import Origin, Piece, compose, read_images
 from dcsp.corpus.reading import read_rows
 from dcsp.corpus.rejected import deferred_rows
 from dcsp.corpus.sources.base import Source, SourceRow, listing_digest
@@ -40,6 +41,8 @@ class Packer:
     store: Store
     source: Source
     settings: CorpusSettings
+    tables: tuple[str, ...] = ()
+    """Directories of tables that depend on images alone: their rows move with held images."""
 
     def __call__(self, batch: Batch) -> Record:
         """Pack one batch, or read the record of a batch whose part is there already.
@@ -64,13 +67,19 @@ class Packer:
         """Names the source and the settings that decide what becomes of it."""
         return digest([PACK_VERSION, self._deciding(), repr(self.source)])
 
+    @property
+    def origin(self) -> Origin:
+        """What the images of other lineages are compared by."""
+        return Origin(self.lineage, digest(repr(self.source)), PACK_VERSION)
+
     def listing(self, rows: Iterable[SourceRow]) -> str:
         """Digest of a whole listing and of the settings that decide what becomes of it."""
         return digest([self.lineage, listing_digest(rows)])
 
     def _pack(self, batch: Batch) -> Record:
         mapper = self.settings.mapper()
-        corpus, truth, rejected = read_rows(self.source, batch.rows, mapper, self.settings)
+        held = read_images(self.store, batch.held) if batch.held else {}
+        corpus, truth, rejected = read_rows(self.source, batch.rows, mapper, self.settings, held)
         contents = content_digests(corpus, truth)
         rows = zip(*(corpus[name].to_pylist() for name in ("image_id", "tags")), strict=True)
         told = [(name, content, tags) for (name, tags), content in zip(rows, contents, strict=True)]
@@ -85,10 +94,19 @@ class Packer:
         if any(is_new):
             corpus, truth = (table.filter(pa.array(is_new)) for table in (corpus, truth))
             name = part_name(corpus)
+            if batch.held:
+                self._move(batch, batch.held, [image_id for image_id, *_ in record["rows"]], name)
             self.store.write_table(part_file(CORPUS_DIRECTORY, name), corpus)
             file = write_truth(self.store, name, truth)
             record["part"] = CorpusPart(name, batch.rows[0].split, corpus.num_rows, file).as_dict()
         return record
+
+    def _move(self, batch: Batch, held: Piece, ids: Sequence[str], name: str) -> None:
+        """Give a part the rows that tables have of its images under the name of an earlier part."""
+        places = {row.image_id: place for row, place in zip(batch.rows, held.rows, strict=True)}
+        if name != held.part:
+            piece = Piece(held.part, tuple(places[image_id] for image_id in ids))
+            compose(self.store, self.tables, name, [piece])
 
     def _is_there(self, record: Record) -> bool:
         """Whether the files of a packed batch are in the store: people remove damaged ones."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dcsp.config import CorpusSettings
+from dcsp.corpus.held import Stored
 from dcsp.corpus.rejected import BAD_MASK, MASK_STAGE, TAG_STAGE, Row, rejection
 from dcsp.corpus.sources.base import Source, SourceRow, id_fault, is_split
 from dcsp.corpus.sources.files import is_local
 from dcsp.errors import ImageError
-from dcsp.images.decode import check_image, levels
+from dcsp.images.decode import check_image, levels, probe_size
 from dcsp.labels import IGNORE, TagMapper
 from dcsp.store.ahead import read_ahead
 from dcsp.tables.codecs import encode_labels
@@ -36,7 +38,11 @@ AHEAD = 16
 
 
 def read_rows(
-    source: Source, rows: Sequence[SourceRow], mapper: TagMapper, settings: CorpusSettings
+    source: Source,
+    rows: Sequence[SourceRow],
+    mapper: TagMapper,
+    settings: CorpusSettings,
+    held: Mapping[str, Stored] = MappingProxyType({}),
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Read and check the rows of one batch.
 
@@ -44,6 +50,14 @@ def read_rows(
     of stage ``tag``; an image with tags of which none is known is rejected; an image without any
     tag is kept without tags. A bad mask is an error row of the truth table and a row of stage
     ``mask`` of the rejected table: its image stays.
+
+    Args:
+        source: Of the rows.
+        rows: Of the batch.
+        mapper: What tags mean.
+        settings: What is accepted, and what masks mean.
+        held: Id → image that was read and decoded before: it is not asked of the source again. Its
+            mask is, since the classes say what that means.
 
     Returns:
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,
@@ -59,17 +73,19 @@ def read_rows(
     rejected: list[Row] = []
     judged = [(row, *_judge(row, mapper)) for row in rows]
     mask_ids = settings.mask_ids()
-    with _contents(source, [row for row, reason, *_ in judged if not reason]) as contents:
+    asked = [row for row, reason, *_ in judged if not reason and row.image_id not in held]
+    with _contents(source, asked) as contents:
         for row, reason, message, tags, unknown in judged:
             if reason:
                 rejected.append(rejection(row, "list", reason, message))
                 continue
-            data = next(contents)
+            stored = held.get(row.image_id)
+            data = stored.data if stored else next(contents)
             if isinstance(data, ImageError):
                 rejected.append(rejection(row, "read", data.reason, str(data)))
                 continue
             try:
-                size = check_image(data, settings.max_pixels)
+                size = _size(data, stored, settings.max_pixels)
             except ImageError as error:
                 rejected.append(rejection(row, "decode", error.reason, str(error)))
                 continue
@@ -143,6 +159,18 @@ def _contents(
     if any(map(_is_far, rows)):
         return read_ahead(read, rows, THREADS, AHEAD)
     return nullcontext(map(read, rows))
+
+
+def _size(data: bytes, stored: Stored | None, max_pixels: int) -> tuple[int, int]:
+    """(height, width) of an image that is accepted; one that was before is not decoded again.
+
+    Raises:
+        ImageError: It is not.
+    """
+    if stored is None:
+        return check_image(data, max_pixels)
+    probe_size(data, max_pixels)
+    return stored.size
 
 
 def _is_far(row: SourceRow) -> bool:

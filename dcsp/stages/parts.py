@@ -100,6 +100,12 @@ def live_rows(table: pa.Table, dead: Sequence[int]) -> pa.Table:
     return table.filter(pa.array(is_live))
 
 
+def live_positions(part: Part) -> tuple[int, ...]:
+    """Positions of the rows of :func:`live_rows`."""
+    dead = set(part.dead)
+    return tuple(row for row in range(part.rows) if row not in dead)
+
+
 def write_part(
     store: Store, directory: str, schema: pa.Schema, part: Part, rows: pa.Table
 ) -> PartSummary:

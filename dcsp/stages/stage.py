@@ -30,7 +30,7 @@ from dcsp.stages.parts import (
 )
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.layout import manifest_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, manifest_file
 from dcsp.tables.snapshot import Part
 
 PartModel = Callable[[pa.Table], pa.Table]
@@ -166,6 +166,13 @@ class TableStage(Stage):
     def inputs(self) -> tuple[TableInput, ...]:
         """See :class:`Stage`; the corpus alone, where a stage does not say otherwise."""
         return (CORPUS_INPUT,)
+
+    @property
+    def is_of_images_alone(self) -> bool:
+        """Whether a row depends on its image alone: on no tags, and on no other stage's output."""
+        from_corpus = all(read.directory == CORPUS_DIRECTORY for read in self.inputs)
+        has_tags = any("tags" in read.columns for read in self.inputs)
+        return from_corpus and not (has_tags or self.key.inputs)
 
     @abstractmethod
     def load(self, store: Store, device: Device) -> PartModel:

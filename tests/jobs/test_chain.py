@@ -14,8 +14,9 @@ from dcsp.capacity.resources import Resources
 from dcsp.config.file import parse_config
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.errors import ClusterError, CorpusError
-from dcsp.run.plan import build_plan
-from dcsp.tables.layout import metrics_file, run_file
+from dcsp.run.plan import build_plan, draft_plan
+from dcsp.stages.step import Role
+from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, part_file, run_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 from jobs import _chain, _cluster
 from jobs._chain import Chain
@@ -100,6 +101,28 @@ def test_unknown_tags_and_scarce_classes_are_told_at_ingest(
     (root / "tags.csv").write_text("image,tags\na,cat;dog\nb,cat;cow\nc,cat\n")
     assert chain.ingest() == snapshot
     assert "mean no class" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_class_more_takes_images_and_saliency_from_earlier_parts_and_says_so(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(str(chain.config.corpus.root))
+    (root / "tags.csv").write_text("image,tags\na,cat\nb,dog\nc,fox\n")
+    settings = chain.config.corpus.model_copy(update={"max_rejected_share": 1.0})
+    chain.config = chain.config.model_copy(update={"corpus": settings})
+    (part,) = chain.ingest().parts
+    (saliency,) = (step.stage for step in draft_plan(chain.config) if step.role is Role.MAPS)
+    table = chain.store.read_table(part_file(CORPUS_DIRECTORY, part.name), ["image_id"])
+    chain.store.write_table(part_file(saliency.key.directory, part.name), table)
+    capsys.readouterr()
+    settings = settings.model_copy(update={"classes": ("fox", "cat", "dog", "cow")})
+    chain.config = chain.config.model_copy(update={"corpus": settings})
+    moved, read = chain.ingest().parts
+    told = capsys.readouterr().err
+    assert "3 images, 0 rejected, 3 new, 0 gone, 2 of them from earlier parts of the store" in told
+    assert moved.name != part.name
+    assert saliency.pending(chain.store, [moved.part, read.part]) == [read.part]
+    assert chain.store.read_table(part_file(saliency.key.directory, moved.name)).equals(table)
 
 
 def test_new_shards_are_listed_by_tasks_and_others_are_not_opened(

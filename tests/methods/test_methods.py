@@ -16,6 +16,7 @@ from dcsp.cues.dcsp import DCSPStage
 from dcsp.errors import ConfigError
 from dcsp.methods.registry import METHODS
 from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.stage import TableStage
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
 from tests import chain
@@ -102,6 +103,17 @@ def test_the_steps_of_phase_0_come_in_their_order(
     last = titles[titles.index("joint_phase0") + 1 :]
     rounds = ["cues_phase1", "joint_phase1", "predictions"]
     assert last == (["cues_seeds1", "regions_phase1"] if choice == "mcof" else []) + rounds
+
+
+@pytest.mark.parametrize("choice", list(CHOICES))
+def test_tables_of_images_alone_are_those_before_any_network_or_tag(
+    corpus: tuple[RunConfig, Snapshot], choice: str
+) -> None:
+    """Their rows are taken over by corpora with other tags."""
+    plan = build_plan(config_of(corpus, choice), corpus[1])
+    stages = {s.title: s.stage for s in plan if isinstance(s.stage, TableStage)}
+    alone = {title for title, stage in stages.items() if stage.is_of_images_alone}
+    assert alone == stages.keys() & {"saliency", "foreground", "superpixels"}
 
 
 def test_every_image_has_one_row_in_every_table(done: Done) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from dcsp.config import RunConfig
 from dcsp.cues.table import CueImages
 from dcsp.methods.mcof.superpixels import superpixels
+from dcsp.stages.parts import CORPUS_INPUT
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
@@ -31,6 +32,7 @@ class SuperpixelStage(TableStage):
     config: RunConfig
 
     schema = SUPERPIXELS
+    inputs = (CORPUS_INPUT.without("tags"),)
 
     @cached_property
     def images(self) -> CueImages:
