@@ -24,6 +24,7 @@ from dcsp.corpus.unknown_tags import tag_notes
 from dcsp.errors import ClusterError, StoreError, WeightsError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
+from dcsp.inspection.recompute import check_recompute
 from dcsp.progress import Progress, say
 from dcsp.report.collect import write_report
 from dcsp.run.here import Here
@@ -174,8 +175,13 @@ class Chain:
         return tuple({t.key.directory: None for t in tables if t.is_of_images_alone})
 
     def plan(self) -> Plan:
-        """Ingest and lay out the stages."""
+        """Ingest and lay out the stages.
+
+        Raises:
+            ConfigError: Too much of the run before would be made anew.
+        """
         plan = plan_run(self.store, self.config, self.ingest())
+        check_recompute(self.store, plan)
         if plan.learned_from:
             share = new_share(plan.snapshot, plan.learned)
             say(f"networks: those of the last run stay, {share:.1%} of the training images are new")

@@ -24,7 +24,8 @@ from dcsp.capacity.sample import ListedSample, Sample, StoredSample
 from dcsp.capacity.workload import draft_snapshot, largest_part, work_of
 from dcsp.config import ClusterSettings, RunConfig
 from dcsp.corpus.listing import Listing
-from dcsp.errors import CorpusError
+from dcsp.errors import ConfigError, CorpusError
+from dcsp.inspection.recompute import check_recompute
 from dcsp.methods.registry import method_of
 from dcsp.progress import say
 from dcsp.run.overview import stages_text
@@ -126,7 +127,16 @@ class Planning:
         print(f"\n{table(lines, self.resources, price)}")
         if probed and probed.trouble:
             print(f"note: the probe ended early: {probed.trouble}")
+        self._note_recompute()
         check_memory(lines, self.resources)
+
+    def _note_recompute(self) -> None:
+        """Say that the run itself would be refused; its corpus must be known for that."""
+        if self.snapshot is not None:
+            try:
+                check_recompute(self.store, self.plan())
+            except ConfigError as error:
+                print(f"note: {error}")
 
     def forecast(self, *, probes: bool) -> tuple[list[Forecast], ProbeResult | None]:
         """Every stage, and what the probe found where it was wanted and something is left.

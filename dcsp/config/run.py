@@ -95,6 +95,10 @@ class RunConfig(Settings):
     or when the training images that came since are more than this share of those that the networks
     of the published run learned from. New images are mined and labelled in any case. A changed
     setting of a network or a training always trains anew."""
+    max_recompute_share: Unit = 0.5
+    """A run stops before it computes where a changed setting, or another version of dcsp, makes
+    more than this share of the run before it anew; that run is of the same name and had 500 images
+    at least. New images never count. 1: go on in any case."""
     corpus: CorpusSettings
     network: NetworkSettings = NetworkSettings()
     saliency: SaliencySettings = SaliencySettings()

@@ -46,18 +46,10 @@ def read_rows(
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Read and check the rows of one batch.
 
-    An image whose tags are partly unknown keeps the known ones, and the rejected table gets a row
+    What ``held`` has by its id was accepted before and is not read again; its mask is. An image whose tags are partly unknown keeps the known ones, and the rejected table gets a row
     of stage ``tag``; an image with tags of which none is known is rejected; an image without any
     tag is kept without tags. A bad mask is an error row of the truth table and a row of stage
     ``mask`` of the rejected table: its image stays.
-
-    Args:
-        source: Of the rows.
-        rows: Of the batch.
-        mapper: What tags mean.
-        settings: What is accepted, and what masks mean.
-        held: Id → image that was read and decoded before: it is not asked of the source again. Its
-            mask is, since the classes say what that means.
 
     Returns:
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,

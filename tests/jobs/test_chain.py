@@ -13,7 +13,7 @@ from PIL import Image
 from dcsp.capacity.resources import Resources
 from dcsp.config.file import parse_config
 from dcsp.corpus.sources.folder import FolderSource
-from dcsp.errors import ClusterError, CorpusError
+from dcsp.errors import ClusterError, ConfigError, CorpusError
 from dcsp.run.plan import build_plan, draft_plan
 from dcsp.stages.step import Role
 from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, part_file, run_file
@@ -21,6 +21,7 @@ from dcsp.tables.snapshot import CorpusPart, Snapshot
 from jobs import _chain, _cluster
 from jobs._chain import Chain
 from tests.corpus.tars import sample, write_tar
+from tests.inspection.test_recompute import end
 
 
 @pytest.fixture
@@ -123,6 +124,18 @@ def test_a_class_more_takes_images_and_saliency_from_earlier_parts_and_says_so(
     assert moved.name != part.name
     assert saliency.pending(chain.store, [moved.part, read.part]) == [read.part]
     assert chain.store.read_table(part_file(saliency.key.directory, moved.name)).equals(table)
+
+
+def test_a_run_that_would_lose_the_one_before_stops_before_it_computes(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(str(chain.config.corpus.root)) / "tags.csv").write_text("image,tags\na,cat\nb,dog\n")
+    end(chain.store, chain.plan())
+    monkeypatch.setattr("dcsp.inspection.recompute.FEW", 1)
+    chain.plan()
+    chain.config = chain.config.model_copy(update={"seed": 7})
+    with pytest.raises(ConfigError, match="would make anew fcan"):
+        chain.plan()
 
 
 def test_new_shards_are_listed_by_tasks_and_others_are_not_opened(
