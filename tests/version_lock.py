@@ -100,6 +100,7 @@ RULES = Rules(
         "dcsp.store.*": "gives back the bytes that were written",
         "dcsp.tables.fingerprint": "names outputs: computed otherwise, it names others",
         "dcsp.tables.layout": "names files: what has another name now is made anew",
+        "dcsp.stages.libraries": "tells of versions of libraries",
         "dcsp.stages.statuses": "counts rows",
         "dcsp.stages.step": LAYS_OUT,
         "dcsp.corpus.sources.open": LAYS_OUT,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dcsp.corpus.catalogue import listed_digest
 from dcsp.corpus.sources.base import SourceRow
+from dcsp.stages.libraries import makers, marked
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, LINEAGES, catalogue_file, part_file, snapshot_file
 from dcsp.tables.snapshot import Snapshot
@@ -82,7 +83,9 @@ def compose(store: Store, directories: Iterable[str], name: str, pieces: Sequenc
         files = [part_file(directory, piece.part) for piece in pieces]
         if all(map(store.exists, files)):
             rows = [p.of(store.read_table(file)) for file, p in zip(files, pieces, strict=True)]
-            store.write_table(part_file(directory, name), pa.concat_tables(rows))
+            made_by = [told for table in rows for told in makers(table)]
+            whole = marked(pa.concat_tables(rows), made_by)
+            store.write_table(part_file(directory, name), whole)
 
 
 def read_images(store: Store, piece: Piece) -> dict[str, Stored]:

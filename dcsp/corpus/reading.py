@@ -46,9 +46,10 @@ def read_rows(
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Read and check the rows of one batch.
 
-    What ``held`` has by its id was accepted before and is not read again; its mask is. An image whose tags are partly unknown keeps the known ones, and the rejected table gets a row
-    of stage ``tag``; an image with tags of which none is known is rejected; an image without any
-    tag is kept without tags. A bad mask is an error row of the truth table and a row of stage
+    What ``held`` has by its id was accepted before and is not read again; its mask is. An image
+    whose tags are partly unknown keeps the known ones, and the rejected table gets a row of stage
+    ``tag``; an image with tags of which none is known is rejected; an image without any tag is kept
+    without tags. A bad mask is an error row of the truth table and a row of stage
     ``mask`` of the rejected table: its image stays.
 
     Returns:

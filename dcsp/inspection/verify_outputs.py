@@ -11,6 +11,7 @@ from dcsp.errors import DcspError
 from dcsp.inspection.findings import Findings
 from dcsp.methods.registry import methods
 from dcsp.networks.checkpoint import check_network
+from dcsp.stages.libraries import makers, mixture
 from dcsp.stages.parts import live_rows, stage_version
 from dcsp.stages.statuses import Counted, count_statuses, remembered
 from dcsp.tables.fingerprint import digest, digest_lines
@@ -60,6 +61,7 @@ class OutputChecks:
         self._ids = ids
         self._scopes = scopes
         self._unchecked = 0
+        self._backbones: list[tuple[str]] = []
 
     def run(self) -> None:
         """Look at every table and checkpoint."""
@@ -70,6 +72,11 @@ class OutputChecks:
             self._findings.note(
                 f"{quantity(self._unchecked, 'network')} without a digest, saved by an earlier "
                 "version: whether the weights are as they were is unchecked."
+            )
+        if mixed := mixture(self._backbones, "training"):
+            self._findings.note(
+                f"{CHECKPOINTS}: {mixed}: what the library fetches has changed; give the file in "
+                "network.weights to have all start from the same."
             )
 
     def check_aligned(self, name: str, part: str, schema: pa.Schema | None) -> pa.Table:
@@ -129,11 +136,20 @@ class OutputChecks:
                 f"{directory} has no {THRESHOLDS_FILE}, which its tags rest on: submit the job "
                 "again."
             )
+        mixed = mixture((makers(rows) for rows in statuses.values()), "part")
+        self._note_mixture(directory, mixed)
         self._findings.guard(self._check_counts, directory, files, statuses)
         for file in sorted(files):
             if is_manifest(file):
                 name = f"{directory}/{file}"
                 self._findings.guard(self._check_manifest, name, files, statuses)
+
+    def _note_mixture(self, directory: str, mixed: str) -> None:
+        if mixed:
+            self._findings.note(
+                f"{directory}: {mixed}: nothing is damaged; remove it and submit the job again to "
+                "have all of it made by one."
+            )
 
     def _schema_of(self, directory: str) -> pa.Schema | None:
         """Schema of a table as the version of its stage wrote it."""
@@ -210,6 +226,10 @@ class OutputChecks:
                 "the job again."
             )
             return
+        if fetched := mark.get("backbone"):
+            self._backbones.append((fetched,))
+        starts = mark.get("libraries", ())
+        self._note_mixture(directory, mixture(starts, "start"))
         self._findings.guard(self._check_history, directory, mark.get("history"))
         self._unchecked += not check_network(self._store, directory)
 

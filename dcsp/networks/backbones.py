@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dcsp.errors import ConfigError, WeightsError
 from dcsp.networks import efficientnet, resnet, vgg
 from dcsp.networks.base import IMAGENET_MEAN, IMAGENET_STD, RGB, Backbone
-from dcsp.networks.weights import read_state_dict
+from dcsp.networks.weights import read_state_dict, state_digest
 
 NAMES = (*resnet.NAMES, *vgg.NAMES, *efficientnet.NAMES)
 """Backbones of our own; ``timm:NAME`` goes on top."""
@@ -86,6 +86,8 @@ class TimmBackbone(Backbone):
         if weights_file is not None:
             options["pretrained_cfg_overlay"] = {"state_dict": read_state_dict(weights_file)}
         self.model, self._patch = _create_timm_model(name, output_stride, options)
+        if pretrained and weights_file is None:
+            self.fetched = state_digest(self.model.state_dict())
         self.stage_channels = tuple(self.model.feature_info.channels())
         reached = output_stride if self._patch else self.stage_strides[-1]
         if reached != output_stride:

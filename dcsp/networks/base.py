@@ -34,6 +34,7 @@ class Backbone(nn.Module):
         new_layers: Names of the child modules that no weights file has filled: they learn at the
             head's rate.
         classifier_prefixes: Keys of a weights file that belong to the classifier left out here.
+        fetched: Digest of weights that a library fetched by itself, which nobody knew beforehand.
     """
 
     stage_channels: tuple[int, ...]
@@ -42,6 +43,7 @@ class Backbone(nn.Module):
     std: RGB = IMAGENET_STD
     new_layers: tuple[str, ...] = ()
     classifier_prefixes: tuple[str, ...] = ()
+    fetched: str | None = None
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """The five stages' features of normalised float images, deepest last.

@@ -8,8 +8,10 @@ here unpickles objects: ``.pth`` files are read with ``weights_only=True``.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import pickle
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,6 +198,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"The weights {path} are not a state dict of tensors: save model.state_dict() instead."
         )
     return state
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """sha256 of names and values of tensors, whatever their order; computed one by one."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        values = state[name].detach().cpu().contiguous().flatten()
+        found.update(f"{name} {values.dtype} {tuple(state[name].shape)}\n".encode())
+        found.update(values.view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _backbone_source(settings: NetworkSettings) -> str | None:

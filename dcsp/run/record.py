@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dcsp.config.file import parse_config
 from dcsp.errors import StoreError
 from dcsp.networks.checkpoint import checkpoint_is_complete
 from dcsp.run.plan import Plan, build_plan
+from dcsp.stages.libraries import NETWORKS, versions
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Step
 from dcsp.store.store import Store
@@ -21,7 +21,7 @@ from dcsp.tables.layout import CURRENT, current_run, metrics_file, run_file
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
 from dcsp.tables.snapshot import TRAIN, VAL, Snapshot
 
-PACKAGES = ("dcsp", "ray", "torch", "onnxruntime", "pyarrow", "numpy", "pillow", "pydensecrf2")
+PACKAGES = ("dcsp", "ray", "onnxruntime", "onnxruntime-gpu", "pyarrow", "scikit-image", *NETWORKS)
 
 
 def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
@@ -52,7 +52,7 @@ def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:
                 for step in plan.steps
             ],
             "model": plan.model.key.directory if plan.model else None,
-            "versions": versions(),
+            "versions": {"python": sys.version.split()[0], **versions(PACKAGES)},
         },
     )
 
@@ -212,14 +212,3 @@ def table_rows(store: Store, plan: Plan) -> dict[str, dict[str, int]]:
         if not step.stage.learns:
             rows[step.title] = step_record(store, plan, step)["rows"]
     return rows | {"cues": rows[plan.cue_steps[-1].title]}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results can depend on."""
-    found = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

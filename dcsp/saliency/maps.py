@@ -44,6 +44,7 @@ class MapStage(TableStage):
     places: tuple[str, ...]
 
     schema = SALIENCY
+    libraries = ("numpy", "pillow")
     inputs = (TableInput("", CORPUS_DIRECTORY, HEAD_COLUMNS),)
 
     @property

@@ -47,6 +47,7 @@ class SaliencyStage(TableStage):
     max_pixels: int
 
     schema = SALIENCY
+    libraries = ("numpy", "onnxruntime", "onnxruntime-gpu", "pillow")
     inputs = (CORPUS_INPUT.without("tags"),)
 
     @property

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from dcsp.errors import StoreError
+from dcsp.stages.libraries import as_told, marked
 from dcsp.stages.statuses import Counted, count_parts, count_statuses, remember
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey, digest
@@ -107,9 +108,22 @@ def live_positions(part: Part) -> tuple[int, ...]:
 
 
 def write_part(
-    store: Store, directory: str, schema: pa.Schema, part: Part, rows: pa.Table
+    store: Store,
+    directory: str,
+    schema: pa.Schema,
+    part: Part,
+    rows: pa.Table,
+    libraries: Sequence[str] = (),
 ) -> PartSummary:
     """Check the rows of one finished part against its schema and write them whole.
+
+    Args:
+        store: The store.
+        directory: Of the table.
+        schema: Of the table.
+        part: The corpus part.
+        rows: Of the table, in its order.
+        libraries: Packages whose versions the file tells.
 
     Raises:
         RuntimeError: The number of rows is not that of the corpus part.
@@ -119,7 +133,7 @@ def write_part(
             f"{rows.num_rows} rows of the table {directory} were made of the {part.rows} rows of "
             f"part {part.name}: this is a fault of the stage; nothing was written."
         )
-    table = rows.select(schema.names).cast(schema)
+    table = marked(rows.select(schema.names).cast(schema), as_told(libraries))
     size = store.write_table(part_file(directory, part.name), table)
     return PartSummary(part.name, table.num_rows, size, count_statuses(table))
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from dcsp.progress import Progress
+from dcsp.stages.libraries import NETWORKS
 from dcsp.stages.parts import (
     CORPUS_INPUT,
     PartsMade,
@@ -156,6 +157,8 @@ class TableStage(Stage):
     """Makes one table image by image."""
 
     learns = False
+    libraries: ClassVar[tuple[str, ...]] = NETWORKS
+    """Packages that it computes by: each part tells their versions."""
 
     @property
     @abstractmethod
@@ -189,7 +192,7 @@ class TableStage(Stage):
 
     def write(self, store: Store, part: Part, rows: pa.Table) -> PartSummary:
         """Check the rows of a finished part and write them whole."""
-        return write_part(store, self.key.directory, self.schema, part, rows)
+        return write_part(store, self.key.directory, self.schema, part, rows, self.libraries)
 
     def pending(self, store: Store, parts: Sequence[Part]) -> list[Part]:
         """The parts that are not there yet, in order; costs one listing."""

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dcsp.stages.libraries import NETWORKS, as_told
 from dcsp.store.store import Store
 
 
@@ -22,12 +23,14 @@ class TrainLog:
     Attributes:
         history: Figures of every step.
         restarts: Steps from which the training went on after it had been interrupted.
+        libraries: What it computed by at first and after each restart, each once in a row.
     """
 
     def __init__(self, title: str, steps: int, batch: int) -> None:
         self.title = title
         self.history: list[dict[str, float]] = []
         self.restarts: list[int] = []
+        self.libraries: list[list[str]] = [as_told(NETWORKS)]
         self._steps, self._batch = steps, batch
         self._before = 0.0
         self._started = time.monotonic()
@@ -57,7 +60,12 @@ class TrainLog:
     def dump(self) -> str:
         """What :meth:`restore` needs, as JSON."""
         return json.dumps(
-            {"history": self.history, "restarts": self.restarts, "seconds": self.seconds}
+            {
+                "history": self.history,
+                "restarts": self.restarts,
+                "seconds": self.seconds,
+                "libraries": self.libraries,
+            }
         )
 
     def restore(self, text: str, step: int) -> None:
@@ -65,6 +73,8 @@ class TrainLog:
         tree: dict[str, Any] = json.loads(text)
         self.history, self._before = tree["history"], tree["seconds"]
         self.restarts = [*tree["restarts"], step]
+        before = tree.get("libraries", [])
+        self.libraries = before if before[-1:] == self.libraries else before + self.libraries
 
     def write_events(self, store: Store, directory: str) -> None:
         """Write TensorBoard events of the whole history into a directory of the store."""

@@ -210,6 +210,7 @@ class TrainStage(Stage):
         """Write the trained network and its log and, last, the mark that the stage is complete."""
         directory = self.key.directory
         size = save_network(store, directory, network)
+        fetched = network.backbone.fetched
         store.write_json(f"{directory}/{HISTORY_FILE}", log.history)
         log.write_events(store, f"{directory}/tensorboard")
         store.write_json(
@@ -219,6 +220,8 @@ class TrainStage(Stage):
                 "fingerprint": self.key.fingerprint,
                 "steps": self.steps,
                 "restarts": log.restarts,
+                "libraries": log.libraries,
+                **({"backbone": f"{self.network.backbone} {fetched}"} if fetched else {}),
                 "bytes": size,
                 "history": digest(log.history),
                 "seconds": round(log.seconds, 3),

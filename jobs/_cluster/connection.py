@@ -7,21 +7,26 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
 import ray.data
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dcsp.capacity.resources import SPARE_CPUS, Node, Resources
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError
+from dcsp.progress import say
+from dcsp.stages.libraries import NETWORKS, versions
 
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """Threads of a model that wait must not spin: beside reads and writes that costs several times the
 work itself (a training step of 10 crops took 7.9 s with spinning threads, 2.3 s without)."""
+VERSIONS_SECONDS = 20.0
+"""How long the nodes of a cluster are asked for the versions of their libraries."""
 STARTS = 3
 """Attempts at starting a local cluster."""
 _started_here = False
@@ -36,9 +41,11 @@ def connect(settings: ClusterSettings) -> Resources:
     """
     if not ray.is_initialized():
         _start(settings.address or os.environ.get("RAY_ADDRESS"))
+        _tell_other_versions()
     data_context()
     use_gpu = settings.use_gpu is not False
-    nodes = [_node(node["Resources"], use_gpu) for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [_node(node["Resources"], use_gpu) for node in alive]
     free = ray.available_resources()
     return Resources(
         cpus=sum(node.cpus for node in nodes),
@@ -58,6 +65,40 @@ def _node(has: dict[str, float], use_gpu: bool) -> Node:
         gpus=float(has.get("GPU", 0)) if use_gpu else 0.0,
         memory=has.get("memory"),
         object_store=has.get("object_store_memory"),
+    )
+
+
+def _tell_other_versions() -> None:
+    """Say which nodes have other libraries than this process: tables would be mixtures."""
+    if _started_here:
+        return
+    packages = ("dcsp", *NETWORKS, "onnxruntime", "onnxruntime-gpu", "scikit-image")
+    ask = ray.remote(num_cpus=0, max_retries=0)(versions)
+    tasks = {
+        ask.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(packages): node["NodeManagerAddress"]
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU")  # a head without any does no work
+    }
+    ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=VERSIONS_SECONDS)
+    own = versions(packages)
+    for task in ready:
+        with suppress(RayError):  # a node that is lost is met where work is lost
+            if told := other_versions(own, ray.get(task)):
+                say(f"cluster: the node {tasks[task]} has {told}: tables would be mixtures")
+
+
+def other_versions(own: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """What a node has otherwise than this process, in one line; empty where nothing is.
+
+    >>> other_versions({"torch": "2.7", "numpy": "2.1"}, {"torch": "2.6", "numpy": "2.1"})
+    'torch 2.6 (here 2.7)'
+    """
+    return ", ".join(
+        f"{name} {others.get(name, 'missing')} (here {own.get(name, 'missing')})"
+        for name in sorted({*own, *others})
+        if own.get(name) != others.get(name)
     )
 
 

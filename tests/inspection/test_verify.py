@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from dcsp.inspection.export import read_labels
 from dcsp.inspection.inventory import find_run
 from dcsp.inspection.verify import parts_to_read, verify_store
+from dcsp.stages.libraries import marked
 from dcsp.stages.parts import begin_stage
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
@@ -51,6 +53,50 @@ def test_predictions_of_earlier_versions_are_whole_without_their_rules(tmp_path:
     for kind in ("published", "network"):
         labels = pa.concat_tables(read_labels(store, run, kind))["label"].to_pylist()
         assert labels[0] == encode_labels(LABELS)
+
+
+def test_parts_by_several_versions_of_a_library_are_told_and_are_no_fault(store: Store) -> None:
+    key = f"predictions/{store.list('predictions')[0]}"
+    for part, version in zip(PARTS.values(), ("2.6", "2.7"), strict=True):
+        file = part_file(key, part)
+        store.write_table(file, marked(store.read_table(file), [f"torch {version}", "numpy 2.1"]))
+    store.remove(f"{key}/statuses.json")  # parts have other sizes now
+    found = verify_store(store)
+    assert found.problems == []
+    (line,) = (note for note in found.notes if "torch" in note)
+    assert line.startswith(f"{key}: 1 part by torch 2.6, 1 by torch 2.7: nothing is damaged")
+
+
+def end_training(store: Store, seed: int, **told: Any) -> str:
+    """A checkpoint like that of the store, whose mark tells something more."""
+    (like, *_) = store.list("checkpoints")
+    key = StageKey("joint_phase0", 1, settings={"steps": 40}, seed=seed, home="checkpoints")
+    begin_stage(store, key)
+    for file in ("model.json", "history.json", "complete.json"):
+        tree = store.read_json(f"checkpoints/{like}/{file}")
+        tree = tree | told if file == "complete.json" else tree
+        store.write_json(f"{key.directory}/{file}", tree)
+    store.write_bytes(f"{key.directory}/model.safetensors", b"weights")
+    return key.directory
+
+
+def test_a_training_that_went_on_by_another_version_is_told(store: Store) -> None:
+    end_training(store, 1, libraries=[["torch 2.7"]])
+    directory = end_training(store, 2, libraries=[["torch 2.6"], ["torch 2.7"]])
+    found = verify_store(store)
+    assert found.problems == []
+    (line,) = (note for note in found.notes if "torch" in note)
+    assert line.startswith(f"{directory}: 1 start by torch 2.6, 1 by torch 2.7: ")
+
+
+def test_trainings_from_other_weights_of_one_name_are_told(store: Store) -> None:
+    """A library fetches them by itself, and what it fetches may be replaced."""
+    end_training(store, 1, backbone="timm:tiny ab")
+    end_training(store, 2, backbone="timm:other ef")
+    assert not [note for note in verify_store(store).notes if "timm" in note]
+    end_training(store, 3, backbone="timm:tiny cd")
+    (line,) = (note for note in verify_store(store).notes if "timm" in note)
+    assert line.startswith("checkpoints: 1 training by timm:tiny ab, 1 by timm:tiny cd: ")
 
 
 def rename(store: Store, name: str, column: str, values: list[str | None]) -> None:

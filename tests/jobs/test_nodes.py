@@ -19,6 +19,7 @@ from dcsp.progress import Progress
 from dcsp.store.store import Store
 from dcsp.training.stage import TrainStage
 from jobs import _cluster
+from jobs._cluster import connection
 from tests.jobs.running import Run, parts
 from tests.jobs.stages import faulty
 
@@ -52,6 +53,23 @@ def test_a_model_for_each_gpu_mines_whole_parts(
     run = finished.with_corpus(tmp_path / "store")
     _mine(run, "saliency", resources, settings)
     assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
+
+
+@pytest.mark.parametrize("nodes", [[{"num_cpus": 1}]], indirect=True)
+def test_nodes_with_other_libraries_are_told_when_the_job_connects(
+    nodes: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ClusterSettings(address=nodes.address)
+    _cluster.connect(settings)
+    assert "mixtures" not in capsys.readouterr().err
+    _cluster.disconnect()
+    monkeypatch.setenv("TORCH_OF_THIS_PROCESS", "2.7")  # the nodes were started before
+    monkeypatch.setattr(
+        connection, "versions", lambda _: {"torch": os.environ.get("TORCH_OF_THIS_PROCESS", "2.6")}
+    )
+    _cluster.connect(settings)
+    told = capsys.readouterr().err
+    assert told.count("has torch 2.6 (here 2.7): tables would be mixtures") == 2
 
 
 def test_mining_and_training_span_nodes(finished: Run, nodes: Cluster, tmp_path: Path) -> None:

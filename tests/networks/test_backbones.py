@@ -120,6 +120,20 @@ def test_a_timm_model_brings_its_channels_and_normalisation(
     ]
 
 
+def test_weights_that_timm_fetches_by_itself_have_their_digest(
+    timm_calls: list[dict[str, Any]],
+) -> None:
+    """Nobody knows them beforehand: the training tells which they were."""
+    torch.manual_seed(0)
+    first = build_backbone("timm:tiny", 8, pretrained=True)
+    torch.manual_seed(0)
+    same = build_backbone("timm:tiny", 8, pretrained=True)
+    other = build_backbone("timm:tiny", 8, pretrained=True)
+    assert first.fetched and first.fetched == same.fetched != other.fetched
+    assert build_backbone("timm:tiny", 8).fetched is None
+    assert build_backbone("resnet18", 8).fetched is None
+
+
 def test_a_file_for_timm_is_read_here_and_handed_over_as_tensors(
     timm_calls: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -17,7 +17,6 @@ from dcsp.run.record import (
     save_run,
     step_record,
     table_rows,
-    versions,
 )
 from dcsp.store.store import Store
 from dcsp.tables.layout import (
@@ -30,6 +29,7 @@ from dcsp.tables.layout import (
     metrics_file,
     report_file,
     run_directory,
+    run_file,
 )
 from dcsp.tables.snapshot import CorpusPart, Snapshot
 
@@ -205,7 +205,9 @@ def test_a_stage_that_has_not_ended_has_no_record(store_of_runs: Store) -> None:
         step_record(store_of_runs, plan(), plan().steps[0])
 
 
-def test_places_and_versions_are_known() -> None:
+def test_places_and_versions_are_known(store_of_runs: Store) -> None:
     assert metrics_file("r") == "runs/r/metrics.json"
     assert report_file("r") == "runs/r/report/index.html"
-    assert {"python", "torch", "pyarrow"} <= set(versions())
+    save_run(store_of_runs, plan(), {})
+    told = store_of_runs.read_json(run_file(plan().run_id))["versions"]
+    assert {"python", "torch", "pyarrow", "onnxruntime", "scikit-image"} <= set(told)

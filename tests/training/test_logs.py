@@ -49,6 +49,29 @@ def test_a_restored_log_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert third.restarts == [2, 3] and json.loads(third.dump())["seconds"] >= 35
 
 
+def test_a_log_tells_each_library_that_it_went_on_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by(version: str, before: TrainLog | None = None) -> TrainLog:
+        monkeypatch.setattr("dcsp.training.logs.as_told", lambda _: [f"torch {version}"])
+        log = TrainLog("fcan", 10, 4)
+        if before:
+            log.restore(before.dump(), step=2)
+        return log
+
+    first = by("2.6")
+    assert by("2.6", first).libraries == [["torch 2.6"]]
+    second = by("2.7", by("2.6", first))
+    assert second.libraries == [["torch 2.6"], ["torch 2.7"]]
+    assert by("2.6", second).libraries == [["torch 2.6"], ["torch 2.7"], ["torch 2.6"]]
+
+
+def test_a_log_of_an_earlier_version_is_gone_on_with() -> None:
+    told = json.loads(log_of(0.5).dump())
+    del told["libraries"]
+    log = TrainLog("fcan", 10, 4)
+    log.restore(json.dumps(told), step=1)
+    assert log.libraries == TrainLog("fcan", 10, 4).libraries
+
+
 def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write_bytes("checkpoints/ab/tensorboard/events.of.a.run.before", b"x")

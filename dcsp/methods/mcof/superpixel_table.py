@@ -32,6 +32,7 @@ class SuperpixelStage(TableStage):
     config: RunConfig
 
     schema = SUPERPIXELS
+    libraries = ("numpy", "pillow", "scikit-image")
     inputs = (CORPUS_INPUT.without("tags"),)
 
     @cached_property
