@@ -109,7 +109,7 @@ class _Before:
     @property
     def is_kin(self) -> bool:
         """Whether the corpus is that of the run, at another time."""
-        return self.learned is None or self.learned.lineage == self.plan.learned.lineage
+        return self.learned is None or self.learned.lineage in ("", self.plan.learned.lineage)
 
     def images(self, title: str) -> int:
         """Images that a step of the run looked at; of a training, in all of its steps."""
