@@ -21,7 +21,7 @@ from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
 from dcsp.corpus.unknown_tags import tag_notes
-from dcsp.errors import ClusterError, StoreError, WeightsError
+from dcsp.errors import ClusterError, DcspError, StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.inspection.recompute import check_recompute
@@ -36,7 +36,7 @@ from dcsp.stages.stage import Executor, Stage, TableStage
 from dcsp.stages.step import Role, Step
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
-from dcsp.tables.layout import metrics_file, report_file, run_file
+from dcsp.tables.layout import LINEAGES, metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
 from jobs._watch import Patience, Result, within
@@ -167,9 +167,11 @@ class Chain:
 
     def _image_tables(self) -> tuple[str, ...]:
         """Tables of this config that depend on images alone, whatever their tags mean."""
+        if not self.store.list(LINEAGES):  # nothing is there that could move
+            return ()
         try:
             stages = [step.stage for step in draft_plan(self.config)]
-        except WeightsError:  # told by the first job that needs them
+        except DcspError:  # of a stage that this job need not have: who computes it will tell
             return ()
         tables = (stage for stage in stages if isinstance(stage, TableStage))
         return tuple({t.key.directory: None for t in tables if t.is_of_images_alone})

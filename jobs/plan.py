@@ -110,7 +110,7 @@ class Planning:
         if self.snapshot is not None:
             return plan_run(self.store, self.config, self.snapshot)
         assert self.listing is not None
-        draft = draft_snapshot(self.listing, settings.learned, settings.part_rows)
+        draft = draft_snapshot(self.listing, settings.learned)
         return plan_run(self.store, self.config, draft)
 
     def show(self, *, probes: bool, price: Price | None) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dcsp.capacity.pace import EVALUATION, INGEST, Pace
-from dcsp.corpus.batches import plan_batches
 from dcsp.corpus.catalogue import compare
+from dcsp.corpus.ingest import batches_of
 from dcsp.corpus.listing import Listing
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import TableInput
@@ -47,16 +47,21 @@ class Work:
     bytes_in: float | None = None
 
 
-def draft_snapshot(listing: Listing, classes: Sequence[str], part_rows: int) -> Snapshot:
+def draft_snapshot(listing: Listing, classes: Sequence[str]) -> Snapshot:
     """What a listing will become, if all that is new or changed is good and no parts are joined.
 
-    Names of new parts are provisional.
+    Names of new parts are provisional. One of images that the store holds by other settings goes by
+    their earlier part, whose rows of tables of images alone will be its own.
     """
     previous = listing.previous()
     changes = compare(previous.state.catalogue, listing.rows)
     records = []
-    for number, rows in enumerate(plan_batches(changes.candidates, part_rows)):
-        name, masked = f"{_DRAFT}{number}", any(row.mask_uri for row in rows)
+    names = {part.name for part in previous.state.parts}
+    for number, batch in enumerate(batches_of(listing, changes)):
+        rows, name = batch.rows, batch.held.part if batch.held else ""
+        name = f"{_DRAFT}{number}" if not name or name in names else name
+        names.add(name)
+        masked = any(row.mask_uri for row in rows)
         part = CorpusPart(name, rows[0].split, len(rows), name if masked else None)
         packed: list[tuple[str, int, list[int]]] = [(row.image_id, 0, []) for row in rows]
         records.append({"part": part.as_dict(), "rows": packed, "same": []})

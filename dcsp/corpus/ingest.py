@@ -69,7 +69,7 @@ def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]
     _check_removed(listing, previous, changes)
     unknown = count_unknown(listing.rows, listing.packer.settings.mapper())
     save_unknown(store, LATEST, unknown)
-    batches = _batches(listing, changes)
+    batches = batches_of(listing, changes)
     records, counter = _pack(listing, previous, changes, batches, map_items, on_rows)
     grown = previous.state.grow(changes, records)
     state = _join(listing, previous, grown, map_items)
@@ -97,7 +97,7 @@ def _check_books(listing: Listing, snapshot: Snapshot) -> None:
         )
 
 
-def _batches(listing: Listing, changes: Changes) -> list[Batch]:
+def batches_of(listing: Listing, changes: Changes) -> list[Batch]:
     """What is read together: images that the store holds as they lie there, then the others."""
     packer, known = listing.packer, changes.known
     part_rows = packer.settings.part_rows

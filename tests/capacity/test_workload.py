@@ -100,7 +100,7 @@ def test_what_is_done_is_not_left(plan: Plan) -> None:
 def test_before_ingest_the_listing_is_what_is_left(tmp_path: Path, snapshot: Snapshot) -> None:
     settings = config(tmp_path / "other")
     listing = list_corpus(Store(settings.store), settings.corpus, settings.seed)
-    draft = draft_snapshot(listing, settings.corpus.classes, settings.corpus.part_rows)
+    draft = draft_snapshot(listing, settings.corpus.classes)
     assert [(p.split, p.rows) for p in draft.parts] == [(p.split, p.rows) for p in snapshot.parts]
     store = Store(settings.store)
     found = work_of(store, build_plan(settings, draft), {})
@@ -108,6 +108,21 @@ def test_before_ingest_the_listing_is_what_is_left(tmp_path: Path, snapshot: Sna
     assert found[1] == Work("saliency", "actors", 3, 3, 5)
     assert found[-1] == Work(EVALUATION, "tasks", 3, 3, 5)
     assert not (tmp_path / "other").exists()
+
+
+def test_images_that_the_store_holds_by_other_settings_are_not_work_to_do(plan: Plan) -> None:
+    """Their saliency moves with them; what depends on tags or networks is left."""
+    store, settings = Store(plan.config.store), plan.config
+    saliency = plan.step("saliency").stage.key.directory
+    for part in plan.snapshot.parts:
+        store.write_bytes(part_file(saliency, part.name), b"x")
+    corpus = settings.corpus.model_copy(update={"distractors": ("kraken",)})
+    other = settings.model_copy(update={"corpus": corpus})
+    listing = list_corpus(store, corpus, settings.seed)
+    draft = draft_snapshot(listing, corpus.learned)
+    found = {work.title: work for work in work_of(store, build_plan(other, draft), {})}
+    assert found[INGEST].rows_left == found["saliency"].rows_left == 0
+    assert found["cues_phase0"].rows_left == draft.rows(["train"])
 
 
 def test_the_largest_part_is_that_of_the_snapshot(plan: Plan) -> None:
