@@ -8,16 +8,15 @@ Images that lie far away are read several at once and ahead.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.held import Stored
@@ -25,7 +24,8 @@ from dcsp.corpus.rejected import BAD_MASK, MASK_STAGE, TAG_STAGE, Row, rejection
 from dcsp.corpus.sources.base import Source, SourceRow, id_fault, is_split
 from dcsp.corpus.sources.files import is_local
 from dcsp.errors import ImageError
-from dcsp.images.decode import check_image, levels, probe_size
+from dcsp.images.decode import probe_size
+from dcsp.images.isolated import check_images, decode_levels
 from dcsp.labels import IGNORE, TagMapper
 from dcsp.store.ahead import read_ahead
 from dcsp.tables.codecs import encode_labels
@@ -35,6 +35,10 @@ THREADS = 8
 """Images of a batch that are fetched at once, where each is a file of its own far away."""
 AHEAD = 16
 """Images that are held until their turn comes."""
+_TOGETHER, _TOGETHER_BYTES = 32, 2**23
+"""Images, and about how many bytes of them, that a decoder gets at once: one by one costs a third
+more."""
+_PNG = b"\x89PNG"
 
 
 def read_rows(
@@ -56,38 +60,35 @@ def read_rows(
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,
         ``skipped`` where there is no mask; and the rejected rows, with reason ``invalid_id``,
         ``unknown_split``, ``unreadable_tags``, ``linked_folder``, ``unknown_tag``, ``missing``,
-        ``empty``, ``truncated``, ``oversized``, ``too_many_scans``, ``unreadable`` or
-        ``bad_mask``; of shards also ``duplicate_member``, ``not_a_file``, ``several_images`` and
-        those of :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs those of
+        ``empty``, ``truncated``, ``oversized``, ``too_many_scans``, ``unreadable``,
+        ``decoder_crash``, ``too_slow``, ``too_much_memory`` or ``bad_mask``; of shards also
+        ``duplicate_member``, ``not_a_file``, ``several_images`` and those of
+        :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs those of
         :mod:`dcsp.corpus.sources.fetch`.
     """
     corpus: list[Row] = []
     truth: list[Row] = []
     rejected: list[Row] = []
-    judged = [(row, *_judge(row, mapper)) for row in rows]
-    mask_ids = settings.mask_ids()
-    asked = [row for row, reason, *_ in judged if not reason and row.image_id not in held]
+    judged = [_judge(row, mapper) for row in rows]
+    for image in judged:
+        image.stored = None if image.stage else held.get(image.row.image_id)
+    asked = [image.row for image in judged if not (image.stage or image.stored)]
     with _contents(source, asked) as contents:
-        for row, reason, message, tags, unknown in judged:
-            if reason:
-                rejected.append(rejection(row, "list", reason, message))
-                continue
-            stored = held.get(row.image_id)
-            data = stored.data if stored else next(contents)
-            if isinstance(data, ImageError):
-                rejected.append(rejection(row, "read", data.reason, str(data)))
-                continue
-            try:
-                size = _size(data, stored, settings.max_pixels)
-            except ImageError as error:
-                rejected.append(rejection(row, "decode", error.reason, str(error)))
-                continue
-            if unknown:
-                rejected.append(rejection(row, TAG_STAGE, "unknown_tag", _unknown(unknown)))
-            corpus.append(_corpus_row(row, data, size, tags))
-            truth.append(_truth_row(source, row, size, len(mapper.classes), mask_ids))
-            if truth[-1]["status"] == ERROR:
-                rejected.append(rejection(row, MASK_STAGE, BAD_MASK, truth[-1]["error"]))
+        for images in _together(judged, contents):
+            _check(images, settings.max_pixels)
+            _check_masks(source, images, len(mapper.classes), settings.mask_ids())
+            for image in images:
+                if image.stage:
+                    rejected.append(rejection(image.row, image.stage, image.reason, image.message))
+                    continue
+                if image.unknown:
+                    told = _unknown(image.unknown)
+                    rejected.append(rejection(image.row, TAG_STAGE, "unknown_tag", told))
+                corpus.append(_corpus_row(image))
+                truth.append(_truth_row(image))
+                if isinstance(image.mask, ImageError):
+                    told = truth[-1]["error"]
+                    rejected.append(rejection(image.row, MASK_STAGE, BAD_MASK, told))
     return (
         pa.Table.from_pylist(corpus, CORPUS),
         pa.Table.from_pylist(truth, TRUTH),
@@ -95,14 +96,99 @@ def read_rows(
     )
 
 
+@dataclass
+class _Image:
+    """A listed row and what has become of it: rejected where it has a ``stage``.
+
+    ``stored`` is its image where it was accepted before: it is not read and decoded again.
+    """
+
+    row: SourceRow
+    tags: list[int]
+    unknown: list[str]
+    stored: Stored | None = None
+    stage: str = ""
+    reason: str = ""
+    message: str = ""
+    data: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    mask: bytes | ImageError | None = None
+
+    def reject(self, stage: str, reason: str, message: str) -> None:
+        self.stage, self.reason, self.message = stage, reason, message
+
+
+def _together(
+    judged: Sequence[_Image], contents: Iterator[bytes | ImageError]
+) -> Iterator[list[_Image]]:
+    """All images in order, so many at a time as a decoder gets at once, with their contents."""
+    images: list[_Image] = []
+    held = 0
+    for image in judged:
+        if not image.stage:
+            data = image.stored.data if image.stored else next(contents)
+            if isinstance(data, ImageError):
+                image.reject("read", data.reason, str(data))
+            else:
+                image.data = data
+                held += len(data)
+        images.append(image)
+        if len(images) >= _TOGETHER or held >= _TOGETHER_BYTES:
+            yield images
+            images, held = [], 0
+    yield images
+
+
+def _check(images: Sequence[_Image], max_pixels: int) -> None:
+    """See how large images are, and reject those that cannot be decoded."""
+    left = [image for image in images if not (image.stage or image.stored)]
+    sizes = check_images([image.data for image in left], max_pixels)
+    for image, size in zip(left, sizes, strict=True):
+        if isinstance(size, ImageError):
+            image.reject("decode", size.reason, str(size))
+        else:
+            image.size = size
+    for image in images:
+        if image.stored:
+            image.size = image.stored.size
+            try:
+                probe_size(image.data, max_pixels)  # by its header: it was decoded before
+            except ImageError as error:
+                image.reject("decode", error.reason, str(error))
+
+
+def _check_masks(
+    source: Source, images: Sequence[_Image], classes: int, meaning: Sequence[int] | None
+) -> None:
+    """Read and check the ground-truth masks of images that were not rejected."""
+    masked: list[tuple[_Image, bytes]] = []
+    for image in (image for image in images if not image.stage):
+        try:
+            data = source.read_mask(image.row)
+        except ImageError as error:
+            image.mask = error
+        else:
+            if data is not None:
+                masked.append((image, data))
+    found = decode_levels([data for _, data in masked], [image.size for image, _ in masked])
+    for (image, data), ids in zip(masked, found, strict=True):
+        try:
+            image.mask = check_mask(data, ids, classes, meaning)
+        except ImageError as error:
+            image.mask = error
+
+
 def check_mask(
-    data: bytes, size: tuple[int, int], classes: int, meaning: Sequence[int] | None = None
+    data: bytes,
+    ids: NDArray[np.uint8] | ImageError,
+    classes: int,
+    meaning: Sequence[int] | None = None,
 ) -> bytes:
     """Check a ground-truth mask.
 
     Args:
         data: A palette or 8-bit grey image file whose pixel values are class ids.
-        size: (height, width) of the image it belongs to.
+        ids: HW uint8, its pixels, or why there are none.
         classes: Number of classes C.
         meaning: What each id from 0 on means here; None: itself.
 
@@ -112,26 +198,17 @@ def check_mask(
     Raises:
         ImageError: With reason ``bad_mask``.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "GIF", "TIFF")) as image:
-            if image.size != size[::-1]:
-                raise ImageError(BAD_MASK, f"it is {image.size}, its image {size[::-1]} pixels")
-            if image.mode not in ("P", "L"):
-                raise ImageError(BAD_MASK, f"it is {image.mode}, not palette or 8-bit grey")
-            image.load()
-            ids = levels(image)
-            most = classes if meaning is None else len(meaning) - 1
-            strange = np.unique(ids[_is_strange(ids, most)])
-            kept = data if image.format == "PNG" else encode_labels(ids)
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:  # a broken file can make a decoder raise nearly anything
-        raise ImageError(BAD_MASK, f"it cannot be decoded ({error})") from error
+    if isinstance(ids, ImageError):
+        raise ImageError(BAD_MASK, str(ids)) from ids
+    most = classes if meaning is None else len(meaning) - 1
+    strange = np.unique(ids[_is_strange(ids, most)])
     if strange.size:
         raise ImageError(
             BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {most} or {IGNORE}"
         )
-    return kept if meaning is None else encode_labels(_translated(ids, meaning))
+    if meaning is not None:
+        return encode_labels(_translated(ids, meaning))
+    return data if data.startswith(_PNG) else encode_labels(ids)
 
 
 def _translated(ids: NDArray[np.uint8], meaning: Sequence[int]) -> NDArray[np.uint8]:
@@ -154,18 +231,6 @@ def _contents(
     return nullcontext(map(read, rows))
 
 
-def _size(data: bytes, stored: Stored | None, max_pixels: int) -> tuple[int, int]:
-    """(height, width) of an image that is accepted; one that was before is not decoded again.
-
-    Raises:
-        ImageError: It is not.
-    """
-    if stored is None:
-        return check_image(data, max_pixels)
-    probe_size(data, max_pixels)
-    return stored.size
-
-
 def _is_far(row: SourceRow) -> bool:
     return not row.shard and not is_local(row.uri)
 
@@ -183,13 +248,16 @@ def _is_strange(ids: NDArray[np.uint8], classes: int) -> NDArray[np.bool_]:
     return (ids - np.uint8(first)) < np.uint8(IGNORE - first)
 
 
-def _judge(row: SourceRow, mapper: TagMapper) -> tuple[str, str, list[int], list[str]]:
-    """Why a row is refused before its image is read, if it is; its class ids and unknown tags."""
+def _judge(row: SourceRow, mapper: TagMapper) -> _Image:
+    """A row with its class ids and unknown tags; rejected where it is refused unread."""
     reason, message = _listing_fault(row)
     tags, unknown = mapper.map_tags(row.tags)
     if not reason and unknown and not tags:
         reason, message = "unknown_tag", _unknown(unknown)
-    return reason, message, tags, unknown
+    image = _Image(row, tags, unknown)
+    if reason:
+        image.reject("list", reason, message)
+    return image
 
 
 def _listing_fault(row: SourceRow) -> tuple[str, str]:
@@ -205,35 +273,27 @@ def _listing_fault(row: SourceRow) -> tuple[str, str]:
     return "", ""
 
 
-def _corpus_row(row: SourceRow, data: bytes, size: tuple[int, int], tags: list[int]) -> Row:
+def _corpus_row(image: _Image) -> Row:
     return {
-        "image_id": row.image_id,
-        "height": size[0],
-        "width": size[1],
-        "tags": tags,
-        "split": row.split,
-        "uri": row.uri,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "bytes": data,
+        "image_id": image.row.image_id,
+        "height": image.size[0],
+        "width": image.size[1],
+        "tags": image.tags,
+        "split": image.row.split,
+        "uri": image.row.uri,
+        "sha256": hashlib.sha256(image.data).hexdigest(),
+        "bytes": image.data,
         "status": OK,
     }
 
 
-def _truth_row(
-    source: Source,
-    row: SourceRow,
-    size: tuple[int, int],
-    classes: int,
-    meaning: Sequence[int] | None,
-) -> Row:
+def _truth_row(image: _Image) -> Row:
     label, status, message = None, SKIPPED, None
-    try:
-        data = source.read_mask(row)
-        if data is not None:
-            label, status = check_mask(data, size, classes, meaning), OK
-    except ImageError as error:
-        status, message = ERROR, f"{error.reason}: {error}"
-    head = {"image_id": row.image_id, "height": size[0], "width": size[1]}
+    if isinstance(image.mask, ImageError):
+        status, message = ERROR, f"{image.mask.reason}: {image.mask}"
+    elif image.mask is not None:
+        label, status = image.mask, OK
+    head = {"image_id": image.row.image_id, "height": image.size[0], "width": image.size[1]}
     return {**head, "label": label, "status": status, "error": message}
 
 

@@ -30,6 +30,7 @@ take 4) → pixels of others that take as much memory."""
 # What photographs come in. Formats that run programs or hold documents (EPS, PDF, WMF) stay out.
 _WANTED = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _JPEGS = ("JPEG", "MPO")
+_LEVEL_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
 Image.init()
 _FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
@@ -88,12 +89,19 @@ def decode_rgb(
         raise _failure(error) from error
 
 
-def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def check_image(
+    data: bytes, max_pixels: int = MAX_PIXELS, on_open: Callable[[int], None] = lambda _: None
+) -> tuple[int, int]:
     """See that an image can be decoded, and how large it is.
 
     All of the file is read, as :func:`decode_rgb` reads it, but of the pixels one becomes RGB, and
     a JPEG becomes pixels at 1/8 of its size, in a third of the time: whatever can be wrong with it
     shows before that.
+
+    Args:
+        data: The whole file.
+        max_pixels: As of :func:`decode_rgb`.
+        on_open: Told how many pixels it has, before any is decoded.
 
     Returns:
         (height, width) in pixels, equal to the first two axes of what :func:`decode_rgb` gives.
@@ -104,6 +112,7 @@ def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     image = _open(data, max_pixels)
     turned = _orientation(image) in _QUARTER_TURNS
     size = image.size
+    on_open(size[0] * size[1])
     is_jpeg = image.format in _JPEGS
     if is_jpeg:
         image.draft(None, (1, 1))
@@ -134,6 +143,34 @@ def probe_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     image = _open(data, max_pixels)
     width, height = image.size
     return (width, height) if _orientation(image) in _QUARTER_TURNS else (height, width)
+
+
+def decode_levels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode a palette or 8-bit grey image file to its pixels.
+
+    Args:
+        data: The whole file: PNG, BMP, GIF or TIFF.
+        size: (height, width) that it must have, judged before decoding.
+
+    Returns:
+        HW uint8, read-only.
+
+    Raises:
+        ImageError: With reason ``unreadable``.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_LEVEL_FORMATS) as image:
+            if image.size != size[::-1]:
+                told = f"it is {image.size}, its image {size[::-1]} pixels"
+                raise ImageError("unreadable", told)
+            if image.mode not in ("P", "L"):
+                raise ImageError("unreadable", f"it is {image.mode}, not palette or 8-bit grey")
+            image.load()
+            return levels(image)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # a broken file can make a decoder raise nearly anything
+        raise ImageError("unreadable", f"it cannot be decoded ({error})") from error
 
 
 def levels(image: Image.Image) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ from dcsp.corpus.reading import check_mask
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.scenes import ScenesSource
 from dcsp.corpus.sources.voc import VOCSource
-from dcsp.images.decode import decode_rgb
+from dcsp.images.decode import decode_levels, decode_rgb
 from dcsp.images.resize import resize_labels
 from dcsp.inference.multiscale import Views, score_views
 from dcsp.labels import IGNORE, SCENE_CLASSES, VOC_CLASSES, TagMapper
@@ -116,7 +116,8 @@ class Inputs:
             data, mask = self.source.read(row), self.source.read_mask(row)
             assert mask is not None
             image = decode_rgb(data)
-            labels = decode_labels(check_mask(mask, image.shape[:2], len(self.classes)))
+            ids = decode_levels(mask, image.shape[:2])
+            labels = decode_labels(check_mask(mask, ids, len(self.classes)))
             found.append(Photograph(row, data, image, labels, mapper.map_tags(row.tags)[0]))
         return found
 

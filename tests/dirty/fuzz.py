@@ -33,7 +33,7 @@ from dcsp.corpus.sources.parquet import ParquetSource
 from dcsp.corpus.sources.tag_tables import read_tags
 from dcsp.corpus.sources.webdataset import WebDatasetSource
 from dcsp.errors import DcspError, ImageError
-from dcsp.images.decode import check_image, decode_rgb
+from dcsp.images.decode import check_image, decode_levels, decode_rgb
 from dcsp.inspection.mask_files import MaskFolder
 from tests.corpus.tars import tar_bytes
 from tests.dirty.planted import CLASSES, MAPPER, OK, PHOTO, encode
@@ -100,7 +100,7 @@ def _seen(data: bytes, _: Path) -> str:
 
 
 def _masked(data: bytes, _: Path) -> str:
-    check_mask(data, PHOTO.shape[:2], len(CLASSES))
+    check_mask(data, decode_levels(data, PHOTO.shape[:2]), len(CLASSES))
     return OK
 
 

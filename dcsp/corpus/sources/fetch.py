@@ -26,7 +26,7 @@ from dcsp.config import HttpSettings
 from dcsp.corpus.sources.hosts import PATIENCE, Hosts
 from dcsp.corpus.sources.urls import REFUSED, Address, is_public, parse_url, require_allowed
 from dcsp.errors import ImageError
-from dcsp.images.decode import check_image
+from dcsp.images.isolated import check_images
 
 STATUS, TOO_LARGE = "http_status", "http_too_large"
 BUSY, TIMEOUT, FAILED = "http_busy", "http_timeout", "http_failed"
@@ -167,11 +167,8 @@ def _body(response: http.client.HTTPResponse, limit: int, clock: _Clock) -> byte
 
 def _is_cut(content: bytes) -> bool:
     """Whether an image ends too early, where nothing but itself can tell."""
-    try:
-        check_image(content)
-    except ImageError as error:
-        return error.reason == "truncated"
-    return False
+    (found,) = check_images([content])
+    return isinstance(found, ImageError) and found.reason == "truncated"
 
 
 def _too_large(limit: int) -> ImageError:
