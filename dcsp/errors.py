@@ -1,7 +1,7 @@
 """Errors a user can cause, each one sentence long: what was wrong, where, and what to do.
 
 Jobs and the command line print these without a traceback and exit with code 2; every other
-exception is a fault of the software or of the machines and exits with code 1.
+exception, and :class:`LostClusterError`, is a fault of the software or of the machines: code 1.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class TrainingError(DcspError):
 
 class ClusterError(DcspError):
     """The cluster cannot run what was asked of it."""
+
+
+class LostClusterError(ClusterError):
+    """The cluster went away under a job: a fault of machines, with exit code 1."""
 
 
 class ImageError(DcspError):

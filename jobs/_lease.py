@@ -11,6 +11,7 @@ from dcsp.config import RunConfig
 from dcsp.progress import say
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
+from jobs._heart import last_words
 
 
 @contextmanager
@@ -27,11 +28,14 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
     """
     wait = config.cluster.lease_wait_minutes * 60
     with Lease(store, job, config.name, on_loss=_interrupt, wait=wait, on_wait=say) as lease:
+        last_words.append(lease.__exit__)
         try:
             yield lease
         except KeyboardInterrupt:
             lease.check()  # whether it was the user
             raise
+        finally:
+            last_words.remove(lease.__exit__)
 
 
 def _interrupt() -> None:

@@ -1,6 +1,7 @@
 """The command line that every job shares: config and overrides in, an exit code out.
 
-0: done; 2: the user's mistake, told in one line; 1: a fault, with its traceback; 128 and the number
+0: done; 2: the user's mistake, told in one line; 1: a fault, with its traceback, or a cluster that
+went away, told in one line; 128 and the number
 of the signal: the job was told to end, and has given back what it held.
 """
 
@@ -20,12 +21,12 @@ from typing import Any
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
 from dcsp.config.text import user_path
-from dcsp.errors import ConfigError, DcspError
+from dcsp.errors import ConfigError, DcspError, LostClusterError
 from dcsp.progress import show_any_text
 from dcsp.tables.snapshot import TRAIN, VAL
 from jobs._places import check_places
 
-DONE, MISTAKE = 0, 2
+FAULT, MISTAKE = 1, 2
 BY_SIGNAL = 128
 """What a shell adds to the number of the signal that ended a process."""
 ENDINGS = {
@@ -36,8 +37,15 @@ ENDINGS = {
 """Signal → what is said of a job that it ends."""
 AGAIN_SECONDS = 2.0
 """After so long one more signal ends what the job still does in order to end."""
-NOISE = "has constructor arguments in the object store and max_restarts > 0"
-"""What Ray's C++ side says on the terminal of every actor that Ray Data itself makes so."""
+NOISE = (
+    "has constructor arguments in the object store and max_restarts > 0",
+    "Failed to push error to driver for task",
+    "Failed to connect to GCS at address",
+    "Failed to connect to the observability pubsub at address",
+    "Failed to get cluster ID from GCS server",
+)
+"""What Ray's C++ side says on the terminal: of every actor that Ray Data itself makes so, and of a
+head that is gone, before the job says it."""
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -87,7 +95,7 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
     """Run a job's ``main`` with this process's arguments and leave with its exit code."""
     show_any_text()
     if not os.environ.get("DCSP_RAY_LOGS"):
-        drop_lines_of_stderr(NOISE)
+        drop_lines_of_stderr(*NOISE)
     ending = _Ending()
     for number in ENDINGS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
@@ -96,7 +104,7 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
         main(sys.argv[1:])
         sys.stdout.flush()
     except DcspError as error:
-        told, code = f"error: {error}", MISTAKE
+        told, code = f"error: {error}", FAULT if isinstance(error, LostClusterError) else MISTAKE
     except KeyboardInterrupt:
         told = f"{ENDINGS[signal.Signals(ending.number)]}; submit the job again to resume"
         code = BY_SIGNAL + ending.number
@@ -123,13 +131,14 @@ def _is_left(stream: Any) -> bool:
     return any(state & select.POLLERR for _, state in poll.poll(0))
 
 
-def drop_lines_of_stderr(text: str) -> None:
-    """Keep lines with some text off the terminal, also those that no Python code writes.
+def drop_lines_of_stderr(*texts: str) -> None:
+    """Keep lines with one of some texts off the terminal, also those that no Python code writes.
 
     A process of its own filters them, so that the last words of a job that crashes come through.
     """
     terminal = os.dup(sys.stderr.fileno())
-    command = ["grep", "--line-buffered", "--fixed-strings", "--invert-match", text]
+    command = ["grep", "--line-buffered", "--fixed-strings", "--invert-match"]
+    command += [f"--regexp={text}" for text in texts]
     try:
         sieve = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=terminal, start_new_session=True

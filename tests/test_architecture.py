@@ -59,6 +59,7 @@ FLOORS = (
     "dcsp.inspection",
     "dcsp.cli",
     "jobs._watch",
+    "jobs._heart",
     "jobs._blocks",
     "jobs._cluster",
     "jobs._lease",

@@ -152,12 +152,10 @@ class _Decoder:
             with suppress(OSError):
                 control.sendall(b"+")
                 ended, found, *_ = socket.recv_fds(control, 16, 1)
-                if found:
-                    self._link = socket.socket(fileno=found[0])
-                    self._answers = self._link.makefile("rb")
-                    if self._answers.read(1) == READY:
-                        return int(ended)
-                    self._hang_up()
+                link = socket.socket(fileno=found[0]) if found else None
+                if link and link.recv(1) == READY:
+                    self._link, self._answers = link, link.makefile("rb")
+                    return int(ended)
             self.close()
         raise OSError("the process that decodes images does not start")
 

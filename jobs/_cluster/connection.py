@@ -18,10 +18,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dcsp.capacity.resources import SPARE_CPUS, Node, Resources
 from dcsp.config import ClusterSettings
-from dcsp.errors import ClusterError
+from dcsp.errors import ClusterError, LostClusterError
 from dcsp.progress import say
 from dcsp.stages.libraries import NETWORKS, versions
+from jobs._heart import Heart
 
+ANSWER_SECONDS = 60.0
+"""What Ray gives a head that does not answer, unless its own setting says otherwise, before it ends
+this process."""
+ONE_ATTEMPT = {"RAY_gcs_server_port_wait_time_s": "1"}
+"""To join a head: each takes 40 s where nobody answers, and Ray makes 20."""
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """Threads of a model that wait must not spin: beside reads and writes that costs several times the
 work itself (a training step of 10 crops took 7.9 s with spinning threads, 2.3 s without)."""
@@ -37,7 +43,8 @@ def connect(settings: ClusterSettings) -> Resources:
     """Join the cluster that is named or surrounds this job, else start one on this machine.
 
     Raises:
-        ClusterError: The named cluster cannot be reached.
+        LostClusterError: Nobody answers at the address that is named.
+        ClusterError: The cluster there cannot be joined.
     """
     if not ray.is_initialized():
         _start(settings.address or os.environ.get("RAY_ADDRESS"))
@@ -112,6 +119,12 @@ def data_context() -> ray.data.DataContext:
     return context
 
 
+def heart() -> Heart:
+    """What tells that the head has gone, in time before Ray ends this process."""
+    seconds = os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s")  # noqa: SIM112
+    return Heart(ray.nodes, 2 / 3 * (float(seconds) if seconds else ANSWER_SECONDS))
+
+
 def disconnect() -> None:
     """Leave the cluster; ends it when this process started it."""
     global _started_here
@@ -129,10 +142,16 @@ def _start(address: str | None) -> None:
     try:
         with _signals_of_the_job():
             if address:
+                os.environ.update({n: v for n, v in ONE_ATTEMPT.items() if n not in os.environ})
                 ray.init(address=address, runtime_env={"env_vars": PATIENT_THREADS}, **quiet)
             else:
                 _start_here(quiet)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+    except ConnectionError as error:
+        raise LostClusterError(
+            f"No Ray cluster answers at {address or 'this machine'} ({error}): check the address "
+            "and that its head runs, and submit the job again."
+        ) from error
+    except (RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
             f"Cannot join the Ray cluster at {address or 'this machine'} ({error}): check the "
             "address, the RAY_AUTH_MODE and RAY_AUTH_TOKEN of both sides, and that it is running."

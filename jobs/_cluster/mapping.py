@@ -14,7 +14,7 @@ import ray.data
 
 from dcsp.capacity.resources import Resources
 from dcsp.config import ClusterSettings
-from dcsp.errors import ClusterError, StoreError
+from dcsp.errors import ClusterError, LostClusterError, StoreError
 from dcsp.progress import Progress
 from dcsp.stages.parts import PartsMade, PartSummary, remember_parts
 from dcsp.stages.stage import Device, TableStage
@@ -22,6 +22,7 @@ from dcsp.store.store import Store
 from dcsp.tables.schemas import STATUSES
 from dcsp.tables.snapshot import Part
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
+from jobs._cluster.connection import heart
 from jobs._watch import Patience, bare, watched
 
 Result = TypeVar("Result")
@@ -63,13 +64,14 @@ def map_parts(
 
     try:
         # Nothing here refers to the dataset: it would keep its actors as long as an error is kept.
-        made = watched(_dataset(store, stage, parts, resources, settings).iter_rows, patience)
-        for row in made:
-            statuses = {name: int(row[name]) for name in STATUSES}
-            summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
-            progress.advance(row["rows"])
-            if time.monotonic() - noted > REMEMBER_SECONDS:
-                note()
+        with heart().beating():
+            made = watched(_dataset(store, stage, parts, resources, settings).iter_rows, patience)
+            for row in made:
+                statuses = {name: int(row[name]) for name in STATUSES}
+                summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
+                progress.advance(row["rows"])
+                if time.monotonic() - noted > REMEMBER_SECONDS:
+                    note()
     except BaseException:
         note()
         raise
@@ -151,17 +153,21 @@ def map_items(
         return function(item)
 
     remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)(apply)
-    ahead = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
     patience = Patience(title, settings.stall_minutes, settings.total_minutes)
     todo = iter(items)
-    waiting = deque(remote.remote(item) for item in islice(todo, ahead))
+    waiting: deque[Any] = deque()
     results: list[Result] = []
     try:
-        while waiting:
-            result = outcome(waiting[0], patience)
-            waiting.popleft()
-            waiting.extend(remote.remote(item) for item in islice(todo, 1))
-            (advance or results.append)(result)
+        with heart().beating():
+            ahead = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
+            waiting.extend(remote.remote(item) for item in islice(todo, ahead))
+            while waiting:
+                result = outcome(waiting[0], patience)
+                waiting.popleft()
+                waiting.extend(remote.remote(item) for item in islice(todo, 1))
+                (advance or results.append)(result)
+    except LostClusterError:
+        raise  # nobody is there to cancel anything
     except ClusterError:
         # What stood still keeps CPUs. After other errors the few tasks in flight end by themselves:
         # Ray ends this process when a task completes at the moment it is cancelled.

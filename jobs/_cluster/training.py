@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dcsp.capacity.resources import SAMPLE_TASKS, Resources
 from dcsp.config import ClusterSettings
-from dcsp.errors import ClusterError, DcspError
+from dcsp.errors import ClusterError, DcspError, LostClusterError
 from dcsp.networks.checkpoint import checkpoint_is_complete
 from dcsp.progress import Progress
 from dcsp.store.ahead import read_ahead
@@ -40,7 +40,7 @@ from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage
 from dcsp.training.stream import PartSlice, Rank, rank_batch, rebatch
 from jobs._blocks import ReadSamples, windows
-from jobs._cluster.connection import data_context
+from jobs._cluster.connection import data_context, heart
 from jobs._cluster.mapping import outcome
 from jobs._watch import Patience, TrainingStatus
 
@@ -91,8 +91,9 @@ def train(
             progress.reach(done, note)
 
     try:
-        outcome(fitting, patience, every=follow)
-    except KeyboardInterrupt:
+        with heart().beating():
+            outcome(fitting, patience, every=follow)
+    except (KeyboardInterrupt, LostClusterError):
         raise  # this process ends at once, and with it, by Ray, what it started
     except BaseException:
         with suppress(Exception):  # a cluster that is gone must not hide why

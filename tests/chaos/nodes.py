@@ -81,24 +81,24 @@ class Nodes(ABC):
 
     def lose(self, names: Sequence[str], random: Random) -> bool:
         """Kill a node on which a process of such a name runs; whether there was one."""
-        nodes = [node for node in self.workers if _of(node, names)]
+        nodes = [node for node in self.workers if working(node, names)]
         if nodes:
             self.remove(random.choice(sorted(nodes)))
         return bool(nodes)
 
     def kill(self, names: Sequence[str], random: Random) -> bool:
         """SIGKILL a process of such a name on any node; whether there was one."""
-        found = [process for node in [self.head, *self.workers] for process in _of(node, names)]
+        found = [process for node in [self.head, *self.workers] for process in working(node, names)]
         if found:
             random.choice(sorted(found, key=lambda process: process.pid)).kill()
         return bool(found)
 
     def runs(self, names: Sequence[str]) -> bool:
         """Whether a process of such a name runs on a node that can be lost."""
-        return any(_of(node, names) for node in self.workers)
+        return any(working(node, names) for node in self.workers)
 
 
-def _of(node: int, names: Sequence[str]) -> list[psutil.Process]:
+def working(node: int, names: Sequence[str]) -> list[psutil.Process]:
     """The workers of a node that do what is named so now."""
     begins = tuple(f"ray::{name}" for name in names)
     try:
