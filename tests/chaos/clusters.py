@@ -139,6 +139,8 @@ def _raylet_of(started: subprocess.Popen[bytes]) -> int:
 
 def _end(started: subprocess.Popen[bytes]) -> None:
     """SIGKILL a node: its raylet first, so that nobody starts what is killed again."""
+    if started.poll() is not None:
+        return
     parent = psutil.Process(started.pid)
     end([*parent.children(recursive=True), parent])
     started.wait(timeout=30)
