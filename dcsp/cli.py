@@ -1,14 +1,18 @@
 """The ``dcsp`` command: look into a store, check it, and take results out of it.
 
 Every command reads and none computes: jobs do that, and ``plan`` is one; ``publish`` moves the one
-pointer, and ``rejected --replay`` changes what the next job does. Exit codes are those of the jobs:
+pointer, ``rejected --replay`` changes what the next job does, ``gc --delete`` and ``erase`` remove.
+Exit codes are those of the jobs:
 0 done, 2 the user's mistake, 1 a fault, or a store that ``verify`` finds broken.
 """
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,9 +26,10 @@ from dcsp.errors import DcspError, StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
 from dcsp.inspection.text import difference_text, section, store_text
 from dcsp.progress import show_any_text
+from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import STAGE_FILE, current_run, report_file
-from dcsp.text import shown
+from dcsp.text import quantity, shown
 
 MISTAKE = 2
 _MOST_TAGS = 50
@@ -162,11 +167,10 @@ def rejected(
         read_rejected,
         read_unknown_tags,
     )
-    from dcsp.store.lease import Lease
 
     opened = open_store(store)
     if replay:
-        with Lease(opened, "dcsp rejected", "--replay"):
+        with _held(opened, "dcsp rejected", "--replay"):
             forgotten = forget(opened)
         typer.echo(f"the next ingest looks at {forgotten} images once more: submit the job")
     rows = read_rejected(opened, run)
@@ -186,11 +190,10 @@ def publish(
 ) -> None:
     """Make a run the published one: back to an earlier one, or forward again."""
     from dcsp.run.record import publish as make_current
-    from dcsp.store.lease import Lease
 
     opened = open_store(store)
     chosen = find_run(opened, run)
-    with Lease(opened, "dcsp publish", chosen.run_id):
+    with _held(opened, "dcsp publish", chosen.run_id):
         before = current_run(opened)
         make_current(opened, chosen.run_id)
     typer.echo(shown(f"published: {chosen.run_id}, before that {before or 'none'}"))
@@ -260,6 +263,68 @@ def export(
     typer.echo(f"{done.written} masks in {out}{left}")
     if done.told:
         typer.echo(done.told)
+
+
+@app.command()
+def gc(
+    store: StoreArgument,
+    keep: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Runs to keep, beside the published one.")
+    ] = 3,
+    days: Annotated[
+        float,
+        typer.Option(metavar="D", min=0, help="What was written in the last D days stays."),
+    ] = 7,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is told.")] = False,
+) -> None:
+    """Say what no run needs that is kept, or remove it: runs, tables, networks, corpora."""
+    from dcsp.upkeep.collection import collect, remove
+    from dcsp.upkeep.text import collected_text, summary
+
+    opened = open_store(store)
+    if delete:
+        with _held(opened, "dcsp gc", "--delete") as lease:
+            collected = collect(opened, keep, days)
+            remove(opened, collected, lease.check)
+    else:
+        collected = collect(opened, keep, days)
+    typer.echo(collected_text(collected, delete))
+    typer.echo(summary(collected, delete))
+
+
+@app.command()
+def erase(
+    store: StoreArgument,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]…", help="Of images; left out: end what was killed."),
+    ] = None,
+) -> None:
+    """Erase images and all that was made of them, and keep them out of every later ingest."""
+    from dcsp.upkeep.erasure import erase as erase_images
+    from dcsp.upkeep.erasure import told
+
+    opened = open_store(store)
+    with _held(opened, "dcsp erase", quantity(len(ids or ()), "image")) as lease:
+        done = erase_images(opened, ids or (), lease.check)
+    for line in told(done, ids or ()):
+        typer.echo(line)
+
+
+@contextmanager
+def _held(store: Store, command: str, what: str) -> Iterator[Lease]:
+    """Hold the lease of a store; a command that is told to end gives it back."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with Lease(store, command, what) as lease:
+            yield lease
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write(out: Path, data: bytes) -> None:

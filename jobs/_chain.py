@@ -38,7 +38,7 @@ from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import LINEAGES, metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
-from dcsp.text import duration
+from dcsp.text import duration, quantity
 from jobs._watch import Patience, Result, within
 
 
@@ -128,6 +128,8 @@ class Chain:
             listing.lead(snapshot)
         images = sum(part.live for part in snapshot.parts)
         say(f"ingest: {images} images, {snapshot.rejected} rejected{note}")
+        if listing.erased:
+            say(f"ingest: {quantity(listing.erased, 'listed image')} left out: erased before")
         if source is None and snapshot.of([TRAIN]):
             for told in tag_notes(self.store, snapshot, self.config.corpus.min_tag_support):
                 say(f"ingest: {told}")

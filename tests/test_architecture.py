@@ -57,6 +57,7 @@ FLOORS = (
     "dcsp.comparison",
     "dcsp.capacity",
     "dcsp.inspection",
+    "dcsp.upkeep",
     "dcsp.cli",
     "jobs._watch",
     "jobs._heart",
@@ -256,6 +257,7 @@ TRUTH_READERS = (
     "dcsp.capacity.sample",
     "dcsp.capacity.workload",
     "dcsp.inspection.verify",  # looks for damage
+    "dcsp.upkeep",  # removes it with what it is the truth of
     "jobs",
 )
 """Those who measure and show, and those who keep files: none of them mines cues or trains."""

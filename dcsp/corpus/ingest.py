@@ -88,7 +88,7 @@ def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]
 
 def _check_books(listing: Listing, snapshot: Snapshot) -> None:
     """See that every listed image is in the corpus or was rejected, and none in both."""
-    listed = len(listing.rows) + listing.duplicates.num_rows
+    listed = len(listing.rows) + listing.left_out.num_rows
     images = sum(part.live for part in snapshot.parts)
     if listed != images + snapshot.rejected:
         raise AssertionError(
@@ -122,7 +122,7 @@ def _pack(
     unchanged = previous.state.catalogue.filter(pa.array(changes.unchanged))
     counter = RejectionCounter(
         packer.settings.max_rejected_share,
-        listing.duplicates,
+        listing.left_out,
         carried=_still_rejected(previous.rejected, unchanged),
         unchanged=unchanged.num_rows,
     )

@@ -10,12 +10,14 @@ from dcsp.config import CorpusSettings
 from dcsp.corpus.batches import select_rows
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.recovery import catalogue_of_parts, last_snapshot
-from dcsp.corpus.rejected import deferred_rows, refused_rows
+from dcsp.corpus.rejected import deferred_rows, refused_rows, rejection
 from dcsp.corpus.sources.base import Source, SourceRow
 from dcsp.corpus.sources.open import open_source
-from dcsp.corpus.sources.shards import Spread, list_rows, not_now
+from dcsp.corpus.sources.shards import Spread, list_rows, not_now, without_erased
 from dcsp.corpus.state import CorpusState
+from dcsp.errors import StoreError
 from dcsp.store.store import Store
+from dcsp.tables.erased import ERASED, load_erased
 from dcsp.tables.layout import (
     CORPUS_DIRECTORY,
     LINEAGES,
@@ -56,13 +58,18 @@ class Listing:
 
     Attributes:
         rows: By split, in hash order of their ids.
-        duplicates: Rows that were left out, as the rejected table has them.
+        left_out: Duplicates and what was erased before, as the rejected table has them.
         packer: Turns batches of the rows into parts of the store.
     """
 
     rows: list[SourceRow]
-    duplicates: pa.Table
+    left_out: pa.Table
     packer: Packer
+
+    @property
+    def erased(self) -> int:
+        """How many of the listed images were erased, and stay out."""
+        return self.left_out["reason"].to_pylist().count(ERASED)
 
     @property
     def file(self) -> str:
@@ -172,8 +179,20 @@ def list_corpus(
     Raises:
         CorpusError: The source is not there or not laid out as its kind demands, or has new shards
             that nothing opens.
+        StoreError: A `dcsp erase` has not ended.
     """
+    erased = load_erased(store)
+    if erased.is_unfinished:
+        raise StoreError(
+            f"Images are being erased from the store {store.url}, or a `dcsp erase` was killed: "
+            f"`dcsp erase {store.url}` ends it; submit the job again then."
+        )
     source = source or open_source(settings, seed)
     listed = list_rows(store, source, settings.max_rejected_share, spread)
-    rows, duplicates = select_rows(listed, settings.limit)
-    return Listing(rows, duplicates, Packer(store, source, settings))
+    listed = [without_erased(row, erased) for row in listed]
+    rows, duplicates = select_rows((row for row in listed if row.reason != ERASED), settings.limit)
+    kept_out = [
+        rejection(row, "list", ERASED, row.problem) for row in listed if row.reason == ERASED
+    ]
+    left_out = pa.concat_tables([duplicates, pa.Table.from_pylist(kept_out, REJECTED)])
+    return Listing(rows, left_out, Packer(store, source, settings))

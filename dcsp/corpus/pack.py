@@ -23,6 +23,7 @@ from dcsp.corpus.reading import read_rows
 from dcsp.corpus.rejected import deferred_rows
 from dcsp.corpus.sources.base import Source, SourceRow, listing_digest
 from dcsp.store.store import Store
+from dcsp.tables.erased import load_erased
 from dcsp.tables.fingerprint import digest, digest_lines
 from dcsp.tables.layout import BATCHES, CORPUS_DIRECTORY, TRUTH_DIRECTORY, part_file
 from dcsp.tables.schemas import OK
@@ -79,7 +80,10 @@ class Packer:
     def _pack(self, batch: Batch) -> Record:
         mapper = self.settings.mapper()
         held = read_images(self.store, batch.held) if batch.held else {}
-        corpus, truth, rejected = read_rows(self.source, batch.rows, mapper, self.settings, held)
+        erased = load_erased(self.store).contents
+        corpus, truth, rejected = read_rows(
+            self.source, batch.rows, mapper, self.settings, held, erased
+        )
         contents = content_digests(corpus, truth)
         rows = zip(*(corpus[name].to_pylist() for name in ("image_id", "tags")), strict=True)
         told = [(name, content, tags) for (name, tags), content in zip(rows, contents, strict=True)]

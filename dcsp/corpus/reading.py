@@ -8,7 +8,7 @@ Images that lie far away are read several at once and ahead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from dcsp.images.isolated import check_images, decode_levels
 from dcsp.labels import IGNORE, TagMapper
 from dcsp.store.ahead import read_ahead
 from dcsp.tables.codecs import encode_labels
+from dcsp.tables.erased import ERASED
 from dcsp.tables.schemas import CORPUS, ERROR, OK, REJECTED, SKIPPED, TRUTH
 
 THREADS = 8
@@ -47,22 +48,31 @@ def read_rows(
     mapper: TagMapper,
     settings: CorpusSettings,
     held: Mapping[str, Stored] = MappingProxyType({}),
+    erased: Collection[str] = (),
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Read and check the rows of one batch.
 
-    What ``held`` has by its id was accepted before and is not read again; its mask is. An image
-    whose tags are partly unknown keeps the known ones, and the rejected table gets a row of stage
-    ``tag``; an image with tags of which none is known is rejected; an image without any tag is kept
-    without tags. A bad mask is an error row of the truth table and a row of stage
+    An image whose tags are partly unknown keeps the known ones, and the rejected table gets a row
+    of stage ``tag``; an image with tags of which none is known is rejected; an image without any
+    tag is kept without tags. A bad mask is an error row of the truth table and a row of stage
     ``mask`` of the rejected table: its image stays.
+
+    Args:
+        source: What reads a row.
+        rows: To read.
+        mapper: Means classes by tags.
+        settings: Limits, and what masks mean.
+        held: Images by their ids that were accepted before: they are not read again, but for their
+            masks.
+        erased: sha256 of image files that no ingest takes again.
 
     Returns:
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,
         ``skipped`` where there is no mask; and the rejected rows, with reason ``invalid_id``,
         ``unknown_split``, ``unreadable_tags``, ``linked_folder``, ``unknown_tag``, ``missing``,
         ``empty``, ``truncated``, ``oversized``, ``too_many_scans``, ``unreadable``,
-        ``decoder_crash``, ``too_slow``, ``too_much_memory`` or ``bad_mask``; of shards also
-        ``duplicate_member``, ``not_a_file``, ``several_images`` and those of
+        ``decoder_crash``, ``too_slow``, ``too_much_memory``, ``bad_mask`` or ``erased``; of shards
+        also ``duplicate_member``, ``not_a_file``, ``several_images`` and those of
         :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs those of
         :mod:`dcsp.corpus.sources.fetch`.
     """
@@ -75,7 +85,7 @@ def read_rows(
     asked = [image.row for image in judged if not (image.stage or image.stored)]
     with _contents(source, asked) as contents:
         for images in _together(judged, contents):
-            _check(images, settings.max_pixels)
+            _check(images, settings.max_pixels, erased)
             _check_masks(source, images, len(mapper.classes), settings.mask_ids())
             for image in images:
                 if image.stage:
@@ -139,8 +149,11 @@ def _together(
     yield images
 
 
-def _check(images: Sequence[_Image], max_pixels: int) -> None:
-    """See how large images are, and reject those that cannot be decoded."""
+def _check(images: Sequence[_Image], max_pixels: int, erased: Collection[str]) -> None:
+    """See how large images are, and reject those that cannot be decoded or were erased."""
+    for image in images if erased else ():
+        if not image.stage and hashlib.sha256(image.data).hexdigest() in erased:
+            image.reject("decode", ERASED, "an image like it was erased")
     left = [image for image in images if not (image.stage or image.stored)]
     sizes = check_images([image.data for image in left], max_pixels)
     for image, size in zip(left, sizes, strict=True):
@@ -149,7 +162,7 @@ def _check(images: Sequence[_Image], max_pixels: int) -> None:
         else:
             image.size = size
     for image in images:
-        if image.stored:
+        if image.stored and not image.stage:
             image.size = image.stored.size
             try:
                 probe_size(image.data, max_pixels)  # by its header: it was decoded before

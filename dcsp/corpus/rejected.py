@@ -11,6 +11,7 @@ import pyarrow as pa
 from dcsp.corpus.sources.base import SourceRow, printable
 from dcsp.corpus.sources.fetch import PASSING
 from dcsp.errors import CorpusError
+from dcsp.tables.erased import ERASED
 from dcsp.tables.schemas import REJECTED
 from dcsp.text import shown, without_credentials
 
@@ -72,13 +73,14 @@ class RejectionCounter:
 
     Attributes:
         deferred: Lost images that the next ingest asks for again.
+        erased: Lost images that no ingest takes again, and no limit counts.
     """
 
     def __init__(self, limit: float, rejected: pa.Table, carried: pa.Table, unchanged: int) -> None:
         self._limit = limit
         self._unchanged = unchanged
         self._listed = rejected.num_rows
-        self.deferred = 0
+        self.deferred = self.erased = 0
         self._rejected: list[Row] = []
         self._lost = 0
         self._reasons: Counter[str] = Counter()
@@ -104,12 +106,12 @@ class RejectionCounter:
         Raises:
             CorpusError: It is past the limit; the message names the commonest reasons.
         """
-        self._judge(self.lost, self._listed + self._unchanged)
+        self._judge(self.lost - self.erased, self._listed + self._unchanged)
 
     @property
     def lost(self) -> int:
         """Images that are not in the corpus."""
-        return self._lost + self._carried
+        return self._lost + self._carried + self.erased
 
     def _judge(self, lost: int, listed: int) -> None:
         if listed and lost / listed > self._limit:
@@ -127,7 +129,8 @@ class RejectionCounter:
     def _reject(self, rows: Sequence[Row]) -> None:
         """Count rejected rows; a dropped tag or mask is told of and loses no image."""
         self._rejected += rows
-        lost = lost_rows(rows)
+        lost = [row for row in lost_rows(rows) if row["reason"] != ERASED]
+        self.erased += len(lost_rows(rows)) - len(lost)
         self._lost += len(lost)
         self.deferred += len(deferred_rows(lost))
         self._reasons.update(row["reason"] for row in lost)

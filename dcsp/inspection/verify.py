@@ -7,8 +7,7 @@ with those taken when they were saved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -17,13 +16,15 @@ from dcsp.inspection.findings import Findings, Verification
 from dcsp.inspection.inventory import Run, read_run
 from dcsp.inspection.verify_files import check_files, check_other_tables
 from dcsp.inspection.verify_outputs import OutputChecks, ids_digest
-from dcsp.stages.parts import live_rows, scope
+from dcsp.stages.parts import live_rows, scopes
 from dcsp.store.store import Store
+from dcsp.tables.erased import load_erased
 from dcsp.tables.layout import (
     CHECKPOINTS,
     COMPLETE_FILE,
     CORPUS_DIRECTORY,
     CURRENT,
+    ERASED_FILE,
     LINEAGES,
     RUNS,
     catalogue_file,
@@ -70,6 +71,8 @@ class _Verifier:
         self.blame, self.guard = findings.blame, findings.guard
         self.ids: dict[str, str] = {}
         """Corpus part → digest of its image ids."""
+        self.live_ids: dict[str, str] = {}
+        """The same without erased rows."""
         self.scopes: dict[str, list[Part]] = {}
         """Scope in a manifest → the parts it must have."""
         self.snapshots: dict[str, set[str]] = {}
@@ -77,6 +80,9 @@ class _Verifier:
         self.outputs = OutputChecks(findings, self.ids, self.scopes)
 
     def run(self) -> Verification:
+        self.guard(self.check_erased, ERASED_FILE)
+        if self.findings.found.problems:  # tables are at odds until it has ended
+            return self.findings.found
         check_files(self.findings)
         for fingerprint in _snapshots(self.store):
             self.guard(self.check_snapshot, fingerprint)
@@ -85,15 +91,20 @@ class _Verifier:
         check_other_tables(self.findings)
         return self.findings.found
 
+    def check_erased(self, name: str) -> None:
+        if load_erased(self.store).is_unfinished:
+            self.blame(
+                f"{name} says that images are being erased, or that a `dcsp erase` was killed: "
+                f"`dcsp erase {self.store.url}` ends it; nothing else was looked at."
+            )
+
     def check_snapshot(self, fingerprint: str) -> None:
         snapshot = Snapshot.load(self.store, fingerprint)
         if snapshot.fingerprint != fingerprint:
             self.blame(f"The snapshot {snapshot_file(fingerprint)} is not what its name says.")
-        scopes = self.snapshots.setdefault(fingerprint, set())
-        for splits in _split_choices(snapshot):
-            parts = snapshot.of(splits)
-            scopes.add(scope(parts))
-            self.scopes[scope(parts)] = parts
+        found = scopes(snapshot)
+        self.snapshots[fingerprint] = set(found)
+        self.scopes.update(found)
         for part in snapshot.parts:
             if part.name not in self.ids:
                 self.guard(self.check_corpus_part, part)
@@ -112,6 +123,7 @@ class _Verifier:
         name = part_file(CORPUS_DIRECTORY, part.name)
         table = self.findings.read(name, CORPUS)
         self.ids[part.name] = ids_digest(table)
+        self.live_ids[part.name] = ids_digest(live_rows(table, ()))
         if table.num_rows != part.rows:
             self.blame(f"{name} has {table.num_rows} rows, its snapshot says {part.rows}.")
         columns = (table["image_id"], table["bytes"], table["sha256"])
@@ -138,7 +150,7 @@ class _Verifier:
 
     def _live_ids(self, part: CorpusPart) -> str:
         if not part.dead:
-            return self.ids[part.name]
+            return self.live_ids[part.name]
         ids = self.store.read_table(part_file(CORPUS_DIRECTORY, part.name), ["image_id"])
         return ids_digest(live_rows(ids, part.dead))
 
@@ -163,11 +175,17 @@ class _Verifier:
         if metrics_file(run_id) in there:
             ended.add(run_id)
         elif report_file(run_id) in there:
-            self.blame(f"{metrics_file(run_id)} is gone: submit the job of this run again.")
+            self.blame(
+                f"{metrics_file(run_id)} is gone: submit the job of this run again, or `dcsp gc "
+                "STORE --delete` removes what is left of the run."
+            )
         run = read_run(self.store, run_id)
         if run is None:
             if run_id in ended:
-                self.blame(f"{run_file(run_id)} is gone: submit the job of this run again.")
+                self.blame(
+                    f"{run_file(run_id)} is gone: submit the job of this run again, or `dcsp gc "
+                    "STORE --delete` removes what is left of the run."
+                )
             return
         if run.metrics is None:
             return
@@ -208,9 +226,3 @@ def _snapshots(store: Store) -> Iterator[str]:
     for name in store.list("corpus"):
         if name.endswith(".json"):
             yield name.removesuffix(".json")
-
-
-def _split_choices(snapshot: Snapshot) -> Iterator[Sequence[str]]:
-    splits = sorted({part.split for part in snapshot.parts})
-    for size in range(1, len(splits) + 1):
-        yield from combinations(splits, size)

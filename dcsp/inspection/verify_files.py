@@ -9,7 +9,7 @@ from dcsp.inspection.findings import Findings
 from dcsp.store.ahead import read_ahead
 from dcsp.store.lease import LEASE, Holder
 from dcsp.store.seal import has_checksum
-from dcsp.store.store import is_temporary
+from dcsp.store.sweep import empty_folders, is_temporary, uploads
 from dcsp.tables.layout import COMPARISONS, RESUMABLE, RUNS, STATUSES_FILE
 from dcsp.text import quantity
 from dcsp.training.loop import state_from_bytes
@@ -24,12 +24,7 @@ def check_files(findings: Findings) -> None:
     Event logs and the tables of comparisons as text are read by people alone and not looked at.
     """
     names = [name for name in findings.files if not is_temporary(name)]
-    for name in findings.files:
-        if is_temporary(name):
-            findings.blame(
-                f"{name} is a temporary file: a killed writer left it, or one is at work; where no "
-                "job runs, remove it."
-            )
+    _check_leftovers(findings)
     documents = [name for name in names if _is_document(name)]
     with read_ahead(_lacks_checksum(findings), documents) as lacking:
         unsealed = [name for name, lacks in zip(documents, lacking, strict=True) if lacks]
@@ -53,6 +48,31 @@ def check_other_tables(findings: Findings) -> None:
     for name in findings.files:
         if name.endswith(".parquet") and not is_temporary(name) and name not in findings.read_files:
             findings.guard(findings.read, name, None)
+
+
+def _check_leftovers(findings: Findings) -> None:
+    """What killed writers leave."""
+    for name in findings.files:
+        if is_temporary(name):
+            findings.blame(
+                f"{name} is a temporary file: a killed writer left it, or one is at work; where no "
+                "job runs, `dcsp gc STORE --delete` removes it."
+            )
+    try:
+        unended = uploads(findings.store)
+    except DcspError as error:
+        findings.note(f"Uploads that did not end were not looked for: {error}")
+        unended = []
+    for upload in unended:
+        findings.blame(
+            f"{upload.name} has an upload that did not end: a killed writer left it, or one is at "
+            "work; `dcsp gc STORE --delete` ends those that are older than a day."
+        )
+    if folders := empty_folders(findings.store):
+        findings.note(
+            f"{quantity(len(folders), 'empty folder')}, {folders[-1]} first: "
+            "`dcsp gc STORE --delete` removes them."
+        )
 
 
 def _is_document(name: str) -> bool:

@@ -84,7 +84,8 @@ class OutputChecks:
         table = self._findings.read(name, schema)
         if part not in self._ids:
             self._findings.blame(
-                f"{name} belongs to no part of any snapshot of the corpus: remove it."
+                f"{name} belongs to no part of any snapshot of the corpus: remove it, or `dcsp gc "
+                "STORE --delete` does."
             )
         elif ids_digest(table) != self._ids[part]:
             self._findings.blame(

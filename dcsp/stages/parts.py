@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from dcsp.errors import StoreError
 from dcsp.stages.libraries import as_told, marked
 from dcsp.stages.statuses import Counted, count_parts, count_statuses, remember
 from dcsp.store.store import Store
+from dcsp.tables.erased import is_blank
 from dcsp.tables.fingerprint import StageKey, digest
 from dcsp.tables.layout import CORPUS_DIRECTORY, STAGE_FILE, file_name, manifest_file, part_file
 from dcsp.tables.schemas import HEAD_COLUMNS, OK, STATUSES
-from dcsp.tables.snapshot import Part
+from dcsp.tables.snapshot import Part, Snapshot
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,16 @@ def read_part(store: Store, inputs: Sequence[TableInput], part: str) -> pa.Table
 
 
 def live_rows(table: pa.Table, dead: Sequence[int]) -> pa.Table:
-    """The rows of a part of any table without those that are no longer part of the corpus."""
-    if not dead:
-        return table
+    """The rows of a part of any table without those that are no longer part of the corpus.
+
+    Erased rows are left out where the ids are there to tell them.
+    """
     is_live = np.ones(table.num_rows, bool)
     is_live[list(dead)] = False
+    if "image_id" in table.column_names:
+        is_live &= ~is_blank(table)
+    if is_live.all():
+        return table
     return table.filter(pa.array(is_live))
 
 
@@ -156,6 +163,14 @@ def scope(parts: Sequence[Part]) -> str:
     return digest([[part.name, *part.dead] if part.dead else part.name for part in parts])
 
 
+def scopes(snapshot: Snapshot) -> dict[str, list[Part]]:
+    """What tables can be complete for in a snapshot: scope → parts, for each choice of splits."""
+    splits = sorted({part.split for part in snapshot.parts})
+    choices = (choice for size in range(len(splits)) for choice in combinations(splits, size + 1))
+    found = map(snapshot.of, choices)
+    return {scope(parts): parts for parts in found}
+
+
 def remember_parts(store: Store, directory: str, summaries: Iterable[PartSummary]) -> None:
     """Note beside a table what became of parts, so that nobody has to count their rows again."""
     remember(store, directory, _counted(summaries))
@@ -191,6 +206,43 @@ def complete_table(
         StoreError: A part is missing, or does not have the rows of its corpus part.
     """
     directory, snapshot = key.directory, scope(parts)
+    held = _count(store, directory, parts, _counted(made.summaries))
+    manifest = {
+        "stage": key.stage,
+        "fingerprint": key.fingerprint,
+        "snapshot": snapshot,
+        "parts": len(parts),
+        **held,
+        "seconds": round(seconds, 3),
+        "computed": sum(summary.rows for summary in made.summaries),
+        "actors": made.actors,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    store.write_json(manifest_file(key, snapshot), manifest)
+    return manifest
+
+
+def recount(store: Store, manifest: str, parts: Sequence[Part]) -> None:
+    """Write a manifest again whose parts have changed since.
+
+    Args:
+        store: The store.
+        manifest: Its file, in the directory of its table.
+        parts: Those that the table is complete for.
+
+    Raises:
+        StoreError: A part is missing, or does not have the rows of its corpus part.
+    """
+    told = store.read_json(manifest)
+    now = told | _count(store, manifest.rpartition("/")[0], parts, {})
+    if now != told:
+        store.write_json(manifest, now)
+
+
+def _count(
+    store: Store, directory: str, parts: Sequence[Part], known: Mapping[str, Counted]
+) -> dict[str, Any]:
+    """What a table holds of some parts: ``rows`` by status, and ``bytes``."""
     sizes = store.sizes(directory)
     missing = [part.name for part in parts if file_name(part.name) not in sizes]
     if missing:
@@ -200,7 +252,7 @@ def complete_table(
         )
     statuses: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
     wanted = {part.name: sizes[file_name(part.name)] for part in parts}
-    counted = count_parts(store, directory, wanted, _counted(made.summaries))
+    counted = count_parts(store, directory, wanted, known)
     for part in parts:
         found = counted[part.name].statuses
         if sum(found.values()) != part.rows:
@@ -210,20 +262,7 @@ def complete_table(
                 "remove it and submit the job again."
             )
         statuses.update(_live_statuses(store, directory, part, found))
-    manifest = {
-        "stage": key.stage,
-        "fingerprint": key.fingerprint,
-        "snapshot": snapshot,
-        "parts": len(parts),
-        "rows": dict(statuses),
-        "bytes": sum(wanted.values()),
-        "seconds": round(seconds, 3),
-        "computed": sum(summary.rows for summary in made.summaries),
-        "actors": made.actors,
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    store.write_json(manifest_file(key, snapshot), manifest)
-    return manifest
+    return {"rows": dict(statuses), "bytes": sum(wanted.values())}
 
 
 def _live_statuses(

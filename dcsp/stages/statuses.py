@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -64,9 +64,18 @@ def remember(store: Store, directory: str, counted: Mapping[str, Counted]) -> No
     known = remembered(store, directory)
     if counted.items() <= known.items():
         return
-    lines = (f"{json.dumps(part)}: {json.dumps(c)}" for part, c in {**known, **counted}.items())
-    text = ",\n".join(lines)
-    store.write_bytes(f"{directory}/{STATUSES_FILE}", f"{{{text}}}\n".encode())
+    _write(store, directory, {**known, **counted})
+
+
+def forget(store: Store, directory: str, parts: Collection[str]) -> None:
+    """Forget what is remembered of parts that go, or become others.
+
+    Raises:
+        StoreError: The store cannot be read or written.
+    """
+    known = remembered(store, directory)
+    if known.keys() & set(parts):
+        _write(store, directory, {part: known[part] for part in known if part not in set(parts)})
 
 
 def count_parts(
@@ -95,6 +104,12 @@ def count_parts(
         found |= dict(_read(store, directory, {p: sizes[p] for p in sizes if p not in found}))
     remember(store, directory, found)
     return found
+
+
+def _write(store: Store, directory: str, counted: Mapping[str, Counted]) -> None:
+    lines = (f"{json.dumps(part)}: {json.dumps(c)}" for part, c in counted.items())
+    text = ",\n".join(lines)
+    store.write_bytes(f"{directory}/{STATUSES_FILE}", f"{{{text}}}\n".encode())
 
 
 def count_statuses(table: pa.Table) -> dict[str, int]:

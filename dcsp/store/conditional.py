@@ -50,7 +50,7 @@ def read_version(store: Store, name: str) -> Versioned | None:
     def read() -> Versioned | None:
         try:
             # The version first: should the content be newer, a write over the version is refused.
-            version = store.filesystem.info(target).get("ETag") if _is_s3(store) else None
+            version = store.filesystem.info(target).get("ETag") if is_s3(store) else None
             data = bytes(store.filesystem.cat_file(target))
         except FileNotFoundError:
             return None
@@ -79,7 +79,7 @@ def write_over(store: Store, name: str, data: bytes, version: str | None) -> boo
     def write() -> bool:
         if store.is_local:
             return _write_in_folder(Path(store.location(name)), data, version)
-        if _is_s3(store):
+        if is_s3(store):
             done = _write_to_s3(store.filesystem, store.location(name), data, version)
             if done is not None:
                 return done
@@ -168,7 +168,8 @@ def _is_at(path: Path, descriptor: int) -> bool:
     return False
 
 
-def _is_s3(store: Store) -> bool:
+def is_s3(store: Store) -> bool:
+    """Whether a store lies in a bucket of S3."""
     protocol: Any = getattr(store.filesystem, "protocol", ())
     return "s3" in ((protocol,) if isinstance(protocol, str) else protocol)
 

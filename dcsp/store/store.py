@@ -214,6 +214,9 @@ class Store:
         def rm() -> None:
             try:
                 self.filesystem.rm(target, recursive=True)
+                if not self.is_local:  # s3fs keeps silent on files that a bucket did not remove
+                    for path in self.filesystem.find(target):
+                        self.filesystem.rm_file(path)
             except FileNotFoundError as error:
                 _absent(error, None)
 
@@ -357,11 +360,6 @@ class Store:
             f"Cannot {action} {name or 'the root'} in the store {self.url} ({reason(error)}): "
             f"{what_to_do}."
         )
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file is being written, or was when its writer died."""
-    return PurePosixPath(name).name.startswith(TEMPORARY_PREFIX)
 
 
 def _reopened(url: str) -> Store:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from dcsp.store.lease import LEASE
 from dcsp.store.store import Store
-from dcsp.tables.fingerprint import StageKey
+from dcsp.tables.fingerprint import FINGERPRINT_LENGTH, StageKey
 
 CORPUS = "corpus"
 """Directory of snapshots and of what belongs to them."""
@@ -26,6 +26,8 @@ SHARDS = f"{CORPUS}/shards"
 """Directory for the rows of shards that were listed."""
 UNKNOWN_TAGS = f"{CORPUS}/unknown_tags"
 """Directory for the tags that mean no class."""
+ERASED_FILE = f"{CORPUS}/erased/list.json"
+"""What was erased, as digests (:mod:`dcsp.tables.erased`)."""
 LATEST = "latest"
 """In the place of a fingerprint: the latest ingest, which need not have become a snapshot."""
 
@@ -82,6 +84,11 @@ def manifest_file(key: StageKey, scope: str) -> str:
 def is_manifest(name: str) -> bool:
     """Whether a file in the directory of a stage says that it has ended."""
     return name == COMPLETE_FILE or (name.startswith("complete-") and name.endswith(".json"))
+
+
+def is_fingerprint(name: str) -> bool:
+    """Whether a name is one that outputs and snapshots have."""
+    return len(name) == FINGERPRINT_LENGTH and not name.strip("0123456789abcdef")
 
 
 def is_output(names: Iterable[str]) -> bool:

@@ -47,6 +47,11 @@ def of_metrics(good: Path, found: Path) -> Ledger:
     return _ledger(dict(_figures(good)), list(_figures(found)))
 
 
+def of_files(good: Path, found: Path) -> Ledger:
+    """Every file of a store but what writers leave; the path of the store in them does not count."""
+    return _ledger(dict(_files(good)), list(_files(found)))
+
+
 def _ledger(good: dict[str, Any], found: list[tuple[str, Any]]) -> Ledger:
     """Rows by their name against rows with names that may come again."""
     times = Counter(name for name, _ in found)
@@ -77,6 +82,13 @@ def _steps(training: Path) -> Iterator[tuple[str, Any]]:
         for figures in json.loads(history.read_text()):
             yield f"step {figures['step']}", figures
         yield "model", model.read_bytes()
+
+
+def _files(store: Path) -> Iterator[tuple[str, Any]]:
+    for file in sorted(store.rglob("*")):
+        if file.is_file() and not file.name.startswith(".tmp-"):
+            content = file.read_bytes().replace(str(store).encode(), b"STORE")
+            yield str(file.relative_to(store)), content
 
 
 def _figures(run: Path) -> Iterator[tuple[str, Any]]:

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from random import Random
 
 EVALUATION = "evaluation"
-STAGES = ("ingest", "saliency", "fcan", "cues_phase0", "joint_phase0", "predictions", EVALUATION)
-VICTIMS = ("driver", "worker", "node")
+UPKEEP = ("gc", "erase")
+"""Commands of ``dcsp`` that remove: one process, which has no worker and no node."""
+STAGES = (
+    *("ingest", "saliency", "fcan", "cues_phase0", "joint_phase0", "predictions"),
+    *(EVALUATION, *UPKEEP),
+)
+TOLD = "sigterm"
+"""The driver again, told to end and not killed."""
+DRIVERS = ("driver", TOLD)
+VICTIMS = (*DRIVERS, "worker", "node")
 TRAININGS = ("fcan", "joint_phase0")
 
 TASKS = ("map_items", "apply")
@@ -51,5 +59,6 @@ class Case:
 
 
 def cases(stages: Iterable[str], victims: Iterable[str], seeds: int) -> list[Case]:
-    """Every stage with every victim and seed, seeds last."""
-    return [Case(*each) for each in itertools.product(stages, victims, range(seeds))]
+    """Every stage with every victim that it has, and every seed, seeds last."""
+    every = itertools.starmap(Case, itertools.product(stages, victims, range(seeds)))
+    return [case for case in every if case.stage not in UPKEEP or case.victim in DRIVERS]

@@ -93,7 +93,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Store:
     listing = list_corpus(store, settings, seed=0)
     ingested = ingest_here(listing)
     listing.remember(ingested.snapshot, 0.0)
-    listed = len(listing.rows) + listing.duplicates.num_rows
+    listed = len(listing.rows) + listing.left_out.num_rows
     live = sum(part.live for part in ingested.snapshot.parts)
     assert listed == live + ingested.snapshot.rejected and listed > len(names) // 2
     for note in tag_notes(store, ingested.snapshot, 1):

@@ -88,7 +88,7 @@ def start(
     job: str, *arguments: object, environment: Mapping[str, str] | None = None, log: Path
 ) -> subprocess.Popen[str]:
     """Start a job in a process of its own; what it prints goes to a file."""
-    command = [sys.executable, str(REPOSITORY / "jobs" / job), *map(str, arguments)]
+    command = _command(job, *arguments)
     with log.open("w") as sink:
         return subprocess.Popen(
             command,
@@ -106,13 +106,19 @@ def call(
 ) -> subprocess.CompletedProcess[str]:
     """Run a job to its end."""
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / "jobs" / job), *map(str, arguments)],
+        _command(job, *arguments),
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
+
+
+def _command(job: str, *arguments: object) -> list[str]:
+    """A job by the name of its script, or a command of ``dcsp``."""
+    script = [str(REPOSITORY / "jobs" / job)] if job.endswith(".py") else ["-m", "dcsp.cli", job]
+    return [sys.executable, *script, *map(str, arguments)]
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:

@@ -21,7 +21,8 @@ from dcsp.errors import CorpusError, DcspError, PlaceError, StoreError
 from dcsp.store import remote
 from dcsp.store.lease import LEASE, Lease
 from dcsp.store.remote import Retries, is_transient, retried
-from dcsp.store.store import Store, is_temporary
+from dcsp.store.store import Store
+from dcsp.store.sweep import is_temporary
 from tests.faults.running import MIXTURE, Proxy, proxy, rates
 from tests.stores import BUCKET
 from tests.tables.samples import noise

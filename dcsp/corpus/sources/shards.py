@@ -21,6 +21,7 @@ from dcsp.corpus.sources.files import etag_of, require_folder, require_same, ste
 from dcsp.errors import CorpusError, DcspError, PlaceError
 from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
+from dcsp.tables.erased import ERASED, ERASED_ID, Erased, load_erased
 from dcsp.tables.fingerprint import digest_lines
 from dcsp.tables.layout import SHARDS, part_file
 
@@ -122,6 +123,8 @@ class ShardLister:
             rows = [self._unreadable(shard, error)]
         except DcspError:
             return 0
+        erased = load_erased(self.store)
+        rows = [without_erased(row, erased) for row in rows]
         self.store.write_table(self._file(shard), _to_table(rows))
         return len(rows)
 
@@ -165,6 +168,39 @@ class ShardLister:
 
     def _name(self, shard: Shard) -> str:
         return digest_lines([LISTING_VERSION, repr(self.source), repr(shard)])
+
+
+def without_erased(row: SourceRow, erased: Erased) -> SourceRow:
+    """The row; of an image that was erased one that says no more than that, in the same split."""
+    if not (erased.ids and erased.has(printable(row.image_id))):
+        return row
+    return SourceRow(
+        ERASED_ID,
+        uri="",
+        split=row.split,
+        tags=(),
+        mask_uri=None,
+        etag="",
+        shard=row.shard,
+        problem="it was erased from the store: remove it at the source as well",
+        reason=ERASED,
+    )
+
+
+def hide_erased(store: Store, erased: Erased) -> int:
+    """Hide what was erased in the kept rows of shards; returns how many shards had any.
+
+    Raises:
+        StoreError: Rows of a shard cannot be read or written.
+    """
+    files = 0
+    for name in sorted(store.parts(SHARDS)):
+        rows = _from_table(store.read_table(part_file(SHARDS, name)))
+        hidden = [without_erased(row, erased) for row in rows]
+        if hidden != rows:
+            store.write_table(part_file(SHARDS, name), _to_table(hidden))
+            files += 1
+    return files
 
 
 Spread = Callable[[ShardLister, Sequence[Shard]], object]
