@@ -58,6 +58,8 @@ class Laboratory:
         Raises:
             RuntimeError: No kill could be made while the stage was at work, or the job failed.
         """
+        if case.stage in UPKEEP:
+            self._done(case.stage)  # before anything is timed
         for attempt in range(ATTEMPTS):
             outcome = self._attempt(case, early=attempt > 0)
             if outcome:

@@ -48,7 +48,7 @@ def of_metrics(good: Path, found: Path) -> Ledger:
 
 
 def of_files(good: Path, found: Path) -> Ledger:
-    """Every file of a store but what writers leave; the path of the store in them does not count."""
+    """Every file of a store but temporary ones; that its path stands in one does not count."""
     return _ledger(dict(_files(good)), list(_files(found)))
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.chaos.ledger import Ledger, of_metrics, of_table, of_training
+from tests.chaos.ledger import Ledger, of_files, of_metrics, of_table, of_training
+from tests.chaos.matrix import cases
 
 Rows = dict[str, list[tuple[str, int]]]
 GOOD: Rows = {"a": [("1", 10), ("2", 20)], "b": [("3", 30), ("4", 40)]}
@@ -104,6 +105,26 @@ def test_figures_are_counted_as_rows_and_seconds_are_not(
             told = json.dumps({**figures, "seconds": {"ingest": seconds}})
             (tmp_path / name / "metrics.json").write_text(told)
     assert of_metrics(tmp_path / "good", tmp_path / "found") == expected
+
+
+def test_files_are_compared_but_for_the_path_of_their_store(tmp_path: Path) -> None:
+    for name in ("good", "found"):
+        (tmp_path / name / "a").mkdir(parents=True)
+        (tmp_path / name / "a/page").write_text(f"the store {tmp_path / name}")
+        (tmp_path / name / "b").write_text("b")
+    (tmp_path / "found/.tmp-1").write_text("half")
+    assert of_files(tmp_path / "good", tmp_path / "found") == Ledger(2, ok=2)
+    (tmp_path / "found/b").unlink()
+    (tmp_path / "found/c").write_text("c")
+    assert of_files(tmp_path / "good", tmp_path / "found") == Ledger(2, ok=1, lost=1, mixed=1)
+
+
+def test_commands_have_no_workers_and_no_nodes() -> None:
+    found = cases(["saliency", "gc"], ["driver", "sigterm", "worker", "node"], 1)
+    assert [(case.stage, case.victim) for case in found] == [
+        *(("saliency", victim) for victim in ("driver", "sigterm", "worker", "node")),
+        *(("gc", victim) for victim in ("driver", "sigterm")),
+    ]
 
 
 def test_nothing_is_never_clean() -> None:

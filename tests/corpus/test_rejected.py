@@ -77,3 +77,13 @@ def test_duplicates_of_the_listing_count_as_rejected() -> None:
         counter = RejectionCounter(0.1, duplicates, NONE_REJECTED, 0)
         counter.add(record(7, 0))
         counter.check()
+
+
+def test_erased_images_count_as_rejected_and_towards_no_limit() -> None:
+    row = {"image_id": "", "uri": "", "split": "train", "stage": "list"}
+    rows = [row | {"reason": "erased", "message": "it was erased"}] * 9
+    left_out = pa.Table.from_pylist(rows, REJECTED)
+    counter = RejectionCounter(0.0, left_out, NONE_REJECTED, 0)
+    counter.add(record(1, 0))
+    counter.check()
+    assert counter.lost == counter.erased == counter.rejected.num_rows == 9

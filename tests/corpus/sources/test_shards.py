@@ -17,10 +17,11 @@ from dcsp.corpus.listing import list_corpus
 from dcsp.corpus.sources.base import SourceRow
 from dcsp.corpus.sources.files import Folder, etag_of
 from dcsp.corpus.sources.parquet import ParquetSource
-from dcsp.corpus.sources.shards import Shard, ShardLister, list_rows, not_now
+from dcsp.corpus.sources.shards import Shard, ShardLister, hide_erased, list_rows, not_now
 from dcsp.corpus.sources.webdataset import WebDatasetSource
 from dcsp.errors import CorpusError, PlaceError
 from dcsp.store.store import Store
+from dcsp.tables.erased import ERASED, Erased
 from dcsp.tables.layout import SHARDS
 from tests.corpus.conftest import Deny
 from tests.corpus.shelf import one_by_one
@@ -224,3 +225,16 @@ def test_the_etag_of_a_link_is_that_of_what_it_leads_to(tmp_path: Path) -> None:
     found = Folder(str(tmp_path / "links")).find()
     assert found["a.tar"] == Folder(str(tmp_path / "real")).find()["a.tar"]
     assert set(found) == {"a.tar", "b.tar"}
+
+
+def test_an_erased_image_is_in_no_kept_row_of_a_shard(root: Path, store: Store) -> None:
+    everything = list_rows(store, source(root), 0.0, Watched())
+    erased = Erased().with_more([everything[0].image_id], ())
+    assert (hide_erased(store, erased), hide_erased(store, erased)) == (1, 0)
+    kept = list_rows(store, source(root), 0.0, not_now)
+    erased.save(store)
+    store.remove(SHARDS)
+    for rows in (kept, list_rows(store, source(root), 0.0, Watched())):
+        assert ids(rows) == sorted(["", *ids(everything[1:])])
+        (hidden,) = (row for row in rows if row.image_id == "")
+        assert (hidden.uri, hidden.tags, hidden.reason) == ("", (), ERASED)
