@@ -75,13 +75,14 @@ class _Verifier:
         """The same without erased rows."""
         self.scopes: dict[str, list[Part]] = {}
         """Scope in a manifest → the parts it must have."""
+        self.is_erasing = False
         self.snapshots: dict[str, set[str]] = {}
         """Fingerprint of a snapshot → its scopes."""
         self.outputs = OutputChecks(findings, self.ids, self.scopes)
 
     def run(self) -> Verification:
         self.guard(self.check_erased, ERASED_FILE)
-        if self.findings.found.problems:  # tables are at odds until it has ended
+        if self.is_erasing:  # tables are at odds until it has ended
             return self.findings.found
         check_files(self.findings)
         for fingerprint in _snapshots(self.store):
@@ -92,7 +93,8 @@ class _Verifier:
         return self.findings.found
 
     def check_erased(self, name: str) -> None:
-        if load_erased(self.store).is_unfinished:
+        self.is_erasing = load_erased(self.store).is_unfinished
+        if self.is_erasing:
             self.blame(
                 f"{name} says that images are being erased, or that a `dcsp erase` was killed: "
                 f"`dcsp erase {self.store.url}` ends it; nothing else was looked at."

@@ -89,7 +89,14 @@ def load_erased(store: Store) -> Erased:
     """
     if not store.exists(ERASED_FILE):
         return Erased()
-    tree = store.read_json(ERASED_FILE)
+    try:
+        tree = store.read_json(ERASED_FILE)
+    except StoreError as error:
+        raise StoreError(
+            f"What was erased from the store {store.url} cannot be read, without which the next "
+            f"ingest would take it again: bring {ERASED_FILE} back, or remove it and erase the "
+            f"same images again ({error})"
+        ) from error
     try:
         return Erased(frozenset(tree["ids"]), frozenset(tree["contents"]), tree["is_unfinished"])
     except (KeyError, TypeError) as error:

@@ -64,3 +64,6 @@ def test_a_list_of_another_version_is_one_clear_error(store: Store) -> None:
     store.write_json(ERASED_FILE, {"ids": 3})
     with pytest.raises(StoreError, match="is no list of erased images"):
         load_erased(store)
+    store.write_bytes(ERASED_FILE, b"{")
+    with pytest.raises(StoreError, match=r"bring corpus/erased/list\.json back, or remove it and"):
+        load_erased(store)

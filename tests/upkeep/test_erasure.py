@@ -22,10 +22,11 @@ from dcsp.inspection.verify import verify_store
 from dcsp.run.record import load_run
 from dcsp.store.store import Store
 from dcsp.tables.erased import load_erased
-from dcsp.tables.layout import current_run, report_file, stage_directories
+from dcsp.tables.layout import current_run, rejected_file, report_file, stage_directories
 from dcsp.upkeep import erasure
 from dcsp.upkeep.erasure import erase
 from jobs._chain import Chain
+from tests.corpus.shelf import ingest, shelf
 from tests.threads import torch_threads
 from tests.upkeep.conftest import Nights, night
 
@@ -148,6 +149,22 @@ def test_a_table_of_a_part_with_an_erased_row_can_be_made_again(nights: Nights) 
     with torch_threads(1):
         night(nights.configs[1])
     assert mentions(nights.store, GONE, content_of(nights, GONE)) == []
+
+
+def test_a_dead_row_is_erased_as_well(nights: Nights) -> None:
+    erase(nights.store, ["photo_e"], nobody)
+    assert mentions(nights.store, "photo_e", b"no bytes are these") == []
+    assert whole(nights.store) == []
+
+
+def test_an_image_that_was_rejected_is_told_of_no_more(tmp_path: Path) -> None:
+    store, source = Store(tmp_path), shelf(bad=1)
+    snapshot = ingest(store, source)
+    erase(store, ["t0"], nobody)
+    assert mentions(store, "t0", b"no image") == []
+    (row,) = store.read_table(rejected_file(snapshot.fingerprint)).to_pylist()
+    assert (row["image_id"], row["uri"], row["reason"]) == ("", "", "erased")
+    assert snapshot.rejected == 1 and whole(store) == []
 
 
 @pytest.mark.parametrize(
