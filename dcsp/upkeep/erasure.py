@@ -99,6 +99,9 @@ def erase(store: Store, ids: Sequence[str], still_ours: Callable[[], None]) -> E
     parts = _read_parts(store)
     _require_known(store, [i for i in ids if not before.has(i)], parts)
     erased, rows, names = _choose(parts, before.with_more(ids, ()))
+    for part, row, image_id in _left_without_corpus(store, parts, erased):
+        rows.setdefault(part, set()).add(row)
+        names.add(image_id)
     snapshots = _snapshots(store)
     erased.save(store)
     done = Erasure(names, sum(map(len, rows.values())))
@@ -151,6 +154,25 @@ def _choose(
             rows[name] = set(np.flatnonzero(is_gone).tolist())
             names.update(_ids(table.filter(pa.array(is_gone))))
     return erased, rows, names
+
+
+def _left_without_corpus(
+    store: Store, parts: Collection[str], erased: Erased
+) -> Iterator[tuple[str, int, str]]:
+    """Part, row and id of what tables still hold of a part of the corpus that was removed."""
+    for directory in [TRUTH_DIRECTORY, *_tables(store)]:
+        for name in sorted(store.parts(directory)):
+            part = name.partition("-")[0]  # truth has more in its names
+            if part in parts:
+                continue
+            ids = _ids(store.read_table(part_file(directory, name), ["image_id"]))
+            for row in np.flatnonzero(erased.rows(ids)).tolist():
+                yield part, row, ids[row]
+
+
+def _tables(store: Store) -> list[str]:
+    """Directories of all tables that are aligned with the corpus."""
+    return [d for d in stage_directories(store) if not d.startswith(f"{CHECKPOINTS}/")]
 
 
 def _require_known(store: Store, ids: Sequence[str], parts: Mapping[str, pa.Table]) -> None:
@@ -242,9 +264,9 @@ def _blank_tables(store: Store, rows: Rows, snapshots: Collection[Snapshot]) -> 
     """Ground truth, and every table with its manifests."""
     parts = {s: p for snapshot in snapshots for s, p in scopes(snapshot).items()}
     files = _blank_parts(store, TRUTH_DIRECTORY, rows)
-    for directory in stage_directories(store):
+    for directory in _tables(store):
         names = store.list(directory)
-        if directory.startswith(f"{CHECKPOINTS}/") or not rows.keys() & _parts_in(names):
+        if not rows.keys() & _parts_in(names):
             continue
         forget(store, directory, [*rows])
         files += _blank_parts(store, directory, rows)
@@ -269,7 +291,7 @@ def _blank_parts(store: Store, directory: str, rows: Rows) -> int:
     """The parts of one table; those that are blank already are not written again."""
     files = 0
     for name in sorted(store.parts(directory)):
-        wanted = rows.get(name.partition("-")[0], set())  # truth has more in its names
+        wanted = rows.get(name.partition("-")[0], set())
         if not wanted:
             continue
         table = store.read_table(part_file(directory, name))

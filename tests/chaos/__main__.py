@@ -12,8 +12,8 @@ from dcsp.text import in_columns
 from tests.chaos.clusters import LibraryNodes, StartedNodes
 from tests.chaos.laboratory import Laboratory, Outcome
 from tests.chaos.ledger import Ledger
-from tests.chaos.matrix import STAGES, VICTIMS, cases
-from tests.chaos.nodes import Nodes
+from tests.chaos.matrix import STAGES, UPKEEP, VICTIMS, Case, cases
+from tests.chaos.nodes import Nodes, NoNodes
 from tests.jobs.running import Run, call
 from tests.jobs.tiny import write_config, write_detector
 
@@ -23,8 +23,8 @@ SETTINGS = (
     "joint.steps=12",
     "cluster.actors=3",
 )
-CLUSTERS: tuple[type[Nodes], ...] = (LibraryNodes, StartedNodes)
-"""Even seeds run in the first, odd ones in the second."""
+CLUSTERS: tuple[type[Nodes], ...] = (LibraryNodes, StartedNodes, NoNodes)
+"""Even seeds run in the first, odd ones in the second, commands of ``dcsp`` in the third."""
 HEAD = ("stage", "victim", "kills", "expected", "ok", "lost", "duplicated", "mixed", "seconds")
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     undisturbed: Run | None = None
     with tempfile.TemporaryDirectory(prefix="dcsp-chaos-") as name:
         for turn, kind in enumerate(CLUSTERS):
-            chosen = [case for case in todo if case.seed % len(CLUSTERS) == turn]
+            chosen = [case for case in todo if turn == _turn(case)]
             if not chosen:
                 continue
             with kind() as nodes:
@@ -46,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcomes += [_told(laboratory.run(case)) for case in chosen]
     print(f"\n{table(outcomes)}")
     return 0 if all(outcome.ledger.clean for outcome in outcomes) else 1
+
+
+def _turn(case: Case) -> int:
+    """Which of the clusters a kill is made in."""
+    return 2 if case.stage in UPKEEP else case.seed % 2
 
 
 def _told(outcome: Outcome) -> Outcome:
@@ -79,7 +84,7 @@ def _undisturbed(folder: Path, nodes: Nodes) -> Run:
     """The chain without a kill, on the same cluster."""
     config = write_config(folder / "tiny.yaml", write_detector(folder / "brightness.onnx"))
     store = folder / "undisturbed"
-    settings = [*SETTINGS, f"cluster.address={nodes.address}", f"store={store}"]
+    settings = [*SETTINGS, *nodes.settings, f"store={store}"]
     done = call("relabel.py", "--config", config, *settings, environment=nodes.environment)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)

@@ -143,7 +143,7 @@ class Laboratory:
             does = ["--keep=1", "--days=0", "--delete"] if stage == "gc" else [ERASED]
             return stage, [str(store), *does]
         settings = ["--config", str(self.undisturbed.config_file), f"store={store}", *self.settings]
-        settings += [f"cluster.address={self.nodes.address}", "cluster.stall_minutes=4"]
+        settings += [*self.nodes.settings, "cluster.stall_minutes=4"]
         if stage == "ingest":
             return "ingest.py", settings
         settings += [f"{name}.checkpoint_every=1" for name in ("fcan", "joint")]

@@ -49,6 +49,11 @@ class Nodes(ABC):
         """What jobs are to join."""
 
     @property
+    def settings(self) -> list[str]:
+        """Where jobs run, as their overrides."""
+        return [f"cluster.address={self.address}"]
+
+    @property
     @abstractmethod
     def head(self) -> int:
         """The head, which is never lost: it holds what the cluster knows."""
@@ -96,6 +101,29 @@ class Nodes(ABC):
     def runs(self, names: Sequence[str]) -> bool:
         """Whether a process of such a name runs on a node that can be lost."""
         return any(working(node, names) for node in self.workers)
+
+
+class NoNodes(Nodes):
+    """This machine without Ray, for commands that use no cluster."""
+
+    address, head = "no cluster", 0
+    settings = ["cluster.executor=here"]  # noqa: RUF012  # never changed
+    workers: list[int] = []  # noqa: RUF012
+
+    def begin(self) -> None:
+        """Nothing."""
+
+    def add(self) -> None:
+        """Nothing."""
+
+    def remove(self, node: int) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+    def heal(self) -> None:
+        """Nothing is lost."""
 
 
 def working(node: int, names: Sequence[str]) -> list[psutil.Process]:

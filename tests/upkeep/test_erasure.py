@@ -157,6 +157,16 @@ def test_a_dead_row_is_erased_as_well(nights: Nights) -> None:
     assert whole(nights.store) == []
 
 
+def test_tables_of_a_part_that_was_removed_are_erased_as_well(nights: Nights) -> None:
+    store, content = nights.store, content_of(nights, GONE)
+    for name in mentions(store, GONE, content):
+        if name.startswith("corpus/parts/"):
+            store.remove(name)
+    assert any(name.startswith("saliency/") for name in mentions(store, GONE, content))
+    erase(store, [GONE], nobody)
+    assert mentions(store, GONE, content) == []
+
+
 def test_an_image_that_was_rejected_is_told_of_no_more(tmp_path: Path) -> None:
     store, source = Store(tmp_path), shelf(bad=1)
     snapshot = ingest(store, source)
