@@ -113,7 +113,8 @@ class Laboratory:
                 return False
             time.sleep(0.005)
         time.sleep(0 if early else delay)
-        if process.poll() is not None:
+        has_ended = case.stage in UPKEEP and not (store / "LEASE").exists()
+        if has_ended or process.poll() is not None:
             return False
         if case.victim in DRIVERS:
             process.terminate() if case.victim == TOLD else process.kill()
@@ -197,9 +198,10 @@ class Laboratory:
                 lambda: process.poll() is not None or (store / "LEASE").exists(), "its lease"
             )
             began = time.monotonic()
+            wait_until(lambda: not (store / "LEASE").exists(), "the end of its lease")
+            self.held[stage] = time.monotonic() - began
             if process.wait(PATIENCE) != 0:
                 raise RuntimeError(log.read_text())
-            self.held[stage] = time.monotonic() - began
         return store, self.held[stage]
 
     def _count(self, store: Path, stage: str) -> Ledger:
