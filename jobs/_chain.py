@@ -38,7 +38,7 @@ from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import LINEAGES, metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
-from dcsp.text import duration, quantity
+from dcsp.text import duration
 from jobs._watch import Patience, Result, within
 
 
@@ -128,11 +128,11 @@ class Chain:
             listing.lead(snapshot)
         images = sum(part.live for part in snapshot.parts)
         say(f"ingest: {images} images, {snapshot.rejected} rejected{note}")
-        if listing.erased:
-            say(f"ingest: {quantity(listing.erased, 'listed image')} left out: erased before")
+        notes = [*listing.notes()]
         if source is None and snapshot.of([TRAIN]):
-            for told in tag_notes(self.store, snapshot, self.config.corpus.min_tag_support):
-                say(f"ingest: {told}")
+            notes += tag_notes(self.store, snapshot, self.config.corpus.min_tag_support)
+        for told in notes:
+            say(f"ingest: {told}")
         return snapshot
 
     def list_source(self, source: Source | None = None) -> Listing:

@@ -116,14 +116,14 @@ class Planted:
     def list_rows(self) -> list[SourceRow]:
         return [
             replace(row, tags=()) if row.image_id == UNTAGGED else row
-            for row in self.scenes.list_rows()
+            for row in self.scenes.list_rows().rows
         ]
 
     def read(self, row: SourceRow) -> bytes:
         return self.scenes.read(row)
 
     def read_mask(self, row: SourceRow) -> bytes | None:
-        rows = self.scenes.list_rows()
+        rows = self.scenes.list_rows().rows
         index = next(i for i, other in enumerate(rows) if other.image_id == row.image_id)
         return self.scenes.read_mask(rows[(index + self.shuffled) % len(rows)])
 
@@ -133,7 +133,7 @@ def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
     settings, store = config.corpus, Store(config.store)
     scenes = ScenesSource(settings.scenes, settings.learned, config.seed, settings.splits)
     source = Planted(scenes, shuffled)
-    rows, duplicates = select_rows(source.list_rows())
+    rows, duplicates = select_rows(source.list_rows().rows)
     listing = Listing(rows, duplicates, Packer(store, source, settings))
     snapshot = ingest_here(listing).snapshot
     listing.remember(snapshot, seconds=0.0)

@@ -87,13 +87,13 @@ def ingest(listing: Listing, map_items: MapItems, on_rows: Callable[[int], None]
 
 
 def _check_books(listing: Listing, snapshot: Snapshot) -> None:
-    """See that every listed image is in the corpus or was rejected, and none in both."""
-    listed = len(listing.rows) + listing.left_out.num_rows
+    """See that all that was found is in the corpus, skipped, rejected or counted, and but once."""
     images = sum(part.live for part in snapshot.parts)
-    if listed != images + snapshot.rejected:
+    skipped, others = listing.skipped, listing.listed.others.total()
+    if listing.listed.found != images + skipped + snapshot.rejected + others:
         raise AssertionError(
-            f"{listed} images were listed, {images} are in the corpus and {snapshot.rejected} were "
-            "rejected"
+            f"{listing.listed.found} files were found, {images} are in the corpus, {skipped} were "
+            f"skipped, {snapshot.rejected} rejected, and {others} are no images"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -11,7 +12,8 @@ from dcsp.corpus.batches import select_rows
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.recovery import catalogue_of_parts, last_snapshot
 from dcsp.corpus.rejected import deferred_rows, refused_rows, rejection
-from dcsp.corpus.sources.base import Source, SourceRow
+from dcsp.corpus.sources.base import Listed, Source, SourceRow
+from dcsp.corpus.sources.files import told_kinds
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Spread, list_rows, not_now, without_erased
 from dcsp.corpus.state import CorpusState
@@ -30,6 +32,7 @@ from dcsp.tables.layout import (
 )
 from dcsp.tables.schemas import REJECTED
 from dcsp.tables.snapshot import Snapshot
+from dcsp.text import quantity, shown
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,49 @@ class Listing:
         rows: By split, in hash order of their ids.
         left_out: Duplicates and what was erased before, as the rejected table has them.
         packer: Turns batches of the rows into parts of the store.
+        listed: All that the source holds.
     """
 
     rows: list[SourceRow]
     left_out: pa.Table
     packer: Packer
+    listed: Listed
+
+    @classmethod
+    def of(cls, listed: Listed, packer: Packer) -> Listing:
+        """What of a source is taken, and what becomes of it."""
+        wanted = [row for row in listed.rows if row.reason != ERASED]
+        erased = [row for row in listed.rows if row.reason == ERASED]
+        rows, duplicates = select_rows(wanted, packer.settings.limit)
+        told = [rejection(row, "list", ERASED, row.problem) for row in erased]
+        left_out = pa.concat_tables([duplicates, pa.Table.from_pylist(told, REJECTED)])
+        return cls(rows, left_out, packer, listed)
+
+    @property
+    def skipped(self) -> int:
+        """Images that nobody asked for: of other splits, or past ``corpus.limit``."""
+        beyond = len(self.listed.rows) - len(self.rows) - self.left_out.num_rows
+        return self.listed.skipped + beyond
+
+    def notes(self) -> Iterator[str]:
+        """What whoever watches an ingest should know of files that it makes nothing of."""
+        listed = self.listed
+        if self.skipped:
+            skipped = quantity(self.skipped, "image")
+            yield f"{skipped} skipped: of no wanted split, or past corpus.limit"
+        if self.erased:
+            yield f"{quantity(self.erased, 'listed image')} left out: erased before"
+        if listed.others:
+            yield (
+                f"not read, being no images, masks or tags that dcsp knows: "
+                f"{told_kinds(listed.others)}; save pictures among them as .jpg or .png"
+            )
+        if listed.idle_masks:
+            yield (
+                f"{quantity(listed.idle_masks, 'mask')} called like no image, such as "
+                f"{shown(listed.idle_mask)}: the mask of a/b.jpg is a/b.png below the folder of "
+                "masks"
+            )
 
     @property
     def erased(self) -> int:
@@ -189,10 +230,4 @@ def list_corpus(
         )
     source = source or open_source(settings, seed)
     listed = list_rows(store, source, settings.max_rejected_share, spread)
-    listed = [without_erased(row, erased) for row in listed]
-    rows, duplicates = select_rows((row for row in listed if row.reason != ERASED), settings.limit)
-    kept_out = [
-        rejection(row, "list", ERASED, row.problem) for row in listed if row.reason == ERASED
-    ]
-    left_out = pa.concat_tables([duplicates, pa.Table.from_pylist(kept_out, REJECTED)])
-    return Listing(rows, left_out, Packer(store, source, settings))
+    return Listing.of(without_erased(listed, erased), Packer(store, source, settings))

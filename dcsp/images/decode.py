@@ -34,6 +34,15 @@ _LEVEL_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
 Image.init()
 _FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
+_BEST_FIRST = ("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff")
+_SUFFIXES = (
+    suffix.removeprefix(".")
+    for suffix, name in sorted(Image.registered_extensions().items())
+    if name in (*_FORMATS, "MPO")  # an MPO is opened as a JPEG
+)
+IMAGE_SUFFIXES = tuple(dict.fromkeys((*_BEST_FIRST, *_SUFFIXES)))
+"""Extensions of what :func:`decode_rgb` reads with this Pillow, lower case, best first."""
+
 # Pillow warns of corrupt metadata and large images. Both are judged here, and ``catch_warnings``
 # is not safe in threads, so the filter is set once.
 warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -140,7 +140,7 @@ class Inputs:
 
     @cached_property
     def _listing(self) -> list[SourceRow]:
-        return self.source.list_rows()
+        return self.source.list_rows().rows
 
     @cached_property
     def _detector(self) -> SaliencyDetector:
@@ -206,7 +206,7 @@ def _lay_out_scenes(root: Path, scenes: ScenesSource) -> None:
     lists = root / "ImageSets"
     for folder in (*folders.values(), lists / "Segmentation", lists / "Main"):
         folder.mkdir(parents=True)
-    rows = scenes.list_rows()
+    rows = scenes.list_rows().rows
     names = {row: row.image_id.replace("/", "_") for row in rows}
     for row, name in names.items():
         mask = scenes.read_mask(row)

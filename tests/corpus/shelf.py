@@ -12,11 +12,10 @@ import pyarrow as pa
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus import ingest as ingestion
-from dcsp.corpus.batches import select_rows
 from dcsp.corpus.ingest import Ingested
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed, SourceRow
 from dcsp.errors import ImageError
 from dcsp.stages.parts import live_rows
 from dcsp.store.store import Store
@@ -44,8 +43,8 @@ class Shelf:
     away: frozenset[str] = field(default=frozenset(), repr=False)
     reads: int = field(default=0, repr=False)
 
-    def list_rows(self) -> list[SourceRow]:
-        return [
+    def list_rows(self) -> Listed:
+        rows = [
             SourceRow(
                 name,
                 f"shelf/{name}",
@@ -56,6 +55,7 @@ class Shelf:
             )
             for name, data in self.images.items()
         ]
+        return Listed.of(rows)
 
     def read(self, row: SourceRow) -> bytes:
         self.reads += 1
@@ -76,8 +76,7 @@ def shelf(train: int = 10, val: int = 3, bad: int = 0) -> Shelf:
 
 
 def listing_of(store: Store, source: Shelf, settings: CorpusSettings = SETTINGS) -> Listing:
-    rows, duplicates = select_rows(source.list_rows(), settings.limit)
-    return Listing(rows, duplicates, Packer(store, source, settings))
+    return Listing.of(source.list_rows(), Packer(store, source, settings))
 
 
 def one_by_one(

@@ -120,7 +120,7 @@ def _shard(data: bytes, folder: Path) -> str:
         kind="parquet", root=str(folder), classes=CLASSES, max_pixels=MAX_PIXELS
     )
     source = ParquetSource(str(folder), ("train", "val"), 8)
-    rows, _ = select_rows(source.list_rows())
+    rows, _ = select_rows(source.list_rows().rows)
     corpus, _, rejected = read_rows(source, rows, MAPPER, settings)
     assert len({*corpus["image_id"].to_pylist(), *rejected["image_id"].to_pylist()}) == len(rows)
     for image_id in corpus["image_id"].to_pylist():
@@ -134,7 +134,7 @@ def _archive(data: bytes, folder: Path) -> str:
         kind="webdataset", root=str(folder), classes=CLASSES, max_pixels=MAX_PIXELS
     )
     source = WebDatasetSource(str(folder), ("train", "val"), 2)
-    listed = source.list_rows()
+    listed = source.list_rows().rows
     rows, duplicates = select_rows(listed)
     corpus, _, rejected = read_rows(source, rows, MAPPER, settings)
     lost = [row for row in rejected.to_pylist() if row["stage"] not in (TAG_STAGE, MASK_STAGE)]

@@ -204,7 +204,7 @@ def source_of(root: Path) -> tuple[Source, CorpusSettings]:
 def outcomes(root: Path) -> dict[str, Outcome]:
     """What becomes of the files of a folder and of the rows of its tag table, by name."""
     source, settings = source_of(root)
-    rows, duplicates = select_rows(source.list_rows())
+    rows, duplicates = select_rows(source.list_rows().rows)
     corpus, _, rejected = read_rows(source, rows, MAPPER, settings)
     found: defaultdict[str, Outcome] = defaultdict(set)
     for row in corpus.to_pylist():

@@ -21,7 +21,7 @@ def test_good_images_are_as_large_as_they_look(tmp_path: Path) -> None:
     root.mkdir()
     plant(root)
     source, settings = source_of(root)
-    corpus, _, _ = read_rows(source, select_rows(source.list_rows())[0], MAPPER, settings)
+    corpus, _, _ = read_rows(source, select_rows(source.list_rows().rows)[0], MAPPER, settings)
     sizes = {row["image_id"]: (row["height"], row["width"]) for row in corpus.to_pylist()}
     assert sizes["ribbon"] == (1, 20_000)
     assert sizes["turned"] == (64, 48)

@@ -234,7 +234,7 @@ def test_a_source_in_a_bucket_is_read_through_faults(faulty: Proxy) -> None:
     for name, data in images.items():
         Store(root).write_bytes(name, data)
     faulty.set(rates(SHARE))
-    rows = FolderSource(root, ("train",), tagged=False).list_rows()
+    rows = FolderSource(root, ("train",), tagged=False).list_rows().rows
     assert {row.uri.rpartition("/")[2]: read_uri(row.uri) for row in rows} == images
     found = Folder(root).read_many([*images, "none.jpg"])
     assert isinstance(found.pop("none.jpg"), Exception)
@@ -300,7 +300,7 @@ def test_a_source_that_may_not_be_listed_or_read_is_told(
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", denied)
     for ask in (
-        lambda: FolderSource(f"s3://{BUCKET}/p", ("train",)).list_rows(),
+        lambda: FolderSource(f"s3://{BUCKET}/p", ("train",)).list_rows().rows,
         lambda: read_uri(f"s3://{BUCKET}/p/a.jpg"),
     ):
         told = told_at_once(ask, PlaceError)

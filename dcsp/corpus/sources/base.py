@@ -7,8 +7,9 @@ by whichever worker has the row. Reading never decodes; :mod:`dcsp.corpus.readin
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dcsp.tables.fingerprint import digest_lines
@@ -50,11 +51,48 @@ class SourceRow:
     reason: str = "unreadable_tags"
 
 
+@dataclass(frozen=True)
+class Listed:
+    """All that a source holds: whatever it saw is a row, skipped, or counted among the others.
+
+    Attributes:
+        rows: Images of the wanted splits, and what has to be rejected.
+        found: Images and other files that were seen, counted before any was judged. Masks and tag
+            tables belong to their images and are none of them.
+        skipped: Images of other splits.
+        others: What is no part of any image, by suffix (``.heic``) or kind (``hidden``) → how many.
+        idle_masks: Masks that are called like no image.
+        idle_mask: One of them.
+    """
+
+    rows: list[SourceRow]
+    found: int
+    skipped: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    idle_masks: int = 0
+    idle_mask: str = ""
+
+    @classmethod
+    def of(cls, rows: Sequence[SourceRow]) -> Listed:
+        """A source that holds nothing but these rows."""
+        return cls(list(rows), len(rows))
+
+    def __post_init__(self) -> None:
+        """See that nothing was lost or counted twice.
+
+        Raises:
+            AssertionError: The numbers do not add up.
+        """
+        told = len(self.rows) + self.skipped + self.others.total()
+        if told != self.found:
+            raise AssertionError(f"{self.found} files were seen, and {told} are accounted for")
+
+
 class Source(Protocol):
     """A corpus source; implementations are picklable, and their ``repr`` tells their settings."""
 
-    def list_rows(self) -> list[SourceRow]:
-        """Every image of the wanted splits, without reading any image.
+    def list_rows(self) -> Listed:
+        """Every image of the wanted splits, and what else there is; no image is read.
 
         Raises:
             CorpusError: The source is not there or not laid out as its kind demands.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +17,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from dcsp.corpus.sources.faults import ask, ask_of, told_of_one_file
 from dcsp.errors import CorpusError, ImageError
+from dcsp.images.decode import IMAGE_SUFFIXES
 from dcsp.store.remote import is_transient, open_filesystem
 
-IMAGE_SUFFIXES = (
-    *("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff"),
-    *("ppm", "pgm", "pbm", "jp2", "avif", "mpo"),
-)
-"""Extensions of what :func:`dcsp.images.decode.decode_rgb` reads, lower case, best first."""
-
+FILE, HIDDEN, LINKED_FOLDER, CLOSED_FOLDER = "", "hidden", "linked_folder", "closed_folder"
+"""Kinds of what a folder lists."""
 _CHANGED = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 # What file systems call the time of a change, where they give no etag.
+_MOST_KINDS = 8
 READ_AHEAD = 8 * 2**20
 """Bytes of a remote file that are fetched at a time when it is read from front to back."""
 
@@ -33,12 +33,14 @@ class Entry(NamedTuple):
     """What a folder lists.
 
     Attributes:
-        etag: Changes when the content does.
-        is_linked_folder: It is a link to a folder, which is not followed.
+        etag: Changes when the content does; empty of what is no file to be read.
+        kind: ``FILE``; ``HIDDEN``: a file whose name, or that of a folder it is in, begins with a
+            dot; ``LINKED_FOLDER``: a link to a folder, which is not followed; ``CLOSED_FOLDER``:
+            a folder that this account may not read.
     """
 
     etag: str
-    is_linked_folder: bool
+    kind: str = FILE
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,30 @@ class Folder:
         Hidden files and folders are left out; a folder that is not there holds nothing.
         """
         return {
-            file: entry.etag
-            for file, entry in self.entries(name).items()
-            if not entry.is_linked_folder
+            file: entry.etag for file, entry in self.entries(name).items() if entry.kind == FILE
         }
 
     def entries(self, name: str = "") -> dict[str, Entry]:
-        """As :meth:`find`, and links to folders besides."""
+        """All that lies below a folder: its name under that folder → what it is, sorted by name.
+
+        Raises:
+            CorpusError: The folder itself may not be read.
+        """
         fs, path = self._locate(name)
         start = len(path.rstrip("/")) + 1
-        listed = ask(fs, self.uri(name), lambda: fs.find(path, detail=True))
-        found = {full[start:]: info for full, info in listed.items() if info}
-        return {
-            file: Entry(_etag(_followed(fs, found[file])), _is_linked_folder(found[file]))
-            for file in sorted(found)
-            if file and not any(step.startswith(".") for step in file.split("/"))
+        here = is_local(self.root)
+        listed = ask(fs, self.uri(name), lambda: fs.find(path, detail=True, withdirs=here))
+        closed = _closed_folders(listed) if here else set()
+        if path.rstrip("/") in closed:
+            raise CorpusError(f"{self.uri(name)} may not be read: change its permissions.")
+        found = {
+            full[start:]: info
+            for full, info in listed.items()
+            if info and info["type"] != "directory"
         }
+        entries = {file: _entry(fs, file, info) for file, info in found.items() if file.strip("/")}
+        entries |= {full[start:]: Entry("", CLOSED_FOLDER) for full in closed}
+        return dict(sorted(entries.items()))
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes | ImageError]:
         """The bytes of several files, or why there are none; fetched together from remote places.
@@ -207,6 +217,27 @@ def suffix(name: str) -> str:
     return extension.lower() if base else ""
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is called as an image that can be decoded here."""
+    return suffix(name) in IMAGE_SUFFIXES
+
+
+def kind_of(name: str, entry: Entry) -> str:
+    """What a file that is part of no image counts as: what there is of it is told by this."""
+    if entry.kind != FILE:
+        return entry.kind.replace("_", " ")
+    return suffix_kind(suffix(name))
+
+
+def suffix_kind(text: str) -> str:
+    """What files with a suffix count as.
+
+    >>> [suffix_kind(text) for text in ("heic", "", "2024 holidays")]
+    ['.heic', 'without a suffix', 'without a suffix']
+    """
+    return f".{text}" if re.fullmatch("[a-z0-9_~*.-]{1,16}", text) else "without a suffix"
+
+
 @contextmanager
 def _open_local(path: Path) -> Iterator[IO[bytes]]:
     """A regular file; opening a pipe would wait for its writer."""
@@ -233,8 +264,19 @@ def _content(
         return error
 
 
-def _is_linked_folder(info: Mapping[str, Any]) -> bool:
-    return bool(info.get("islink")) and os.path.isdir(info["name"])
+def _closed_folders(listed: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Local folders that this account may not read: fsspec lists nothing in them and is silent."""
+    above = {full.rpartition("/")[0] for full in listed}
+    empty = (f for f, info in listed.items() if info["type"] == "directory" and f not in above)
+    return {full for full in empty if not os.access(full, os.R_OK | os.X_OK)}
+
+
+def _entry(fs: Any, file: str, info: Mapping[str, Any]) -> Entry:
+    if any(step.startswith(".") for step in file.split("/")):
+        return Entry("", HIDDEN)
+    if info.get("islink") and os.path.isdir(info["name"]):
+        return Entry("", LINKED_FOLDER)
+    return Entry(_etag(_followed(fs, info)))
 
 
 def _followed(fs: Any, info: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -254,3 +296,11 @@ def _etag(info: Mapping[str, Any]) -> str:
     if isinstance(changed, datetime):  # listings of one file system have numbers, its info has not
         changed = changed.timestamp()
     return f"{info.get('size')}-{changed}"
+
+
+def told_kinds(kinds: Counter[str]) -> str:
+    """How many there are of each kind, the commonest first: ``3 .heic, 1 hidden``."""
+    common = kinds.most_common(_MOST_KINDS)
+    rest = kinds.total() - sum(number for _, number in common)
+    listed = [f"{number} {kind}" for kind, number in common]
+    return ", ".join([*listed, *([f"{rest} others"] if rest else [])])

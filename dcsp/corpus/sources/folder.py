@@ -14,22 +14,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dcsp.config import HttpSettings
-from dcsp.corpus.sources.base import SourceRow, is_listed, is_valid_id
+from dcsp.corpus.sources.base import Listed, SourceRow, is_listed, is_valid_id
 from dcsp.corpus.sources.fetch import fetch
 from dcsp.corpus.sources.files import (
-    IMAGE_SUFFIXES,
+    CLOSED_FOLDER,
+    FILE,
+    HIDDEN,
+    LINKED_FOLDER,
     Entry,
     Folder,
+    is_image,
+    kind_of,
     read_uri,
     require_folder,
     stem,
-    suffix,
+    told_kinds,
 )
-from dcsp.corpus.sources.names import ImageFiles
+from dcsp.corpus.sources.names import ImageFiles, masks_of
 from dcsp.corpus.sources.tag_tables import Tagged, read_tags
 from dcsp.corpus.sources.urls import is_url, require_listable, url_id
 from dcsp.errors import CorpusError, ImageError
@@ -38,6 +44,10 @@ from dcsp.tables.snapshot import TRAIN
 from dcsp.text import without_credentials
 
 _TABLE = re.compile(r"tags\.(csv|tsv|jsonl|parquet)", re.IGNORECASE)
+_NOT_LISTED = {
+    LINKED_FOLDER: "links to folders are not followed: copy it, or make it corpus.root",
+    CLOSED_FOLDER: "this account may not read the folder: change its permissions",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,8 @@ class FolderSource:
         splits: Splits to list.
         tags: Paths or URLs of tag tables; none: the ``tags.csv|tsv|jsonl|parquet`` in the root,
             and where there is none, no image has tags.
-        masks: Folder of PNG masks of class ids, named like the images; used by evaluation alone.
+        masks: Folder of masks of class ids, PNG files named like the images; used by evaluation
+            alone.
         tagged: Whether a tag table counts; without one every image is a training image.
         http: Which URLs in a tag table are fetched, and how.
     """
@@ -61,28 +72,65 @@ class FolderSource:
     tagged: bool = True
     http: HttpSettings = field(default_factory=HttpSettings)
 
-    def list_rows(self) -> list[SourceRow]:
+    def list_rows(self) -> Listed:
         """List the images of the wanted splits; see :class:`dcsp.corpus.sources.base.Source`."""
         folder = require_folder(self.root, "corpus.root")
-        entries = folder.entries()
+        found = folder.entries()
+        entries = {name: entry for name, entry in found.items() if entry.kind != HIDDEN}
         self._refuse_own_masks(folder, entries)
-        files = {
-            name: entry.etag
-            for name, entry in entries.items()
-            if self._is_image(name) and not entry.is_linked_folder
-        }
+        files = {name: entry.etag for name, entry in entries.items() if self._is_image(name, entry)}
         images = ImageFiles(self.root, files)
         table = self._read_tables(entries, images) if self.tagged else {}
-        if not files and not table:
-            raise CorpusError(
-                f"corpus.root={self.root} holds no images: give a folder with files such as .jpg "
-                "or .png in it or below it."
-            )
         named = _by_file(table, images)
-        example = "" if any(name in files for name in named) else next(iter(files), "")
+        left = [name for name in found if name not in files and name not in named]
+        aside = {name: found[name] for name in left if not self._is_of_images(name, found[name])}
+        others = Counter(kind_of(n, e) for n, e in aside.items() if e.kind not in _NOT_LISTED)
+        if not files and not table:
+            told = f": what is there is no image ({told_kinds(others)})" if others else ""
+            raise CorpusError(
+                f"corpus.root={self.root} holds no images{told}: give a folder with files such as "
+                ".jpg or .png in it or below it."
+            )
         masks = require_folder(self.masks, "corpus.masks").find() if self.masks else {}
-        rows: list[SourceRow] = []
-        for name in dict.fromkeys((*files, *named)):
+        mask_of = masks_of((self._address(folder, name)[0] for name in {**files, **named}), masks)
+        rows = list(
+            self._rows(
+                folder, images, entries, named, {k: (m, masks[m]) for k, m in mask_of.items()}
+            )
+        )
+        skipped = len({**files, **named}) - len(rows)
+        rows += [self._not_listed(n, e.kind) for n, e in aside.items() if e.kind in _NOT_LISTED]
+        idle = sorted(filter(is_image, masks.keys() - mask_of.values()))
+        return Listed(
+            rows=rows,
+            found=len(found) - (len(left) - len(aside)) + len(named.keys() - found.keys()),
+            skipped=skipped,
+            others=others,
+            idle_masks=len(idle),
+            idle_mask=idle[0] if idle else "",
+        )
+
+    def _rows(
+        self,
+        folder: Folder,
+        images: ImageFiles,
+        entries: Mapping[str, Entry],
+        named: Mapping[str, Tagged],
+        masks: Mapping[str, tuple[str, str]],
+    ) -> Iterator[SourceRow]:
+        """The rows of images and of what the tag table names, of the wanted splits.
+
+        Args:
+            folder: The root.
+            images: The image files in it.
+            entries: All that is in it and not hidden.
+            named: What the tag table says, by file or by name.
+            masks: Image id → its mask and the etag of that.
+        """
+        example = (
+            "" if any(name in images.names for name in named) else next(iter(images.names), "")
+        )
+        for name in dict.fromkeys((*images.names, *named)):
             told = named.get(name, Tagged())
             listed = sorted(s for s in told.splits or {TRAIN} if is_listed(s, self.splits))
             if not listed:
@@ -91,34 +139,26 @@ class FolderSource:
             if not fault and len(told.splits) > 1:
                 message = f"its rows name the splits {sorted(told.splits)}: keep one"
                 fault = ImageError("unreadable_tags", message)
-            if name not in files and _is_absent(name, entries):
+            if name not in images.names and _is_absent(name, entries):
                 fault = fault or _absence(name, images, example)
                 if images.has_id(image_id):  # which is that of a file
                     image_id = f"{name}/"
-            mask = f"{image_id}.png"
-            etag = files.get(name, "")
-            rows.append(
-                SourceRow(
-                    image_id=image_id,
-                    uri=uri,
-                    split=listed[0],
-                    tags=tuple(sorted(told.tags)),
-                    mask_uri=f"{(self.masks or '').rstrip('/')}/{mask}" if mask in masks else None,
-                    etag=f"{etag}/{masks[mask]}" if mask in masks else etag,
-                    problem=str(fault or ""),
-                    reason=fault.reason if fault else "unreadable_tags",
-                )
+            etag = entries[name].etag if name in images.names else ""
+            mask, mask_etag = masks.get(image_id, ("", ""))
+            yield SourceRow(
+                image_id=image_id,
+                uri=uri,
+                split=listed[0],
+                tags=tuple(sorted(told.tags)),
+                mask_uri=f"{(self.masks or '').rstrip('/')}/{mask}" if mask else None,
+                etag=f"{etag}/{mask_etag}" if mask else etag,
+                problem=str(fault or ""),
+                reason=fault.reason if fault else "unreadable_tags",
             )
-        links = [name for name, entry in entries.items() if entry.is_linked_folder]
-        return rows + [self._linked(name) for name in links if not self._has_masks(name)]
 
     def read(self, row: SourceRow) -> bytes:
         """The image file of a row."""
-        if is_url(row.uri):
-            return fetch(row.uri, self.http)
-        if not suffix(row.uri):
-            raise ImageError("missing", f"the tag table names {row.uri}: no such image")
-        return read_uri(row.uri)
+        return fetch(row.uri, self.http) if is_url(row.uri) else read_uri(row.uri)
 
     def read_mask(self, row: SourceRow) -> bytes | None:
         """The mask file of a row, ``None`` where there is none."""
@@ -153,8 +193,8 @@ class FolderSource:
         """Whether a folder is, or holds, that of the masks."""
         return f"{(self.masks or '').rstrip('/')}/".startswith(f"{Folder(self.root).uri(name)}/")
 
-    def _linked(self, name: str) -> SourceRow:
-        """A row that says that its images are not listed; its id is that of no image."""
+    def _not_listed(self, name: str, kind: str) -> SourceRow:
+        """A row that says that what is in a folder is not listed; its id is that of no image."""
         return SourceRow(
             image_id=f"{name}/",
             uri=Folder(self.root).uri(name),
@@ -162,15 +202,25 @@ class FolderSource:
             tags=(),
             mask_uri=None,
             etag="",
-            problem="links to folders are not followed: copy it, or make it corpus.root",
-            reason="linked_folder",
+            problem=_NOT_LISTED[kind],
+            reason=LINKED_FOLDER if kind == LINKED_FOLDER else CLOSED_FOLDER,
         )
 
-    def _is_image(self, name: str) -> bool:
-        inside = Folder(self.root).uri(name)
-        return suffix(name) in IMAGE_SUFFIXES and not (
-            self.masks and inside.startswith(self.masks.rstrip("/") + "/")
-        )
+    def _is_image(self, name: str, entry: Entry) -> bool:
+        return entry.kind == FILE and is_image(name) and not self._is_below_masks(name)
+
+    def _is_below_masks(self, name: str) -> bool:
+        if not self.masks:
+            return False
+        return Folder(self.root).uri(name).startswith(self.masks.rstrip("/") + "/")
+
+    def _is_of_images(self, name: str, entry: Entry) -> bool:
+        """Whether something is a mask, a folder of masks or a tag table."""
+        if entry.kind == LINKED_FOLDER:
+            return self._has_masks(name)
+        if is_image(name) and self._is_below_masks(name):
+            return entry.kind == FILE
+        return bool(_TABLE.fullmatch(name)) or Folder(self.root).uri(name) in self.tags
 
     def _read_tables(self, entries: Iterable[str], images: ImageFiles) -> dict[str, Tagged]:
         """Image as it is written → what is said of it, from all rows of all tables."""

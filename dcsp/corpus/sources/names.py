@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import takewhile
 from urllib.parse import unquote
 
-from dcsp.corpus.sources.files import IMAGE_SUFFIXES, is_local, stem, suffix
+from dcsp.corpus.sources.files import is_image, is_local, stem
 
 
 class ImageFiles:
@@ -74,7 +74,7 @@ class ImageFiles:
                 return self._by_id[form]
             forms[form] = None
         for form in forms:
-            for key in (form, stem(form)) if suffix(form) in IMAGE_SUFFIXES else (form,):
+            for key in (form, stem(form)) if is_image(form) else (form,):
                 found = self._by_key.get(_key(key), [])
                 if len(found) == 1:
                     return found
@@ -89,16 +89,14 @@ class ImageFiles:
         found = {name: self.find(name) for name in names}
         called: defaultdict[str, set[str]] = defaultdict(set)
         for name, images in found.items():
-            if suffix(name) in IMAGE_SUFFIXES:
+            if is_image(name):
                 for image in images:
                     called[image].add(_base(name))
         return {
             name: [
                 image
                 for image in images
-                if len(called[image]) < 2
-                or suffix(name) not in IMAGE_SUFFIXES
-                or _base(name) == _base(image)
+                if len(called[image]) < 2 or not is_image(name) or _base(name) == _base(image)
             ]
             for name, images in found.items()
         }
@@ -131,6 +129,21 @@ class ImageFiles:
     @cached_property
     def _by_letters(self) -> Mapping[str, list[str]]:
         return _grouped((_letters(name), name) for name in self.names)
+
+
+def masks_of(ids: Iterable[str], files: Iterable[str]) -> dict[str, str]:
+    """Image id → its mask, where it has one.
+
+    A mask is called ``ID.png``; where there is none of that very name, what :class:`ImageFiles`
+    looks past does not count either, such as case and extension.
+
+    Args:
+        ids: Of all images.
+        files: Paths below the folder of masks.
+    """
+    names = {f"{image_id}.png": image_id for image_id in ids}
+    meant = ImageFiles("", filter(is_image, files)).meant_by(names)
+    return {names[name]: found[0] for name, found in meant.items() if len(found) == 1}
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

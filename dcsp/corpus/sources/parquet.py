@@ -9,6 +9,7 @@ alone). Without ``image_id`` an image is named after its shard and row.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,18 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dcsp.corpus.sources.base import SourceRow, is_listed, split_of
+from dcsp.corpus.sources.base import Listed, SourceRow, is_listed, split_of
 from dcsp.corpus.sources.faults import ask, told_of_one_file, told_of_parquet
 from dcsp.corpus.sources.shards import Shard, ShardedSource, find_shards
 from dcsp.corpus.sources.tag_tables import split_tags
 from dcsp.errors import CorpusError, ImageError, PlaceError
 from dcsp.store.remote import open_filesystem, retried
+from dcsp.text import shown
 
 GROUP_BYTES = 2**30
 """Most bytes of images and masks, uncompressed, that a row group may hold: it is read whole."""
 TAG_BYTES = 2**28
 """Most bytes of ids, tags and splits of a row group, each counted as often as it stands there."""
 _IMAGE_COLUMNS = ("bytes", "image")
+_COLUMNS = ("image_id", "tags", "split", "mask")
+_MOST_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,21 @@ class ParquetSource(ShardedSource):
     splits: tuple[str, ...]
     part_rows: int
 
-    def shards(self) -> list[Shard]:
+    def shards(self) -> tuple[list[Shard], Counter[str]]:
         """The files; see :meth:`dcsp.corpus.sources.shards.ShardedSource.shards`."""
         return find_shards(self.root, r"\.parquet", "parquet")
 
-    def list_shard(self, shard: Shard) -> list[SourceRow]:
+    def list_shard(self, shard: Shard) -> Listed:
         """The rows of one file; see :meth:`dcsp.corpus.sources.shards.ShardedSource.list_shard`."""
-        return list(self._rows(shard.uri, shard.name, shard.etag))
+        rows: list[SourceRow] = []
+        found = 0
+        with told_of_parquet(shard.uri), _open(shard.uri) as file:
+            others = _other_columns(file.schema_arrow.names)
+            for row in self._rows(file, shard):
+                found += 1
+                if is_listed(row.split, self.splits):
+                    rows.append(row)
+        return Listed(rows, found + others.total(), found - len(rows), others)
 
     def read(self, row: SourceRow) -> bytes:
         """The image bytes of a row."""
@@ -69,35 +81,38 @@ class ParquetSource(ShardedSource):
         shard, group, position = _locate(row.uri)
         return _bytes(_read_group(shard, group, row.etag), "mask", position) or None
 
-    def _rows(self, uri: str, name: str, etag: str) -> Iterator[SourceRow]:
-        with told_of_parquet(uri), _open(uri) as file:
-            columns = set(file.schema_arrow.names)
-            if "tags" not in columns or not columns & set(_IMAGE_COLUMNS):
-                raise CorpusError(
-                    f"{uri} has the columns {sorted(columns)}: it needs tags, and bytes or image."
+    def _rows(self, file: pq.ParquetFile, shard: Shard) -> Iterator[SourceRow]:
+        """The rows of a file, whatever their split."""
+        columns = set(file.schema_arrow.names)
+        if "tags" not in columns or not columns & set(_IMAGE_COLUMNS):
+            raise CorpusError(
+                f"{shard.uri} has the columns {sorted(columns)}: it needs tags, and bytes or image."
+            )
+        wanted = [c for c in ("image_id", "tags", "split") if c in columns]
+        number, chunk, filled = 0, 0, 0
+        for group in range(file.num_row_groups):
+            records = _tag_columns(file, shard.uri, group, wanted).to_pylist()
+            if filled >= self.part_rows:
+                chunk, filled = chunk + 1, 0
+            filled += len(records)
+            for position, record in enumerate(records):
+                uri = f"{shard.uri}#{group:06d}/{position:08d}"
+                yield SourceRow(
+                    image_id=str(record.get("image_id") or f"{shard.name}/{number:08d}"),
+                    uri=uri,
+                    split=split_of(record.get("split")),
+                    tags=tuple(sorted(set(split_tags(record["tags"])))),
+                    mask_uri=uri if "mask" in columns else None,
+                    etag=shard.etag,
+                    shard=f"{shard.uri}#{chunk:06d}",
                 )
-            wanted = [c for c in ("image_id", "tags", "split") if c in columns]
-            number, chunk, filled = 0, 0, 0
-            for group in range(file.num_row_groups):
-                records = _tag_columns(file, uri, group, wanted).to_pylist()
-                if filled >= self.part_rows:
-                    chunk, filled = chunk + 1, 0
-                filled += len(records)
-                for position, record in enumerate(records):
-                    split = split_of(record.get("split"))
-                    number += 1
-                    if not is_listed(split, self.splits):
-                        continue
-                    row_uri = f"{uri}#{group:06d}/{position:08d}"
-                    yield SourceRow(
-                        image_id=str(record.get("image_id") or f"{name}/{number - 1:08d}"),
-                        uri=row_uri,
-                        split=split,
-                        tags=tuple(sorted(set(split_tags(record["tags"])))),
-                        mask_uri=row_uri if "mask" in columns else None,
-                        etag=etag,
-                        shard=f"{uri}#{chunk:06d}",
-                    )
+                number += 1
+
+
+def _other_columns(names: Sequence[str]) -> Counter[str]:
+    """Columns that are no part of an image, as others are counted; a wide table's are many."""
+    strange = sorted({*names} - {*_IMAGE_COLUMNS, *_COLUMNS})
+    return Counter(f"column {shown(name, 40)!r}" for name in strange[:_MOST_COLUMNS])
 
 
 @lru_cache(maxsize=4)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dcsp.config import SceneSettings
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed, SourceRow
 from dcsp.corpus.sources.scene_backgrounds import blur, paint_background
 from dcsp.corpus.sources.scene_shapes import OBJECTS, UPRIGHT, Canvas, Map, Rgb, fractal_noise
 from dcsp.errors import ConfigError, ImageError
@@ -127,7 +127,7 @@ class ScenesSource:
                 f"{list(SCENE_CLASSES)}."
             )
 
-    def list_rows(self) -> list[SourceRow]:
+    def list_rows(self) -> Listed:
         """List the scenes of the wanted splits; nothing is painted."""
         s = self.settings
         etag = f"{SCENE_VERSION}-{self.seed}-{s.height}x{s.width}-{s.max_classes}"
@@ -141,7 +141,7 @@ class ScenesSource:
                 ids = scene_classes(self.seed, index, s.max_classes)
                 tags = tuple(SCENE_CLASSES[class_id - 1] for class_id in ids)
                 rows.append(SourceRow(name, uri, split, tags, f"{uri}/mask", etag))
-        return rows
+        return Listed.of(rows)
 
     def read(self, row: SourceRow) -> bytes:
         """The scene as a JPEG file."""

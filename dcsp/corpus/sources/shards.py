@@ -7,17 +7,25 @@ the caller spreads them over, such as the tasks of a cluster.
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from itertools import chain
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
 
-from dcsp.corpus.sources.base import Source, SourceRow, printable
-from dcsp.corpus.sources.files import etag_of, require_folder, require_same, stem
+from dcsp.corpus.sources.base import Listed, Source, SourceRow, printable
+from dcsp.corpus.sources.files import (
+    FILE,
+    etag_of,
+    kind_of,
+    require_folder,
+    require_same,
+    stem,
+)
 from dcsp.errors import CorpusError, DcspError, PlaceError
 from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
@@ -25,7 +33,7 @@ from dcsp.tables.erased import ERASED, ERASED_ID, Erased, load_erased
 from dcsp.tables.fingerprint import digest_lines
 from dcsp.tables.layout import SHARDS, part_file
 
-LISTING_VERSION = "2"
+LISTING_VERSION = "3"
 """Raised whenever the same shard would be listed another way."""
 UNREADABLE, TRUNCATED, DAMAGED = "unreadable_shard", "truncated_shard", "damaged_shard"
 SHARD_FAULTS = (UNREADABLE, TRUNCATED, DAMAGED)
@@ -53,16 +61,16 @@ class ShardedSource(ABC):
     splits: tuple[str, ...]
 
     @abstractmethod
-    def shards(self) -> list[Shard]:
-        """Every shard, from one directory listing; none is opened.
+    def shards(self) -> tuple[list[Shard], Counter[str]]:
+        """Every shard, and what else lies beside them, from one directory listing; none is opened.
 
         Raises:
             CorpusError: There is none.
         """
 
     @abstractmethod
-    def list_shard(self, shard: Shard) -> list[SourceRow]:
-        """The rows of one shard, in its order; images are not read.
+    def list_shard(self, shard: Shard) -> Listed:
+        """The rows of one shard, in its order, and what else is in it; images are not read.
 
         A shard that ends too early, or is damaged further on, gives the rows before that and
         one that tells of it (:meth:`fault`).
@@ -80,9 +88,10 @@ class ShardedSource(ABC):
     def read_mask(self, row: SourceRow) -> bytes | None:
         """As :meth:`dcsp.corpus.sources.base.Source.read_mask`."""
 
-    def list_rows(self) -> list[SourceRow]:
+    def list_rows(self) -> Listed:
         """The rows of all shards, each opened here; see :class:`Source`."""
-        return [row for shard in self.shards() for row in self.list_shard(shard)]
+        shards, beside = self.shards()
+        return _together(map(self.list_shard, shards), beside)
 
     def fault(self, shard: Shard, reason: str, message: str) -> SourceRow:
         """A row that tells of a shard; its id is that of no image."""
@@ -116,24 +125,23 @@ class ShardLister:
             PlaceError: The place of the shards fails: that says nothing of this one.
         """
         try:
-            rows = self._list(shard)
+            listed = self._list(shard)
         except PlaceError:
             raise
         except CorpusError as error:
-            rows = [self._unreadable(shard, error)]
+            listed = self._unreadable(shard, error)
         except DcspError:
             return 0
-        erased = load_erased(self.store)
-        rows = [without_erased(row, erased) for row in rows]
-        self.store.write_table(self._file(shard), _to_table(rows))
-        return len(rows)
+        listed = without_erased(listed, load_erased(self.store))
+        self.store.write_table(self._file(shard), _to_table(listed))
+        return len(listed.rows)
 
     def pending(self, shards: Sequence[Shard]) -> list[Shard]:
         """The shards whose rows are not kept, from one directory listing."""
         kept = self.store.parts(SHARDS)
         return [shard for shard in shards if self._name(shard) not in kept]
 
-    def kept(self, shard: Shard) -> list[SourceRow]:
+    def kept(self, shard: Shard) -> Listed:
         """The rows of a shard that was listed before.
 
         Raises:
@@ -141,7 +149,7 @@ class ShardLister:
         """
         return _from_table(self.store.read_table(self._file(shard)))
 
-    def told(self, shard: Shard) -> list[SourceRow]:
+    def told(self, shard: Shard) -> Listed:
         """The rows of a shard that cannot be opened; of one that can be by now, its own.
 
         Raises:
@@ -152,16 +160,16 @@ class ShardLister:
         except PlaceError:
             raise
         except DcspError as error:
-            return [self._unreadable(shard, error)]
+            return self._unreadable(shard, error)
 
-    def _list(self, shard: Shard) -> list[SourceRow]:
+    def _list(self, shard: Shard) -> Listed:
         """The rows of a shard that stayed as it was meanwhile: they are kept under its etag."""
-        rows = self.source.list_shard(shard)
+        listed = self.source.list_shard(shard)
         require_same(shard.uri, shard.etag)
-        return rows
+        return listed
 
-    def _unreadable(self, shard: Shard, error: DcspError) -> SourceRow:
-        return self.source.fault(shard, UNREADABLE, str(error).rstrip("."))
+    def _unreadable(self, shard: Shard, error: DcspError) -> Listed:
+        return Listed.of([self.source.fault(shard, UNREADABLE, str(error).rstrip("."))])
 
     def _file(self, shard: Shard) -> str:
         return part_file(SHARDS, self._name(shard))
@@ -170,8 +178,12 @@ class ShardLister:
         return digest_lines([LISTING_VERSION, repr(self.source), repr(shard)])
 
 
-def without_erased(row: SourceRow, erased: Erased) -> SourceRow:
-    """The row; of an image that was erased one that says no more than that, in the same split."""
+def without_erased(listed: Listed, erased: Erased) -> Listed:
+    """The same; rows of images that were erased say no more than that, each in its split."""
+    return replace(listed, rows=[_without(row, erased) for row in listed.rows])
+
+
+def _without(row: SourceRow, erased: Erased) -> SourceRow:
     if not (erased.ids and erased.has(printable(row.image_id))):
         return row
     return SourceRow(
@@ -195,9 +207,9 @@ def hide_erased(store: Store, erased: Erased) -> int:
     """
     files = 0
     for name in sorted(store.parts(SHARDS)):
-        rows = _from_table(store.read_table(part_file(SHARDS, name)))
-        hidden = [without_erased(row, erased) for row in rows]
-        if hidden != rows:
+        listed = _from_table(store.read_table(part_file(SHARDS, name)))
+        hidden = without_erased(listed, erased)
+        if hidden != listed:
             store.write_table(part_file(SHARDS, name), _to_table(hidden))
             files += 1
     return files
@@ -218,8 +230,8 @@ def not_now(_: ShardLister, shards: Sequence[Shard]) -> None:
     )
 
 
-def list_rows(store: Store, source: Source, limit: float, spread: Spread) -> list[SourceRow]:
-    """Every row of a source; of one with shards, only those that changed are opened.
+def list_rows(store: Store, source: Source, limit: float, spread: Spread) -> Listed:
+    """All that a source holds; of one with shards, only those that changed are opened.
 
     Args:
         store: Where listings of shards are kept.
@@ -234,27 +246,38 @@ def list_rows(store: Store, source: Source, limit: float, spread: Spread) -> lis
     if not isinstance(source, ShardedSource):
         return source.list_rows()
     lister = ShardLister(store, source)
-    shards = source.shards()
+    shards, beside = source.shards()
     if left := lister.pending(shards):
         spread(lister, left)
         left = lister.pending(left)  # what cannot be opened
-    rows = [row for shard in left for row in lister.told(shard)]
+    told = [lister.told(shard) for shard in left]
     closed = set(left)
     kept = [shard for shard in shards if shard not in closed]
     with read_ahead(lister.kept, kept) as listed:
-        rows += chain.from_iterable(listed)
-    faults = [row for row in rows if row.reason in SHARD_FAULTS]
+        found = _together([*told, *listed], beside)
+    faults = [row for row in found.rows if row.reason in SHARD_FAULTS]
     if len(faults) > limit * len(shards):
         raise CorpusError(
             f"{len(faults)} of {len(shards)} shards cannot be listed to their end, more than "
             f"corpus.max_rejected_share={limit:g} (first: {faults[0].uri}: {faults[0].problem}): "
             "mend them or raise the limit."
         )
-    return rows
+    return found
 
 
-def find_shards(root: str, ending: str, kind: str) -> list[Shard]:
-    """The files of a kind below a folder, or the one file that the root is.
+def _together(parts: Iterable[Listed], beside: Counter[str]) -> Listed:
+    """What several shards hold, and what lies beside them."""
+    rows: list[SourceRow] = []
+    found, skipped, others = beside.total(), 0, Counter(beside)
+    for part in parts:
+        rows += part.rows
+        found, skipped = found + part.found, skipped + part.skipped
+        others.update(part.others)
+    return Listed(rows, found, skipped, others)
+
+
+def find_shards(root: str, ending: str, kind: str) -> tuple[list[Shard], Counter[str]]:
+    """The files of a kind below a folder, or the one file that the root is; and all others by kind.
 
     Args:
         root: Local path or URL.
@@ -266,16 +289,17 @@ def find_shards(root: str, ending: str, kind: str) -> list[Shard]:
     """
     folder = require_folder(root, "corpus.root")
     wanted = re.compile(rf".*{ending}", re.IGNORECASE | re.DOTALL)
-    shards = [
-        Shard(folder.uri(name), stem(name), etag)
-        for name, etag in folder.find().items()
-        if wanted.fullmatch(name)
-    ]
+    entries = folder.entries()
+    files = [n for n, entry in entries.items() if entry.kind == FILE and wanted.fullmatch(n)]
+    shards = [Shard(folder.uri(name), stem(name), entries[name].etag) for name in files]
+    beside = Counter(kind_of(n, entry) for n, entry in entries.items()) - Counter(
+        kind_of(name, entries[name]) for name in files
+    )
     if not shards and wanted.fullmatch(root):
         shards = [Shard(root, stem(root.rpartition("/")[2]), etag_of(root))]
     if not shards:
         raise CorpusError(f"corpus.root={root} holds no .{kind} files: check the path.")
-    return shards
+    return shards, beside
 
 
 _COLUMNS = {
@@ -284,23 +308,25 @@ _COLUMNS = {
 }
 _SCHEMA = pa.schema(list(_COLUMNS.items()))
 _REPEATED = ("split", "etag", "shard", "problem", "reason")
+_ASIDE = b"dcsp.aside"
 
 
-def _to_table(rows: Sequence[SourceRow]) -> pa.Table:
-    """Rows as a table; what is no UTF-8 in a name or a tag becomes printable."""
+def _to_table(listed: Listed) -> pa.Table:
+    """What a shard holds as a table; what is no UTF-8 in a name or a tag becomes printable."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, tuple):
             return [printable(text) for text in value]
         return None if value is None else printable(value)
 
-    return pa.table(
-        {name: [clean(getattr(row, name)) for row in rows] for name in _COLUMNS}, schema=_SCHEMA
-    )
+    aside = {"found": listed.found, "skipped": listed.skipped, "others": listed.others}
+    columns = {name: [clean(getattr(row, name)) for row in listed.rows] for name in _COLUMNS}
+    schema = _SCHEMA.with_metadata({_ASIDE: json.dumps(aside).encode()})
+    return pa.table(columns, schema=schema)
 
 
-def _from_table(table: pa.Table) -> list[SourceRow]:
-    """Rows of a table; what is the same for many rows is converted and held once."""
+def _from_table(table: pa.Table) -> Listed:
+    """What a table holds; what is the same for many rows is converted and held once."""
     columns: list[list[Any]] = []
     for name in _COLUMNS:
         column = table[name].combine_chunks()
@@ -314,4 +340,6 @@ def _from_table(table: pa.Table) -> list[SourceRow]:
             columns.append([values[index] for index in encoded.indices.to_pylist()])
         else:
             columns.append(column.to_pylist())
-    return [SourceRow(*values) for values in zip(*columns, strict=True)]
+    rows = [SourceRow(*values) for values in zip(*columns, strict=True)]
+    aside = json.loads((table.schema.metadata or {})[_ASIDE])
+    return Listed(rows, aside["found"], aside["skipped"], Counter(aside["others"]))

@@ -15,13 +15,23 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dcsp.corpus.sources.base import SourceRow
-from dcsp.corpus.sources.files import IMAGE_SUFFIXES, Folder, read_uri, require_folder, stem, suffix
+from dcsp.corpus.sources.base import Listed, SourceRow
+from dcsp.corpus.sources.files import (
+    FILE,
+    Folder,
+    is_image,
+    kind_of,
+    read_uri,
+    require_folder,
+    stem,
+    suffix,
+)
 from dcsp.errors import CorpusError, ImageError
+from dcsp.images.decode import IMAGE_SUFFIXES
 
 _SPLIT_FOLDERS = ("ImageSets/Segmentation", "ImageSets/Main")
 _MASK_FOLDERS = ("SegmentationClass", "SegmentationClassAug")  # the later one's are taken
@@ -46,7 +56,7 @@ class VOCSource:
     splits: tuple[str, ...]
     split_files: Mapping[str, str] = field(default_factory=dict)
 
-    def list_rows(self) -> list[SourceRow]:
+    def list_rows(self) -> Listed:
         """List the images of the wanted splits; see :class:`dcsp.corpus.sources.base.Source`."""
         folder = require_folder(self.root, "corpus.root")
         if not folder.exists("JPEGImages"):
@@ -55,15 +65,19 @@ class VOCSource:
                 "year, such as VOCdevkit/VOC2012."
             )
         ids = self._read_splits(folder)
-        images = _by_stem(folder.find("JPEGImages"))
+        entries = folder.entries("JPEGImages")
+        files = {n: e.etag for n, e in entries.items() if e.kind == FILE and is_image(n)}
+        images = _by_stem(files)
         masks = _find_masks(folder)
         annotated = self._read_annotations(folder, set().union(*ids.values()))
         listed = _read_image_tags(folder, {*_TAG_LISTS, *map(self._list_of, ids)})
         rows: list[SourceRow] = []
+        used: set[str] = set()
         for split, names in ids.items():
             for name in names:
                 tags, problem = annotated.get(name) or (tuple(sorted(listed[name])), "")
                 file, etag = images.get(name, (f"{name}.jpg", ""))
+                used.add(file)
                 mask, mask_etag = masks.get(name, ("", ""))
                 rows.append(
                     SourceRow(
@@ -76,7 +90,16 @@ class VOCSource:
                         problem=problem,
                     )
                 )
-        return rows
+        others = Counter(kind_of(n, e) for n, e in entries.items() if n not in files)
+        idle = sorted(masks[name][0] for name in masks.keys() - images.keys())
+        return Listed(
+            rows=rows,
+            found=len(entries) + len(rows) - len(used & files.keys()),  # lists may name one twice
+            skipped=len(files.keys() - used),
+            others=others,
+            idle_masks=len(idle),
+            idle_mask=idle[0] if idle else "",
+        )
 
     def read(self, row: SourceRow) -> bytes:
         """The image file of a row."""
@@ -192,11 +215,7 @@ def _lines(folder: Folder, name: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _by_stem(files: dict[str, str]) -> dict[str, tuple[str, str]]:
+def _by_stem(files: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Image id → (file, etag); of several files of one id the preferred extension."""
-    ranked = sorted(
-        (file for file in files if suffix(file) in IMAGE_SUFFIXES),
-        key=lambda file: IMAGE_SUFFIXES.index(suffix(file)),
-        reverse=True,
-    )
+    ranked = sorted(files, key=lambda file: IMAGE_SUFFIXES.index(suffix(file)), reverse=True)
     return {stem(file): (file, files[file]) for file in ranked}

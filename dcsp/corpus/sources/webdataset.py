@@ -5,7 +5,7 @@ in lower case, says what it is: ``jpg`` (or another image) the image; ``json`` w
 or text) and perhaps ``split``; ``cls`` a class, by its position in ``corpus.classes`` from 0 or by
 name; ``txt`` tags as text; ``seg.png`` or ``mask.png`` a mask of class ids, for evaluation alone.
 Tags are those of ``json`` where it has an entry of that name, else of ``cls``, else of ``txt``.
-Other members and hidden ones are not looked at. Without ``split`` the first word of the shard's
+Other members and hidden ones are counted. Without ``split`` the first word of the shard's
 file name, else of its folder, may name one (``val-000.tar``, ``val/000.tar``).
 
 Archives are read as they lie (:mod:`dcsp.corpus.sources.tar`): listing reads headers and tags,
@@ -17,18 +17,20 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import IO, Any
 
-from dcsp.corpus.sources.base import SourceRow, is_listed, is_split, split_of
+from dcsp.corpus.sources.base import Listed, SourceRow, is_listed, is_split, split_of
 from dcsp.corpus.sources.faults import ask_of
-from dcsp.corpus.sources.files import IMAGE_SUFFIXES, is_local, open_uri, require_same
+from dcsp.corpus.sources.files import is_local, open_uri, require_same, suffix_kind
 from dcsp.corpus.sources.shards import DAMAGED, TRUNCATED, Shard, ShardedSource, find_shards
 from dcsp.corpus.sources.tag_tables import split_tags
 from dcsp.corpus.sources.tar import Member, TarError, read_members
 from dcsp.errors import CorpusError
+from dcsp.images.decode import IMAGE_SUFFIXES
 from dcsp.labels import tag_of_position
 from dcsp.store.remote import open_filesystem
 from dcsp.tables.snapshot import TRAIN
@@ -98,23 +100,26 @@ class WebDatasetSource(ShardedSource):
     splits: tuple[str, ...]
     part_rows: int
 
-    def shards(self) -> list[Shard]:
+    def shards(self) -> tuple[list[Shard], Counter[str]]:
         """The files; see :meth:`dcsp.corpus.sources.shards.ShardedSource.shards`.
 
         Compressed ones are among them, so that they are told of and not passed over.
         """
         return find_shards(self.root, r"\.(tar|tgz|tar\.\w+)", "tar")
 
-    def list_shard(self, shard: Shard) -> list[SourceRow]:
+    def list_shard(self, shard: Shard) -> Listed:
         """The rows of one file; see :meth:`dcsp.corpus.sources.shards.ShardedSource.list_shard`."""
         return ask_of(shard.uri, lambda: self._listed(shard))
 
-    def _listed(self, shard: Shard) -> list[SourceRow]:
+    def _listed(self, shard: Shard) -> Listed:
         placed: list[_Placed] = []
         faults: list[SourceRow] = []
+        others: Counter[str] = Counter()
+        samples = 0
         with open_uri(shard.uri) as file:
             try:
-                for sample in _samples(read_members(file, file.seek(0, io.SEEK_END))):
+                for sample in _samples(read_members(file, file.seek(0, io.SEEK_END)), others):
+                    samples += 1
                     if found := self._place(shard, sample, file):
                         placed.append(found)
             except TarError as error:
@@ -122,7 +127,9 @@ class WebDatasetSource(ShardedSource):
                     raise CorpusError(f"{shard.uri} cannot be read: {error}.") from error
                 reason = TRUNCATED if error.truncated else DAMAGED
                 faults.append(self.fault(shard, reason, f"{error}: write it anew"))
-        return [*_in_chunks(placed, self.part_rows), *faults]
+        rows = [*_in_chunks(placed, self.part_rows), *faults]
+        found_all = samples + others.total() + len(faults)
+        return Listed(rows, found_all, samples - len(placed), others)
 
     def read(self, row: SourceRow) -> bytes:
         """The image of a row."""
@@ -161,13 +168,21 @@ _Placed = tuple[SourceRow, int, int]
 """A row, and the first byte and the end of what is read of it."""
 
 
-def _samples(members: Iterable[Member]) -> Iterator[_Sample]:
-    """Consecutive members of one name that hold something known; the last one once it has ended."""
+def _samples(members: Iterable[Member], others: Counter[str]) -> Iterator[_Sample]:
+    """Consecutive members of one name that hold something known; the last one once it has ended.
+
+    Args:
+        members: Of a shard, in order.
+        others: Counts the members that are no part of a sample, by what they are.
+    """
     sample = _Sample("")
     for member in members:
         folder, slash, file = re.sub(r"^(\./)+", "", member.name).rpartition("/")
         name, dot, kind = file.partition(".")
-        if member.is_folder or not (name and dot):
+        if member.is_folder:
+            continue
+        if not (name and dot):
+            others["hidden" if dot else suffix_kind("")] += 1
             continue
         key = folder + slash + name
         if key != sample.key:
@@ -176,6 +191,9 @@ def _samples(members: Iterable[Member]) -> Iterator[_Sample]:
             sample = _Sample(key)
         if kind.lower() in _KNOWN:
             sample.add(kind.lower(), member)
+        else:
+            _, dot, last = kind.lower().rpartition(".")
+            others[suffix_kind(f"*.{last}" if dot else last)] += 1
     if sample.members:
         yield sample
 

@@ -77,7 +77,7 @@ def test_a_download_of_coco_is_a_corpus(tmp_path: Path) -> None:
     )
     source = open_source(settings, seed=0)
     mapper = TagMapper(settings.classes, {})
-    corpus, _, rejected = read_rows(source, source.list_rows(), mapper, settings)
+    corpus, _, rejected = read_rows(source, source.list_rows().rows, mapper, settings)
     rows = {row["image_id"]: (row["split"], row["tags"]) for row in corpus.to_pylist()}
     assert rows == {
         "train2017/000": ("train", [1, 2]),

@@ -355,7 +355,7 @@ def test_urls_of_a_tag_table_become_images_or_rows(server: Server, tmp_path: Pat
     )
     source = open_source(corpus_settings, 0)
     corpus, _, rejected = read_rows(
-        source, source.list_rows(), TagMapper(("cat",)), corpus_settings
+        source, source.list_rows().rows, TagMapper(("cat",)), corpus_settings
     )
     host = f"127.0.0.1_{server.port}"
     stored = dict(zip(corpus["image_id"].to_pylist(), corpus["bytes"].to_pylist(), strict=True))
@@ -388,7 +388,7 @@ def test_images_of_a_batch_are_fetched_at_once_and_keep_their_order(
         kind="folder", root=str(tmp_path), classes=("cat",), http=settings(server)
     )
     source = open_source(corpus_settings, 0)
-    corpus, _, _ = read_rows(source, source.list_rows(), TagMapper(("cat",)), corpus_settings)
+    corpus, _, _ = read_rows(source, source.list_rows().rows, TagMapper(("cat",)), corpus_settings)
     host = f"127.0.0.1_{server.port}"
     assert corpus["image_id"].to_pylist() == [f"{host}/{number}" for number in range(24)]
     assert corpus["bytes"].to_pylist() == [picture(number) for number in range(24)]

@@ -49,7 +49,7 @@ def test_shards_become_corpus_and_truth(tmp_path: Path) -> None:
         mask=[png(2), None, None, None],
     )
     source = open_source(settings(tmp_path), seed=0)
-    rows = source.list_rows()
+    rows = source.list_rows().rows
     assert [(row.image_id, row.split, row.tags) for row in rows] == [
         ("x/1", "train", ("cat", "dog")),
         ("x/2", "train", ("cat",)),
@@ -65,7 +65,7 @@ def test_splits_go_by_other_names_and_unknown_ones_are_rejected(tmp_path: Path) 
     names = ["Train", " validation", None, "test", "vall"]
     write(tmp_path / "s.parquet", bytes=[png(i) for i in range(5)], tags=["cat"] * 5, split=names)
     source = open_source(settings(tmp_path), seed=0)
-    rows = source.list_rows()
+    rows = source.list_rows().rows
     assert [row.split for row in rows] == ["train", "val", "train", "vall"]
     batches = plan_batches(rows, 256)
     assert all(len({row.split for row in batch}) == 1 for batch in batches)
@@ -83,7 +83,7 @@ def test_images_in_structs_are_named_after_shard_and_row(tmp_path: Path) -> None
     )
     for root in (tmp_path, tmp_path / "data/s.parquet"):
         source = open_source(settings(root), seed=0)
-        rows = source.list_rows()
+        rows = source.list_rows().rows
         assert [row.image_id.rpartition("/")[2] for row in rows] == [f"{i:08d}" for i in range(5)]
         assert [source.read(row) for row in rows] == [png(i) for i in range(5)]
         assert source.read_mask(rows[0]) is None
@@ -95,7 +95,7 @@ def test_row_groups_stay_together_and_are_read_once(
     for shard in ("a", "b"):
         write(tmp_path / f"{shard}.parquet", 4, bytes=[png(1)] * 16, tags=["cat"] * 16)
     source = open_source(settings(tmp_path, part_rows=8), seed=0)
-    batches = plan_batches(source.list_rows(), 8)
+    batches = plan_batches(source.list_rows().rows, 8)
     assert [len(batch) for batch in batches] == [8, 8, 8, 8]
     opened: list[str] = []
     real = parquet._open
@@ -110,10 +110,10 @@ def test_new_shards_leave_the_batches_of_old_ones_as_they_are(tmp_path: Path) ->
     """What README.md promises of a corpus that grows."""
     source = open_source(settings(tmp_path), seed=0)
     write(tmp_path / "b.parquet", 4, bytes=[png(1)] * 9, tags=["cat"] * 9)
-    before = plan_batches(source.list_rows(), 4)
+    before = plan_batches(source.list_rows().rows, 4)
     for shard in ("a", "c"):
         write(tmp_path / f"{shard}.parquet", 4, bytes=[png(1)] * 3, tags=["cat"] * 3)
-    after = plan_batches(source.list_rows(), 4)
+    after = plan_batches(source.list_rows().rows, 4)
     assert len(after) == 5 and all(batch in after for batch in before)
 
 
@@ -138,7 +138,7 @@ def test_a_shard_that_may_not_be_read_is_told(tmp_path: Path, deny: Deny) -> Non
 def test_a_shard_that_went_away_is_missing(tmp_path: Path) -> None:
     write(tmp_path / "gone.parquet", bytes=[png(1)], tags=["cat"])
     source = open_source(settings(tmp_path), 0)
-    (row,) = source.list_rows()
+    (row,) = source.list_rows().rows
     (tmp_path / "gone.parquet").unlink()
     with pytest.raises(ImageError) as caught:
         source.read(row)
@@ -151,7 +151,7 @@ def test_a_damaged_row_group_costs_its_rows_alone(tmp_path: Path) -> None:
     table = pa.table({"image_id": list("abcd"), "bytes": images, "tags": [["cat"]] * 4})
     pq.write_table(table, shard, row_group_size=2, compression="none", write_page_checksum=True)
     source = parquet.ParquetSource(str(tmp_path), ("train",), 2)
-    rows = {row.image_id: row for row in source.list_rows()}
+    rows = {row.image_id: row for row in source.list_rows().rows}
     start = pq.ParquetFile(shard).metadata.row_group(1).column(1).data_page_offset
     data = bytearray(shard.read_bytes())
     data[start : start + 8] = b"\xff" * 8
@@ -171,7 +171,7 @@ def test_an_image_that_stands_once_in_a_file_is_held_once(tmp_path: Path, nested
     write(tmp_path / "s.parquet", image=images, tags=["cat"] * 50)
     assert (tmp_path / "s.parquet").stat().st_size < 1_000_000
     source = open_source(settings(tmp_path), seed=0)
-    rows = source.list_rows()
+    rows = source.list_rows().rows
     arrow, before = pa.default_memory_pool(), pa.default_memory_pool().bytes_allocated()
     assert source.read(rows[0]) == source.read(rows[-1]) == large
     assert arrow.bytes_allocated() - before < 30_000_000
@@ -183,7 +183,7 @@ def test_a_row_group_is_judged_by_the_footer(
     write(tmp_path / "s.parquet", bytes=[bytes(5000) + png(1), png(2)], tags=["cat"] * 2, group=1)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 4000)
     source = open_source(settings(tmp_path), seed=0)
-    rows = source.list_rows()
+    rows = source.list_rows().rows
     _, _, rejected = read_rows(source, rows, MAPPER, settings(tmp_path))
     (told,) = rejected.to_pylist()
     assert (told["stage"], told["reason"]) == ("read", "unreadable")
@@ -208,3 +208,13 @@ def test_a_file_of_more_rows_than_bytes_is_none_of_images(tmp_path: Path) -> Non
     write(tmp_path / "s.parquet", group=10**6, bytes=[b"x"] * 100_000, tags=["cat"] * 100_000)
     with pytest.raises(CorpusError, match=r"has 100000 rows in .* bytes: write it anew"):
         open_source(settings(tmp_path), seed=0).list_rows()
+
+
+def test_columns_that_are_no_part_of_an_image_are_counted(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.parquet", bytes=[b"-"], tags=["cat"], Caption=["a cat"])
+    write(tmp_path / "b.parquet", bytes=[b"-"] * 2, tags=["cat"] * 2, split=["test", ""])
+    (tmp_path / "dataset_info.json").write_text("{}")
+    found = open_source(settings(tmp_path), 0).list_rows()
+    assert found.others == {"column 'Caption'": 1, ".json": 1}
+    assert (found.found, len(found.rows), found.skipped) == (5, 2, 1)

@@ -75,7 +75,7 @@ def test_objects_differ_from_what_is_behind_them_and_are_of_many_sizes() -> None
 def test_the_source_lists_and_reads_both_splits() -> None:
     corpus_settings = CorpusSettings(kind="scenes", classes=SCENE_CLASSES, scenes=SMALL)
     source = pickle.loads(pickle.dumps(open_source(corpus_settings, seed=7)))
-    rows = source.list_rows()
+    rows = source.list_rows().rows
     assert Counter(row.split for row in rows) == {"train": 6, "val": 3}
     assert len({row.uri for row in rows}) == 9
     corpus, truth, rejected = read_rows(source, rows, TagMapper(SCENE_CLASSES), corpus_settings)
@@ -83,9 +83,9 @@ def test_the_source_lists_and_reads_both_splits() -> None:
     assert set(corpus["height"].to_pylist()) == {64}
     for tags, label in zip(corpus["tags"].to_pylist(), truth["label"].to_pylist(), strict=True):
         assert np.unique(decode_labels(label)).tolist() == [0, *tags]
-    assert listing_digest(rows) == listing_digest(source.list_rows())
+    assert listing_digest(rows) == listing_digest(source.list_rows().rows)
     other = ScenesSource(SMALL, SCENE_CLASSES, 8, ("train", "val"))
-    assert listing_digest(other.list_rows()) != listing_digest(rows)
+    assert listing_digest(other.list_rows().rows) != listing_digest(rows)
     with pytest.raises(ImageError, match="no scene of the seed 8"):
         other.read(rows[0])
 
@@ -93,7 +93,7 @@ def test_the_source_lists_and_reads_both_splits() -> None:
 def test_a_larger_corpus_keeps_the_scenes_of_a_smaller_one() -> None:
     larger = SMALL.model_copy(update={"train": 9, "val": 5})
     small, large = (
-        set(ScenesSource(s, SCENE_CLASSES, 0, ("train", "val")).list_rows())
+        set(ScenesSource(s, SCENE_CLASSES, 0, ("train", "val")).list_rows().rows)
         for s in (SMALL, larger)
     )
     assert small < large
@@ -104,7 +104,7 @@ def test_masks_follow_the_order_of_the_configured_classes() -> None:
     straight, other = (
         ScenesSource(SMALL, classes, 0, ("train",)) for classes in (SCENE_CLASSES, turned)
     )
-    row = straight.list_rows()[0]
+    row = straight.list_rows().rows[0]
     mask, again = straight.read_mask(row), other.read_mask(row)
     assert mask is not None
     assert again is not None

@@ -14,7 +14,7 @@ import pytest
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed, SourceRow
 from dcsp.corpus.sources.files import Folder, etag_of
 from dcsp.corpus.sources.parquet import ParquetSource
 from dcsp.corpus.sources.shards import Shard, ShardLister, hide_erased, list_rows, not_now
@@ -57,8 +57,8 @@ def source(root: Path, part_rows: int = 4) -> WebDatasetSource:
     return WebDatasetSource(str(root), SPLITS, part_rows)
 
 
-def ids(rows: Sequence[SourceRow]) -> list[str]:
-    return sorted(row.image_id for row in rows)
+def ids(listed: Listed) -> list[str]:
+    return sorted(row.image_id for row in listed.rows)
 
 
 def test_a_shard_that_stays_is_opened_once(root: Path, store: Store) -> None:
@@ -88,14 +88,15 @@ def test_odd_names_and_tags_are_kept_as_they_are_listed(root: Path, store: Store
     write_tar(root / "a.tar", [*long, *sample("c", ["\ud800", "\0", "汉字"]), *sample("d", [])])
     first = list_rows(store, source(root), 0.0, one_by_one)
     assert first == list_rows(store, source(root), 0.0, one_by_one)
-    assert ("\0", "汉字", "\\ud800") in {row.tags for row in first}
+    assert ("\0", "汉字", "\\ud800") in {row.tags for row in first.rows}
 
 
 def test_a_shard_without_samples_has_no_rows_and_is_opened_once(root: Path, store: Store) -> None:
     write_tar(root / "a.tar", [("notes.mp3", b"-")])
     watched = Watched()
     assert ids(list_rows(store, source(root), 0.0, one_by_one)) == ["b/x", "c/x"]
-    assert ids(list_rows(store, source(root), 0.0, watched)) == ["b/x", "c/x"]
+    again = list_rows(store, source(root), 0.0, watched)
+    assert ids(again) == ["b/x", "c/x"] and again.others == {".mp3": 1}
     assert watched.opened == []
 
 
@@ -107,7 +108,7 @@ def test_a_shard_that_changes_while_it_is_listed_is_not_kept(root: Path, store: 
         one_by_one(lister, shards)
 
     rows = list_rows(store, source(root), 1.0, changing)
-    (fault,) = (row for row in rows if row.problem)
+    (fault,) = (row for row in rows.rows if row.problem)
     assert fault.image_id == "b/" and "has changed since it was listed" in fault.problem
     assert len(store.list(SHARDS)) == 2
     assert ids(list_rows(store, source(root), 0.0, one_by_one)) == ["a/x", "b/other", "b/x", "c/x"]
@@ -124,7 +125,7 @@ def test_looking_opens_no_shard(root: Path, store: Store) -> None:
 def test_a_broken_shard_is_a_row_as_long_as_few_are(root: Path, store: Store) -> None:
     (root / "b.tar").write_bytes(b"no tar")
     rows = list_rows(store, source(root), 0.34, one_by_one)
-    (fault,) = (row for row in rows if row.problem)
+    (fault,) = (row for row in rows.rows if row.problem)
     assert (fault.image_id, fault.reason) == ("b/", "unreadable_shard")
     assert ids(rows) == ["a/x", "b/", "c/x"]
     with pytest.raises(CorpusError) as caught:
@@ -140,7 +141,9 @@ def test_a_shard_that_may_not_be_read_is_looked_at_again(
 ) -> None:
     with monkeypatch.context():
         deny("b.tar")
-        (fault,) = (row for row in list_rows(store, source(root), 1.0, one_by_one) if row.problem)
+        (fault,) = (
+            row for row in list_rows(store, source(root), 1.0, one_by_one).rows if row.problem
+        )
         assert "may not read" in fault.problem
         assert len(store.list(SHARDS)) == 2
         monkeypatch.undo()
@@ -162,7 +165,7 @@ def test_a_place_that_fails_ends_the_listing_and_is_held_against_no_shard(
         with pytest.raises(PlaceError, match="submit the job again later"):
             list_rows(store, source, 1.0, one_by_one)
         assert store.list(SHARDS) == []
-    assert all(not row.problem for row in list_rows(store, source, 0.0, one_by_one))
+    assert all(not row.problem for row in list_rows(store, source, 0.0, one_by_one).rows)
 
 
 def test_a_bucket_that_fails_while_a_tar_is_read_is_told_as_such(
@@ -177,8 +180,8 @@ def test_a_bucket_that_fails_while_a_tar_is_read_is_told_as_such(
         raise PermissionError("Access Denied")
 
     source = WebDatasetSource("memory://denied", SPLITS, 4)
-    (shard,) = source.shards()
-    assert len(source.list_shard(shard)) == 1
+    ((shard,), _) = source.shards()
+    assert len(source.list_shard(shard).rows) == 1
     monkeypatch.setattr(type(files), "open", fails)
     with pytest.raises(PlaceError, match=r"Cannot read memory://.*a\.tar \(Access Denied\)"):
         source.list_shard(shard)
@@ -229,12 +232,24 @@ def test_the_etag_of_a_link_is_that_of_what_it_leads_to(tmp_path: Path) -> None:
 
 def test_an_erased_image_is_in_no_kept_row_of_a_shard(root: Path, store: Store) -> None:
     everything = list_rows(store, source(root), 0.0, Watched())
-    erased = Erased().with_more([everything[0].image_id], ())
+    erased = Erased().with_more([everything.rows[0].image_id], ())
     assert (hide_erased(store, erased), hide_erased(store, erased)) == (1, 0)
     kept = list_rows(store, source(root), 0.0, not_now)
     erased.save(store)
     store.remove(SHARDS)
-    for rows in (kept, list_rows(store, source(root), 0.0, Watched())):
-        assert ids(rows) == sorted(["", *ids(everything[1:])])
-        (hidden,) = (row for row in rows if row.image_id == "")
+    left = [row.image_id for row in everything.rows[1:]]
+    for listed in (kept, list_rows(store, source(root), 0.0, Watched())):
+        assert ids(listed) == sorted(["", *left])
+        (hidden,) = (row for row in listed.rows if row.image_id == "")
         assert (hidden.uri, hidden.tags, hidden.reason) == ("", (), ERASED)
+
+
+def test_what_lies_beside_shards_and_in_them_is_counted(root: Path, store: Store) -> None:
+    write_tar(root / "a.tar", [*sample("x", split="test"), ("x.xmp", b"-"), ("x.heic", b"-")])
+    for name in ("notes.txt", "b.part", ".DS_Store", "README"):
+        (root / name).write_bytes(b"-")
+    listed = list_rows(store, source(root), 0.0, one_by_one)
+    assert listed.others == {
+        **dict.fromkeys((".xmp", ".heic", ".txt", ".part", "hidden", "without a suffix"), 1)
+    }
+    assert (listed.found, len(listed.rows), listed.skipped) == (9, 2, 1)

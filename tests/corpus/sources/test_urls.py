@@ -200,7 +200,7 @@ def test_a_folder_lists_urls_and_refuses_those_that_it_must(tmp_path: Path) -> N
         masks=str(tmp_path / "masks"),
         http=HttpSettings(hosts=("img.example.org",)),
     )
-    rows = {row.image_id: row for row in open_source(settings, 0).list_rows()}
+    rows = {row.image_id: row for row in open_source(settings, 0).list_rows().rows}
     good = rows["img.example.org/a"]
     assert (good.uri, good.tags, good.split) == ("https://img.example.org/a.jpg", ("cat",), "val")
     assert good.problem == "" and str(good.mask_uri).endswith("masks/img.example.org/a.png")
@@ -213,7 +213,7 @@ def test_a_folder_of_urls_alone_needs_no_image_files(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="holds no images"):
         FolderSource(str(tmp_path), ("train",)).list_rows()
     (tmp_path / "tags.csv").write_text("image,tags\nhttps://h.org/a.jpg,cat\n")
-    (row,) = FolderSource(str(tmp_path), ("train",)).list_rows()
+    (row,) = FolderSource(str(tmp_path), ("train",)).list_rows().rows
     assert row.reason == "http_refused" and is_url(row.uri)
 
 

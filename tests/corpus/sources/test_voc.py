@@ -53,7 +53,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def by_id(source: VOCSource) -> dict[str, SourceRow]:
-    return {row.image_id: row for row in source.list_rows()}
+    return {row.image_id: row for row in source.list_rows().rows}
 
 
 def test_tags_come_from_the_lists_where_there_is_no_xml(root: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_broken_xml_is_one_rejected_row(root: Path) -> None:
     source = VOCSource(str(root), ("train",))
     settings = CorpusSettings(kind="voc", root=str(root))
     corpus, truth, rejected = read_rows(
-        source, source.list_rows(), TagMapper(VOC_CLASSES), settings
+        source, source.list_rows().rows, TagMapper(VOC_CLASSES), settings
     )
     assert corpus["image_id"].to_pylist() == ["b"]
     assert truth["status"].to_pylist() == ["skipped"]
@@ -110,7 +110,9 @@ def test_a_list_that_may_not_be_read_is_told(root: Path, deny: Deny) -> None:
 def test_main_gives_the_splits_where_segmentation_does_not(root: Path) -> None:
     for split in ("train", "val"):
         (root / f"ImageSets/Segmentation/{split}.txt").unlink()
-    assert [row.image_id for row in VOCSource(str(root), ("train", "val")).list_rows()] == ["other"]
+    assert [row.image_id for row in VOCSource(str(root), ("train", "val")).list_rows().rows] == [
+        "other"
+    ]
 
 
 def opened(root: Path, **split_files: str) -> VOCSource:
@@ -200,13 +202,13 @@ def test_wrong_roots_are_explained(root: Path, tmp_path: Path) -> None:
 
 def test_the_listing_digest_sees_every_change(root: Path) -> None:
     source = VOCSource(str(root), ("train",))
-    before = listing_digest(source.list_rows())
-    assert before == listing_digest(reversed(source.list_rows()))
+    before = listing_digest(source.list_rows().rows)
+    assert before == listing_digest(reversed(source.list_rows().rows))
     Image.new("RGB", (9, 6)).save(root / "JPEGImages/a.jpg")
-    after = listing_digest(source.list_rows())
+    after = listing_digest(source.list_rows().rows)
     assert after != before
     lines(root / "ImageSets/Main/cow_train.txt", "a  1")
-    assert listing_digest(source.list_rows()) not in (before, after)
+    assert listing_digest(source.list_rows().rows) not in (before, after)
 
 
 def test_sources_read_and_travel(root: Path) -> None:
@@ -240,7 +242,7 @@ def test_the_lists_of_the_documentation_name_the_measured_photographs(tmp_path: 
 def test_real_photographs_ingest_with_masks_that_hold_their_tags() -> None:
     settings = CorpusSettings(kind="voc", root=str(PHOTOGRAPHS))
     source = open_source(settings, seed=0)
-    rows = source.list_rows()
+    rows = source.list_rows().rows
     assert {s: sum(r.split == s for r in rows) for s in ("train", "val")} == {
         "train": 330,
         "val": 250,
@@ -253,3 +255,14 @@ def test_real_photographs_ingest_with_masks_that_hold_their_tags() -> None:
         assert truth["image_id"].to_pylist() == corpus["image_id"].to_pylist()
         for tags, label in zip(corpus["tags"].to_pylist(), truth["label"].to_pylist(), strict=True):
             assert sorted(set(np.unique(decode_labels(label))) - {0, 255}) == tags
+
+
+def test_photographs_of_no_list_are_skipped_and_other_files_counted(root: Path) -> None:
+    for name in ("b.png", "d.jpg", "e.heic", ".hidden.jpg", "Thumbs.db"):
+        (root / "JPEGImages" / name).write_bytes(b"-")
+    (root / "SegmentationClass/z.png").write_bytes(b"-")
+    (root / "SegmentationClass/d.PNG").write_bytes(b"-")
+    listed = VOCSource(str(root), ("train", "val")).list_rows()
+    assert len(listed.rows) == 4 and listed.skipped == 2  # d, and b twice
+    assert listed.others == {".heic": 1, ".db": 1, "hidden": 1}
+    assert (listed.idle_masks, listed.idle_mask) == (1, "SegmentationClass/z.png")

@@ -31,13 +31,13 @@ def settings(root: Path | str, part_rows: int = 256) -> CorpusSettings:
 
 
 def listed(root: Path | str) -> dict[str, SourceRow]:
-    return {row.image_id: row for row in open_source(settings(root), 0).list_rows()}
+    return {row.image_id: row for row in open_source(settings(root), 0).list_rows().rows}
 
 
 def outcome(root: Path) -> dict[str, set[str]]:
     """Image id → ``ok``, or the reasons it was rejected for."""
     source = open_source(settings(root), 0)
-    rows, duplicates = select_rows(source.list_rows())
+    rows, duplicates = select_rows(source.list_rows().rows)
     corpus, _, rejected = read_rows(source, rows, MAPPER, settings(root))
     found: dict[str, set[str]] = {name: {"ok"} for name in corpus["image_id"].to_pylist()}
     for row in [*duplicates.to_pylist(), *rejected.to_pylist()]:
@@ -61,7 +61,7 @@ def test_samples_become_corpus_and_truth(tmp_path: Path) -> None:
     ]
     write_tar(tmp_path / "x/one.tar", entries)
     source = open_source(settings(tmp_path), 0)
-    rows = source.list_rows()
+    rows = source.list_rows().rows
     assert [(row.image_id, row.split, row.tags) for row in rows] == [
         ("x/one/pets/a", "train", ("cat", "dog")),
         ("x/one/pets/b", "val", ("cat", "dog")),
@@ -106,7 +106,7 @@ def test_a_class_by_its_position_is_that_class_and_no_other(tmp_path: Path) -> N
         entries += [(f"{position}.png", picture()), (f"{position}.cls", position.encode())]
     write_tar(tmp_path / "s.tar", entries)
     source = open_source(settings(tmp_path), 0)
-    corpus, _, rejected = read_rows(source, source.list_rows(), MAPPER, settings(tmp_path))
+    corpus, _, rejected = read_rows(source, source.list_rows().rows, MAPPER, settings(tmp_path))
     assert corpus["tags"].to_pylist() == [[1], [2]]
     (row,) = rejected.to_pylist()
     assert row["reason"] == "unknown_tag" and "'corpus.classes[2]'" in row["message"]
@@ -269,12 +269,12 @@ def test_rows_of_a_shard_stay_together_and_are_cut_by_rows_and_bytes(
 ) -> None:
     for shard in ("a", "b"):
         write_tar(tmp_path / f"{shard}.tar", [e for i in range(10) for e in sample(f"{i:02d}")])
-    rows = open_source(settings(tmp_path, 4), 0).list_rows()
+    rows = open_source(settings(tmp_path, 4), 0).list_rows().rows
     batches = plan_batches(rows, 4)
     assert sorted(len(batch) for batch in batches) == [2, 2, 4, 4, 4, 4]
     assert all(len({row.shard for row in batch}) == 1 for batch in batches)
     monkeypatch.setattr(webdataset, "CHUNK_BYTES", 3000)
-    small = plan_batches(open_source(settings(tmp_path, 4), 0).list_rows(), 4)
+    small = plan_batches(open_source(settings(tmp_path, 4), 0).list_rows().rows, 4)
     assert {len(batch) for batch in small} == {2}
 
 
@@ -283,7 +283,7 @@ def test_a_remote_chunk_is_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None
     entries = [e for i in range(12) for e in sample(f"{i:02d}")]
     memory.pipe("/tars/s.tar", tar_bytes(entries))
     source = open_source(settings("memory://tars", 6), 0)
-    rows, _ = select_rows(source.list_rows())
+    rows, _ = select_rows(source.list_rows().rows)
     fetched: list[tuple[int, int]] = []
     real = MemoryFileSystem.cat_file
 
@@ -303,7 +303,7 @@ def test_a_remote_chunk_is_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_shard_that_changed_since_it_was_listed_gives_no_bytes(tmp_path: Path) -> None:
     write_tar(tmp_path / "s.tar", sample("a"))
     source = open_source(settings(tmp_path), 0)
-    (row,) = source.list_rows()
+    (row,) = source.list_rows().rows
     write_tar(tmp_path / "s.tar", [*sample("other"), *sample("a")])
     with pytest.raises(ImageError, match="has changed since it was listed") as caught:
         source.read(row)
@@ -318,10 +318,10 @@ def test_a_linked_shard_is_read_and_its_change_is_seen(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/s.tar").symlink_to(target)
     source = open_source(settings(tmp_path / "root"), 0)
-    (row,) = source.list_rows()
+    (row,) = source.list_rows().rows
     assert source.read(row) == picture(1)
     write_tar(target, sample("a", ["dog"]))
-    assert source.list_rows()[0].etag != row.etag
+    assert source.list_rows().rows[0].etag != row.etag
 
 
 def test_archives_of_tar_itself_are_read(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_of_a_sample_with_something_large_inside_the_rest_is_fetched_alone(
     memory.pipe("/tars/s.tar", tar_bytes([*film, *sample("b")]))
     monkeypatch.setattr(webdataset, "CHUNK_BYTES", 20_000)
     source = open_source(settings("memory://tars"), 0)
-    rows, _ = select_rows(source.list_rows())
+    rows, _ = select_rows(source.list_rows().rows)
     fetched: list[int] = []
     real = MemoryFileSystem.cat_file
 
@@ -360,3 +360,19 @@ def test_of_a_sample_with_something_large_inside_the_rest_is_fetched_alone(
         assert corpus.num_rows == truth.num_rows and rejected.num_rows == 0
     assert len(fetched) == 3 and sum(fetched) < 20_000
     memory.rm("/tars", recursive=True)
+
+
+def test_members_that_belong_to_no_image_are_counted(tmp_path: Path) -> None:
+    members = ("a.heic", "a.XMP", "a.v2.jpg", "a.seg.bmp", ".hidden.jpg", "b/README", "b/._a.jpg")
+    write_tar(tmp_path / "s.tar", [*sample("a"), *((name, b"-") for name in members)])
+    found = open_source(settings(tmp_path), 0).list_rows()
+    counted = {".heic": 1, ".xmp": 1, "*.jpg": 1, "*.bmp": 1, "hidden": 2, "without a suffix": 1}
+    assert found.others == {
+        f".{name}" if name[0] == "*" else name: n for name, n in counted.items()
+    }
+    assert [row.image_id for row in found.rows] == ["s/a"]
+
+
+def test_other_suffixes_of_what_pillow_reads_are_images(tmp_path: Path) -> None:
+    write_tar(tmp_path / "s.tar", [("a.jfif", picture()), ("b.JPG", picture()), ("c.j2k", b"")])
+    assert outcome(tmp_path) == {"s/a": {"ok"}, "s/b": {"ok"}, "s/c": {"empty"}}
