@@ -17,6 +17,7 @@ from dcsp.capacity.workload import largest_part
 from dcsp.config import RunConfig
 from dcsp.corpus.ingest import Ingested, Take, ingest
 from dcsp.corpus.listing import Listing, list_corpus
+from dcsp.corpus.mask_fit import mask_notes
 from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
@@ -128,7 +129,7 @@ class Chain:
             listing.lead(snapshot)
         images = sum(part.live for part in snapshot.parts)
         say(f"ingest: {images} images, {snapshot.rejected} rejected{note}")
-        notes = [*listing.notes()]
+        notes = [*listing.notes(), *mask_notes(self.store, snapshot)]
         if source is None and snapshot.of([TRAIN]):
             notes += tag_notes(self.store, snapshot, self.config.corpus.min_tag_support)
         for told in notes:

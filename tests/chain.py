@@ -17,10 +17,9 @@ from onnx import TensorProto, helper
 
 from dcsp.config import RunConfig
 from dcsp.config.file import parse_config
-from dcsp.corpus.batches import select_rows
 from dcsp.corpus.listing import Listing
 from dcsp.corpus.pack import Packer
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed, SourceRow
 from dcsp.corpus.sources.scenes import ScenesSource
 from dcsp.labels import SCENE_CLASSES
 from dcsp.networks.checkpoint import load_checkpoint, save_network
@@ -113,11 +112,13 @@ class Planted:
     scenes: ScenesSource
     shuffled: bool = False
 
-    def list_rows(self) -> list[SourceRow]:
-        return [
-            replace(row, tags=()) if row.image_id == UNTAGGED else row
-            for row in self.scenes.list_rows().rows
-        ]
+    def list_rows(self) -> Listed:
+        return Listed.of(
+            [
+                replace(row, tags=()) if row.image_id == UNTAGGED else row
+                for row in self.scenes.list_rows().rows
+            ]
+        )
 
     def read(self, row: SourceRow) -> bytes:
         return self.scenes.read(row)
@@ -133,8 +134,7 @@ def ingest(config: RunConfig, shuffled: bool = False) -> Snapshot:
     settings, store = config.corpus, Store(config.store)
     scenes = ScenesSource(settings.scenes, settings.learned, config.seed, settings.splits)
     source = Planted(scenes, shuffled)
-    rows, duplicates = select_rows(source.list_rows().rows)
-    listing = Listing(rows, duplicates, Packer(store, source, settings))
+    listing = Listing.of(source.list_rows(), Packer(store, source, settings))
     snapshot = ingest_here(listing).snapshot
     listing.remember(snapshot, seconds=0.0)
     for part in snapshot.parts:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsp.evaluation.truth import read_truth
 from dcsp.report.collect import TRAIN_SHARE, decode_image
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import CORPUS_INPUT, TableInput, read_part
@@ -16,7 +17,7 @@ from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import OK
-from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart
+from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart, Masks
 
 Labels = NDArray[np.uint8]
 
@@ -62,15 +63,15 @@ def compared_images(store: Store, plans: Mapping[str, Plan]) -> Iterator[Compare
     val = min(wanted - round(wanted * TRAIN_SHARE), sum(p.live for p in parts if p.split == VAL))
     for split, count in ((TRAIN, wanted - val), (VAL, val)):
         of_split = [part for part in parts if part.split == split]
-        for part, rows in choose_rows(store, of_split, count):
+        for part, rows in choose_rows(store, of_split, first.snapshot.masks, count):
             yield from _read(store, plans, part, rows)
 
 
 def choose_rows(
-    store: Store, parts: Sequence[CorpusPart], count: int
+    store: Store, parts: Sequence[CorpusPart], masks: Masks, count: int
 ) -> list[tuple[CorpusPart, list[int]]]:
     """The first rows of some parts that have a ground truth; the first ones where none has."""
-    with_truth = _first(((part, _rows_with_truth(store, part)) for part in parts), count)
+    with_truth = _first(((part, _rows_with_truth(store, part, masks)) for part in parts), count)
     return with_truth or _first(((part, _live(part)) for part in parts), count)
 
 
@@ -88,10 +89,11 @@ def _first(
     return found
 
 
-def _rows_with_truth(store: Store, part: CorpusPart) -> list[int]:
-    if part.truth is None:
+def _rows_with_truth(store: Store, part: CorpusPart, masks: Masks) -> list[int]:
+    truth = read_truth(store, part, masks)
+    if truth is None:
         return []
-    statuses = store.read_table(part.truth, ["status"])["status"].to_pylist()
+    statuses = truth["status"].to_pylist()
     return [row for row in _live(part) if statuses[row] == OK]
 
 
@@ -105,9 +107,10 @@ def _read(
     store: Store, plans: Mapping[str, Plan], part: CorpusPart, rows: Sequence[int]
 ) -> Iterator[ComparedImage]:
     images = _rows(store, [CORPUS_INPUT], part, rows)
-    masks: list[dict[str, Any]] = [{"label": None}] * len(rows)
-    if part.truth:
-        masks = store.read_table(part.truth, ["label"]).take(rows).to_pylist()
+    masks: list[bytes | None] = [None] * len(rows)
+    found = read_truth(store, part, next(iter(plans.values())).snapshot.masks)
+    if found is not None:
+        masks = found["label"].take(rows).to_pylist()
     made = {
         label: _rows(store, _label_tables(plan, part.split), part, rows)
         for label, plan in plans.items()
@@ -119,7 +122,7 @@ def _read(
             split=part.split,
             tags=row["tags"],
             image=decode_image(row, max_pixels),
-            truth=decode_labels(mask["label"]) if mask["label"] else None,
+            truth=decode_labels(mask) if mask else None,
             made={label: _decoded(found[index]) for label, found in made.items()},
         )
 

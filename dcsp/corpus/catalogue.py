@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dcsp.corpus.sources.base import SourceRow, printable
+from dcsp.store.store import Store
 
 _FIELDS: dict[str, pa.DataType] = {
     "image_id": pa.string(),
@@ -26,10 +27,27 @@ _FIELDS: dict[str, pa.DataType] = {
     "tags": pa.list_(pa.uint8()),
     "part": pa.int32(),
     "row": pa.int32(),
+    "mask": pa.list_(pa.uint8()),
 }
 CATALOGUE = pa.schema(_FIELDS)
 """``listed`` and ``content`` are digests, ``tags`` class ids from 1; ``part`` is an index into the
-parts of the snapshot and ``row`` a position there, both −1 for an image that was rejected."""
+parts of the snapshot and ``row`` a position there, both −1 for an image that was rejected; ``mask``
+the class ids that its mask shows, null where it has none that can be used."""
+CATALOGUE_COLUMNS = tuple(name for name in CATALOGUE.names if name != "mask")
+"""Those that catalogues of earlier versions have as well."""
+
+
+def read_catalogue(store: Store, file: str) -> pa.Table:
+    """A catalogue of this version, or of one before, of whose masks nothing is known.
+
+    Raises:
+        StoreError: It is not there or damaged.
+    """
+    table = store.read_table(file)
+    if "mask" not in table.column_names:
+        field = CATALOGUE.field("mask")
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dcsp.corpus.catalogue import Changes, compare
 from dcsp.corpus.compaction import Joiner, small_groups
 from dcsp.corpus.held import find_held
 from dcsp.corpus.listing import Listing, PreviousCorpus
+from dcsp.corpus.mask_fit import judge_masks
 from dcsp.corpus.pack import Record
 from dcsp.corpus.rejected import RejectionCounter, is_of_image, refused_rows
 from dcsp.corpus.sources.base import SourceRow
@@ -198,7 +199,8 @@ def _snapshot(
         )
     if not state.parts:
         raise CorpusError("The corpus has no images: check corpus.root and corpus.splits.")
-    classes = listing.packer.settings.learned
+    settings = listing.packer.settings
+    classes = settings.learned
     new = _new_parts(previous, records)
     return Snapshot(
         classes=tuple(classes),
@@ -207,6 +209,7 @@ def _snapshot(
         counts=state.counts(classes),
         lineage=listing.packer.lineage,
         added=previous.added + sum(part["rows"] for part in new if part["split"] == TRAIN),
+        masks=judge_masks(state.catalogue, classes, is_named=bool(settings.mask_classes)),
     )
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.batches import select_rows
+from dcsp.corpus.catalogue import read_catalogue
 from dcsp.corpus.pack import Packer
 from dcsp.corpus.recovery import catalogue_of_parts, last_snapshot
 from dcsp.corpus.rejected import deferred_rows, refused_rows, rejection
@@ -149,7 +150,7 @@ class Listing:
         if not _is_described(store, snapshot.fingerprint):
             catalogue = catalogue_of_parts(store, snapshot, missing)
             return PreviousCorpus(CorpusState(snapshot.parts, catalogue), added=snapshot.added)
-        catalogue = store.read_table(catalogue_file(snapshot.fingerprint))
+        catalogue = read_catalogue(store, catalogue_file(snapshot.fingerprint))
         rejected = store.read_table(rejected_file(snapshot.fingerprint))
         refused = [row["image_id"] for row in refused_rows(rejected.to_pylist())]
         state = CorpusState(snapshot.parts, catalogue).settled(missing, refused)

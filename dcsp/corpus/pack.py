@@ -19,7 +19,7 @@ from dcsp.config import CorpusSettings
 from dcsp.corpus.batches import Batch
 from dcsp.corpus.catalogue import content_digests
 from dcsp.corpus.held import Origin, Piece, compose, read_images
-from dcsp.corpus.reading import read_rows
+from dcsp.corpus.reading import SHOWN, read_rows
 from dcsp.corpus.rejected import deferred_rows
 from dcsp.corpus.sources.base import Source, SourceRow, listing_digest
 from dcsp.store.store import Store
@@ -51,8 +51,8 @@ class Packer:
         Returns:
             ``listed``: the number of rows; ``part``: of those that are new or changed, ``None``
             where none is; ``rows``: id, content digest and tags of each of its rows, in order;
-            ``same``: ids of those that are in the corpus as they are; ``rejected``: as the rejected
-            table has them.
+            ``same``: ids of those that are in the corpus as they are; ``masks``: id → class ids
+            that its mask shows, of usable masks; ``rejected``: as the rejected table has them.
         """
         file = f"{BATCHES}/{self._digest(batch)}.json"
         if self.store.exists(file):
@@ -84,6 +84,8 @@ class Packer:
         corpus, truth, rejected = read_rows(
             self.source, batch.rows, mapper, self.settings, held, erased
         )
+        masks = zip(truth["image_id"].to_pylist(), truth[SHOWN].to_pylist(), strict=True)
+        truth = truth.drop_columns([SHOWN])
         contents = content_digests(corpus, truth)
         rows = zip(*(corpus[name].to_pylist() for name in ("image_id", "tags")), strict=True)
         told = [(name, content, tags) for (name, tags), content in zip(rows, contents, strict=True)]
@@ -93,6 +95,7 @@ class Packer:
             "part": None,
             "rows": list(compress(told, is_new)),
             "same": [row[0] for row, new in zip(told, is_new, strict=True) if not new],
+            "masks": {name: ids for name, ids in masks if ids is not None},
             "rejected": rejected.to_pylist(),
         }
         if any(is_new):

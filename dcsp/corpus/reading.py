@@ -26,7 +26,7 @@ from dcsp.corpus.sources.files import is_local
 from dcsp.errors import ImageError
 from dcsp.images.decode import probe_size
 from dcsp.images.isolated import check_images, decode_levels
-from dcsp.labels import IGNORE, TagMapper
+from dcsp.labels import BACKGROUND, IGNORE, TagMapper
 from dcsp.store.ahead import read_ahead
 from dcsp.tables.codecs import encode_labels
 from dcsp.tables.erased import ERASED
@@ -40,6 +40,9 @@ _TOGETHER, _TOGETHER_BYTES = 32, 2**23
 """Images, and about how many bytes of them, that a decoder gets at once: one by one costs a third
 more."""
 _PNG = b"\x89PNG"
+SHOWN = "shown"
+"""Column that the truth of a batch has besides: the class ids that a mask shows."""
+_JUDGED_TRUTH = TRUTH.append(pa.field(SHOWN, pa.list_(pa.uint8())))
 
 
 def read_rows(
@@ -68,13 +71,13 @@ def read_rows(
 
     Returns:
         The corpus part, in the order of ``rows``; the truth part, row by row the same images,
-        ``skipped`` where there is no mask; and the rejected rows, with reason ``invalid_id``,
-        ``unknown_split``, ``unreadable_tags``, ``linked_folder``, ``unknown_tag``, ``missing``,
-        ``empty``, ``truncated``, ``oversized``, ``too_many_scans``, ``unreadable``,
-        ``decoder_crash``, ``too_slow``, ``too_much_memory``, ``bad_mask`` or ``erased``; of shards
-        also ``duplicate_member``, ``not_a_file``, ``several_images`` and those of
-        :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs those of
-        :mod:`dcsp.corpus.sources.fetch`.
+        ``skipped`` where there is no mask, and ``SHOWN``; and the rejected rows, with reason
+        ``invalid_id``, ``unknown_split``, ``unreadable_tags``, ``linked_folder``,
+        ``closed_folder``, ``unknown_tag``, ``missing``, ``empty``, ``truncated``, ``oversized``,
+        ``too_many_scans``, ``unreadable``, ``decoder_crash``, ``too_slow``, ``too_much_memory``,
+        ``bad_mask`` or ``erased``; of shards also ``duplicate_member``, ``not_a_file``,
+        ``several_images`` and those of :data:`dcsp.corpus.sources.shards.SHARD_FAULTS`; of URLs
+        those of :mod:`dcsp.corpus.sources.fetch`.
     """
     corpus: list[Row] = []
     truth: list[Row] = []
@@ -101,7 +104,7 @@ def read_rows(
                     rejected.append(rejection(image.row, MASK_STAGE, BAD_MASK, told))
     return (
         pa.Table.from_pylist(corpus, CORPUS),
-        pa.Table.from_pylist(truth, TRUTH),
+        pa.Table.from_pylist(truth, _JUDGED_TRUTH),
         pa.Table.from_pylist(rejected, REJECTED),
     )
 
@@ -122,7 +125,7 @@ class _Image:
     message: str = ""
     data: bytes = b""
     size: tuple[int, int] = (0, 0)
-    mask: bytes | ImageError | None = None
+    mask: tuple[bytes, list[int]] | ImageError | None = None
 
     def reject(self, stage: str, reason: str, message: str) -> None:
         self.stage, self.reason, self.message = stage, reason, message
@@ -196,7 +199,7 @@ def check_mask(
     ids: NDArray[np.uint8] | ImageError,
     classes: int,
     meaning: Sequence[int] | None = None,
-) -> bytes:
+) -> tuple[bytes, list[int]]:
     """Check a ground-truth mask.
 
     Args:
@@ -206,7 +209,8 @@ def check_mask(
         meaning: What each id from 0 on means here; None: itself.
 
     Returns:
-        A palette or 8-bit grey PNG of ids 0 … C and 255: ``data`` itself where it is one.
+        A palette or 8-bit grey PNG of ids 0 … C and 255: ``data`` itself where it is one; and the
+        class ids that it shows, without 0 and 255, in order.
 
     Raises:
         ImageError: With reason ``bad_mask``.
@@ -214,21 +218,20 @@ def check_mask(
     if isinstance(ids, ImageError):
         raise ImageError(BAD_MASK, str(ids)) from ids
     most = classes if meaning is None else len(meaning) - 1
-    strange = np.unique(ids[_is_strange(ids, most)])
+    held = np.flatnonzero(np.bincount(ids.ravel(), minlength=IGNORE))
+    strange = held[(held > most) & (held < IGNORE)]
     if strange.size:
         raise ImageError(
-            BAD_MASK, f"it holds {strange[:5].tolist()}, not ids 0 to {most} or {IGNORE}"
+            BAD_MASK,
+            f"it holds {strange[:5].tolist()}, not ids 0 to {most} or {IGNORE}: say in "
+            "corpus.mask_classes what its ids mean",
         )
-    if meaning is not None:
-        return encode_labels(_translated(ids, meaning))
-    return data if data.startswith(_PNG) else encode_labels(ids)
-
-
-def _translated(ids: NDArray[np.uint8], meaning: Sequence[int]) -> NDArray[np.uint8]:
-    """Ids of a mask as ids of ours; 255 stays."""
     table = np.full(256, IGNORE, np.uint8)
-    table[: len(meaning)] = meaning
-    return np.asarray(table[ids])
+    table[: most + 1] = range(most + 1) if meaning is None else meaning
+    shown = sorted({*table[held].tolist()} - {BACKGROUND, IGNORE})
+    if meaning is not None:
+        return encode_labels(table[ids]), shown
+    return (data if data.startswith(_PNG) else encode_labels(ids)), shown
 
 
 def _contents(
@@ -253,12 +256,6 @@ def _read(source: Source, row: SourceRow) -> bytes | ImageError:
         return source.read(row)
     except ImageError as error:
         return error
-
-
-def _is_strange(ids: NDArray[np.uint8], classes: int) -> NDArray[np.bool_]:
-    """Where ids lie between the last class and 255: in one comparison, since bytes wrap around."""
-    first = min(classes + 1, IGNORE)
-    return (ids - np.uint8(first)) < np.uint8(IGNORE - first)
 
 
 def _judge(row: SourceRow, mapper: TagMapper) -> _Image:
@@ -301,13 +298,13 @@ def _corpus_row(image: _Image) -> Row:
 
 
 def _truth_row(image: _Image) -> Row:
-    label, status, message = None, SKIPPED, None
+    label, shown, status, message = None, None, SKIPPED, None
     if isinstance(image.mask, ImageError):
         status, message = ERROR, f"{image.mask.reason}: {image.mask}"
     elif image.mask is not None:
-        label, status = image.mask, OK
+        (label, shown), status = image.mask, OK
     head = {"image_id": image.row.image_id, "height": image.size[0], "width": image.size[1]}
-    return {**head, "label": label, "status": status, "error": message}
+    return {**head, "label": label, SHOWN: shown, "status": status, "error": message}
 
 
 def _unknown(tags: Sequence[str]) -> str:

@@ -65,6 +65,7 @@ def _rows_of_part(store: Store, part: CorpusPart, index: int) -> pa.Table:
         "tags": corpus["tags"].cast(CATALOGUE.field("tags").type),
         "part": [index] * corpus.num_rows,
         "row": range(corpus.num_rows),
+        "mask": pa.nulls(corpus.num_rows, CATALOGUE.field("mask").type),
     }
     return live_rows(pa.table(values, schema=CATALOGUE), part.dead)
 

@@ -124,11 +124,19 @@ def _renewed(
     places = pc.index_in(names, value_set=catalogue["image_id"]).to_numpy()
     digests = catalogue["listed"].to_numpy().copy()
     digests[places] = [listed[image_id] for image_id in same]
+    masks = catalogue["mask"].to_pylist()
+    for place, shown in zip(places, map(_masks(records).get, same), strict=True):
+        masks[place] = shown if shown is not None else masks[place]
     stays = unchanged.copy()
     stays[places] = True
-    index = catalogue.schema.get_field_index("listed")
-    renewed = catalogue.set_column(index, CATALOGUE.field("listed"), pa.array(digests))
-    return renewed.filter(pa.array(stays))
+    columns: dict[str, Any] = {name: catalogue[name] for name in CATALOGUE.names}
+    columns |= {"listed": pa.array(digests), "mask": masks}
+    return pa.table(columns, schema=CATALOGUE).filter(pa.array(stays))
+
+
+def _masks(records: Iterable[Record]) -> dict[str, list[int]]:
+    """Image id → ids that its mask shows; records of earlier versions do not say."""
+    return {name: ids for record in records for name, ids in record.get("masks", {}).items()}
 
 
 def _with_dead_rows(parts: Sequence[CorpusPart], kept: pa.Table) -> list[CorpusPart]:
@@ -154,6 +162,7 @@ def _rows_of(record: Record, part: int, listed: Mapping[str, int]) -> pa.Table:
         "tags": tags,
         "part": [part] * len(ids),
         "row": range(len(ids)),
+        "mask": [*map(_masks([record]).get, ids)],
     }
     return pa.table(columns, schema=CATALOGUE)
 
@@ -166,6 +175,7 @@ def _rejected(listed: Mapping[str, int]) -> pa.Table:
         "tags": [[]] * len(listed),
         "part": [-1] * len(listed),
         "row": [-1] * len(listed),
+        "mask": [None] * len(listed),
     }
     return pa.table(columns, schema=CATALOGUE)
 

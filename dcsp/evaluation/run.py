@@ -22,6 +22,7 @@ from dcsp.evaluation.quality import (
     evaluate_table,
     summarize,
 )
+from dcsp.evaluation.truth import read_truth
 from dcsp.images.resize import resize_labels
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import live_rows, read_part
@@ -29,7 +30,6 @@ from dcsp.stages.stage import Stage
 from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import part_file
-from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import TRAIN, CorpusPart
 
 Qualities = dict[str, Quality]
@@ -47,9 +47,10 @@ class Evaluator:
 
     def __call__(self, part: CorpusPart) -> Qualities:
         """The qualities of one part; none where the part has no ground truth."""
-        if part.truth is None:
+        table = read_truth(self.store, part, self.plan.snapshot.masks)
+        if table is None:
             return {}
-        truth = live_rows(self.store.read_table(part.truth, TRUTH.names), part.dead)
+        truth = live_rows(table, part.dead)
         found: Qualities = {}
         if part.split == TRAIN:
             for step in cue_tables(self.plan):

@@ -170,10 +170,12 @@ def decode_levels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=_LEVEL_FORMATS) as image:
             if image.size != size[::-1]:
-                told = f"it is {image.size}, its image {size[::-1]} pixels"
+                turned = ": turn it as EXIF turns its image" if image.size == size else ""
+                told = f"it is {image.size}, its image {size[::-1]} pixels{turned}"
                 raise ImageError("unreadable", told)
             if image.mode not in ("P", "L"):
-                raise ImageError("unreadable", f"it is {image.mode}, not palette or 8-bit grey")
+                told = f"it is {image.mode}, not palette or 8-bit grey: save class ids as such"
+                raise ImageError("unreadable", told)
             image.load()
             return levels(image)
     except (ImageError, MemoryError):

@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pyarrow as pa
 
-from dcsp.corpus.catalogue import CATALOGUE
+from dcsp.corpus.catalogue import CATALOGUE, CATALOGUE_COLUMNS
 from dcsp.inspection.findings import Findings, Verification
 from dcsp.inspection.inventory import Run, read_run
 from dcsp.inspection.verify_files import check_files, check_other_tables
@@ -136,7 +137,8 @@ class _Verifier:
 
     def check_catalogue(self, name: str, snapshot: Snapshot) -> None:
         """Every live row of every part is in it, and no other."""
-        table = self.findings.read(name, CATALOGUE)
+        columns = pa.schema([CATALOGUE.field(column) for column in CATALOGUE_COLUMNS])
+        table = self.findings.read(name, columns)
         table = table.take(np.lexsort((table["row"].to_numpy(), table["part"].to_numpy())))
         places = table["part"].to_numpy()
         fits = not len(places) or places[-1] < len(snapshot.parts)

@@ -13,6 +13,7 @@ from dcsp.config import CorpusSettings
 from dcsp.config.file import dump_config
 from dcsp.errors import ImageError
 from dcsp.evaluation.quality import Figures
+from dcsp.evaluation.truth import read_truth
 from dcsp.images.decode import decode_rgb
 from dcsp.images.resize import limit_side
 from dcsp.methods.registry import method_of
@@ -24,7 +25,6 @@ from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
 from dcsp.tables.layout import metrics_file, rejected_file, report_file, run_file
-from dcsp.tables.schemas import TRUTH
 from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart
 
 TRAIN_SHARE = 2 / 3
@@ -80,6 +80,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
         settings=dump_config(plan.config),
         versions=run["versions"],
         gallery=list(gallery_items(store, plan)),
+        masks=plan.snapshot.masks,
         ends_with_cues=plan.model is None,
         selftags=metrics.get("selftags"),
         selfcues=_selfcues(plan, metrics),
@@ -136,9 +137,8 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
     zipped = live_rows(read_part(store, _inputs(plan, part.split), part.name), part.dead)
     rows = zipped.slice(0, count).to_pylist()
     truth: list[bytes | None] = [None] * len(rows)
-    if part.truth:
-        masks = live_rows(store.read_table(part.truth, TRUTH.names), part.dead)
-        truth = masks["label"].to_pylist()
+    if (masks := read_truth(store, part, plan.snapshot.masks)) is not None:
+        truth = live_rows(masks, part.dead)["label"].to_pylist()
     phases, words = len(plan.cue_steps), method_of(plan.config).words
     for row, mask in zip(rows, truth, strict=False):
         maps = row.get("saliency.maps") or []

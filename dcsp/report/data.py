@@ -16,7 +16,7 @@ from dcsp.corpus.rejected import BAD_MASK
 from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.methods.base import Words
-from dcsp.tables.snapshot import TRAIN
+from dcsp.tables.snapshot import TRAIN, Masks
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class ReportData:
         settings: The resolved config as YAML.
         versions: Package → version the run was made with.
         gallery: Images to show, in order.
+        masks: What ingest found of the masks.
         ends_with_cues: Whether the run was to end with a cue table: no network, no predictions.
         selftags: Figures of self-tags; None for a run without them.
         selfcues: Figures of cues by self-tags, of the last phase; None where nothing was measured.
@@ -135,6 +136,7 @@ class ReportData:
     settings: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     gallery: Sequence[GalleryItem] = ()
+    masks: Masks = field(default_factory=Masks)
     ends_with_cues: bool = False
     selftags: SelfTagFigures | None = None
     selfcues: Figures | None = None

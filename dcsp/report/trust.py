@@ -54,7 +54,18 @@ class Verdict:
 def judge(data: ReportData) -> Verdict:
     """Draw the verdict and its findings from a run's figures."""
     level, headline, summary = _headline(data)
-    rules = (_sample, _classes, _cues, _adapt, _selftags, _crf, _training, _failures, _rejections)
+    rules = (
+        _sample,
+        _masks,
+        _classes,
+        _cues,
+        _adapt,
+        _selftags,
+        _crf,
+        _training,
+        _failures,
+        _rejections,
+    )
     found = tuple(statement for rule in rules for statement in rule(data))
     order: dict[Level, int] = {"bad": 0, "caution": 1, "good": 2}
     return Verdict(level, headline, summary, tuple(sorted(found, key=lambda s: order[s.level])))
@@ -94,6 +105,11 @@ def _headline(data: ReportData) -> tuple[Level, str, str]:
 
 
 def _why_unmeasured(data: ReportData) -> str:
+    if data.masks.left_out:
+        return (
+            f"{quantity(data.masks.left_out, 'mask')} of {data.masks.usable} do not go with the "
+            "tags of their images, and no image that was labelled has another"
+        )
     if data.bad_masks:
         return (
             f"{quantity(data.bad_masks, 'mask')} could not be used (the rejected table says why), "
@@ -131,6 +147,11 @@ def _sample(data: ReportData) -> Iterator[Statement]:
             f"{quantity(final['mismatched'], 'mask')} could not be compared, being of another size "
             "than the image.",
         )
+
+
+def _masks(data: ReportData) -> Iterator[Statement]:
+    if data.masks.left_out:
+        yield Statement("bad", f"{data.masks.told}.")
 
 
 def _classes(data: ReportData) -> Iterator[Statement]:

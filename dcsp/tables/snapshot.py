@@ -79,6 +79,28 @@ class CorpusPart:
         return told if self.dead else {name: told[name] for name in told if name != "dead"}
 
 
+ALL_MASKS: Final = 0
+"""Among the ids that do not fit: those of all masks."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What ingest found of the masks of a corpus, all together.
+
+    Attributes:
+        usable: Masks of class ids, of the size of their images.
+        unfit: Ids that mean another class than they should, or ``ALL_MASKS``: no figure is made of
+            masks that show one.
+        left_out: Masks that do.
+        told: A sentence on them; empty where all fit.
+    """
+
+    usable: int = 0
+    unfit: tuple[int, ...] = ()
+    left_out: int = 0
+    told: str = ""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A corpus at one moment.
@@ -91,6 +113,7 @@ class Snapshot:
         lineage: Names the source and the settings that it was ingested with: snapshots of one
             lineage followed one upon the other.
         added: Training images ever added in its lineage, replaced and removed ones included.
+        masks: What was found of its masks; of earlier versions nothing.
     """
 
     classes: tuple[str, ...]
@@ -99,6 +122,7 @@ class Snapshot:
     counts: dict[str, int] = field(default_factory=dict)
     lineage: str = ""
     added: int = 0
+    masks: Masks = Masks()
 
     @property
     def fingerprint(self) -> str:
@@ -142,6 +166,7 @@ class Snapshot:
     def save(self, store: Store) -> None:
         """Write the snapshot; one of the same fingerprint differs at most in how it came about."""
         told = {name: value for name, value in vars(self).items() if name != "parts"}
+        told["masks"] = asdict(self.masks)
         content = {"version": SNAPSHOT_VERSION, **told, "parts": [p.as_dict() for p in self.parts]}
         store.write_json(snapshot_file(self.fingerprint), content)
 
@@ -164,12 +189,17 @@ class Snapshot:
                 counts=tree["counts"],
                 lineage=tree.get("lineage", ""),
                 added=tree.get("added", 0),
+                masks=_masks(tree.get("masks", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"{store.path(file)} is no snapshot that this version of dcsp reads ({error}): use "
                 "the version that wrote it, or remove it and ingest again."
             ) from error
+
+
+def _masks(told: Mapping[str, Any]) -> Masks:
+    return Masks(**{**told, "unfit": tuple(told.get("unfit", ()))})
 
 
 def _tombstones(parts: Iterable[CorpusPart]) -> Iterator[str]:

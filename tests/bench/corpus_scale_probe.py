@@ -26,7 +26,7 @@ from dcsp.capacity.workload import largest_part, work_of
 from dcsp.config import ClusterSettings
 from dcsp.corpus.batches import plan_batches
 from dcsp.corpus.listing import list_corpus
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed, SourceRow
 from dcsp.evaluation.quality import evaluate_labels
 from dcsp.evaluation.run import Qualities, add_qualities
 from dcsp.run.overview import stages_text
@@ -169,8 +169,8 @@ class _Source:
 
     rows: int
 
-    def list_rows(self) -> list[SourceRow]:
-        return [
+    def list_rows(self) -> Listed:
+        rows = [
             SourceRow(
                 f"{n // 1000:05}/{n:09}",
                 f"s3://bucket/images/{n // 1000:05}/{n:09}.jpg",
@@ -181,6 +181,7 @@ class _Source:
             )
             for n in range(self.rows)
         ]
+        return Listed.of(rows)
 
     def read(self, row: SourceRow) -> bytes:
         raise NotImplementedError

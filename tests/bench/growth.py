@@ -27,7 +27,7 @@ from dcsp.capacity.sample import IMAGES
 from dcsp.config import DCSPSettings, PredictSettings, RunConfig, TrainSettings
 from dcsp.corpus.pack import part_name
 from dcsp.corpus.reading import read_rows
-from dcsp.corpus.sources.base import Source, SourceRow
+from dcsp.corpus.sources.base import Listed, Source, SourceRow
 from dcsp.images.decode import decode_rgb
 from dcsp.images.resize import resize_labels
 from dcsp.labels import TagMapper
@@ -72,7 +72,7 @@ class ResizedSource:
     source: Source
     factor: float
 
-    def list_rows(self) -> list[SourceRow]:
+    def list_rows(self) -> Listed:
         """Those of the other source."""
         return self.source.list_rows()
 
@@ -134,9 +134,9 @@ class Held:
         images = {row.image_id: source.read(row) for row in rows}
         return cls(images, {row.image_id: source.read_mask(row) for row in rows})
 
-    def list_rows(self) -> list[SourceRow]:
+    def list_rows(self) -> Listed:
         """Nothing lists a corpus that is given row by row."""
-        return []
+        return Listed.of([])
 
     def read(self, row: SourceRow) -> bytes:
         """The image."""

@@ -117,7 +117,7 @@ class Inputs:
             assert mask is not None
             image = decode_rgb(data)
             ids = decode_levels(mask, image.shape[:2])
-            labels = decode_labels(check_mask(mask, ids, len(self.classes)))
+            labels = decode_labels(check_mask(mask, ids, len(self.classes))[0])
             found.append(Photograph(row, data, image, labels, mapper.map_tags(row.tags)[0]))
         return found
 

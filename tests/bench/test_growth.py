@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dcsp.capacity.pace import Pace
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed, SourceRow
 from dcsp.images.decode import decode_rgb
 from dcsp.tables.codecs import decode_labels, encode_labels
 from tests.bench import cluster_model, flame, growth
@@ -26,8 +26,8 @@ ROW = SourceRow("a", "a.png", "train", ("cat",), "m.png", "")
 class OneImage:
     """A red image of 20×30 with a mask of class 3."""
 
-    def list_rows(self) -> list[SourceRow]:
-        return [ROW]
+    def list_rows(self) -> Listed:
+        return Listed.of([ROW])
 
     def read(self, row: SourceRow) -> bytes:
         sink = io.BytesIO()

@@ -25,7 +25,7 @@ from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import manifest_file, metrics_file, report_file
-from dcsp.tables.snapshot import CorpusPart
+from dcsp.tables.snapshot import CorpusPart, Masks
 from tests import chain
 from tests.chain import table
 from tests.report.test_page import Reader
@@ -179,10 +179,10 @@ def test_the_gallery_shows_the_same_images_under_every_combination(compared: Com
 def test_images_with_truth_come_first_and_else_any(compared: Compared) -> None:
     parts = [part for part in compared.plans[0].snapshot.parts if part.split == "train"]
     bare = [CorpusPart(part.name, part.split, part.rows) for part in parts]
-    assert choose_rows(compared.store, bare, 4) == [(bare[0], [0, 1, 2]), (bare[1], [0])]
+    assert choose_rows(compared.store, bare, Masks(), 4) == [(bare[0], [0, 1, 2]), (bare[1], [0])]
     mixed = [bare[0], parts[1]]
-    assert choose_rows(compared.store, mixed, 2) == [(parts[1], [0, 1])]
-    assert choose_rows(compared.store, parts, 0) == []
+    assert choose_rows(compared.store, mixed, Masks(), 2) == [(parts[1], [0, 1])]
+    assert choose_rows(compared.store, parts, Masks(), 0) == []
 
 
 def test_texts_of_the_gallery_are_escaped_and_scores_shown() -> None:

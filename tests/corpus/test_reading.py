@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from dcsp.config import CorpusSettings
-from dcsp.corpus.reading import check_mask, read_rows
+from dcsp.corpus.reading import SHOWN, check_mask, read_rows
 from dcsp.corpus.rejected import lost_rows
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed, SourceRow
 from dcsp.errors import ImageError, PlaceError
 from dcsp.images.decode import decode_levels
 from dcsp.labels import VOC_CLASSES, TagMapper
@@ -47,8 +47,8 @@ class Memory:
     files: dict[str, bytes] = field(default_factory=dict)
     masks: dict[str, bytes] = field(default_factory=dict)
 
-    def list_rows(self) -> list[SourceRow]:
-        return [row(name) for name in self.files]
+    def list_rows(self) -> Listed:
+        return Listed.of([row(name) for name in self.files])
 
     def read(self, row: SourceRow) -> bytes:
         if row.image_id not in self.files:
@@ -59,7 +59,7 @@ class Memory:
         return self.masks.get(row.image_id)
 
 
-def checked(mask: bytes, size: tuple[int, int], *classes: Any) -> bytes:
+def checked(mask: bytes, size: tuple[int, int], *classes: Any) -> tuple[bytes, list[int]]:
     return check_mask(mask, decode_levels(mask, size), *classes)
 
 
@@ -74,7 +74,11 @@ def ingest(source: Memory, rows: Sequence[SourceRow]) -> tuple[pa.Table, pa.Tabl
 def test_good_rows_keep_their_bytes_and_order() -> None:
     source = Memory({"b/1": GOOD, "a": GOOD}, {"a": png(np.full((4, 5), 2, np.uint8))})
     corpus, truth, rejected = ingest(source, [row("b/1", "dog", "Kitten", "DOG"), row("a")])
-    assert (corpus.schema, truth.schema, rejected.schema) == (CORPUS, TRUTH, REJECTED)
+    assert (corpus.schema, truth.schema, rejected.schema) == (
+        CORPUS,
+        TRUTH.append(pa.field(SHOWN, pa.list_(pa.uint8()))),
+        REJECTED,
+    )
     assert corpus["image_id"].to_pylist() == truth["image_id"].to_pylist() == ["b/1", "a"]
     assert corpus["tags"].to_pylist() == [[1, 2], []]
     assert corpus["bytes"].to_pylist() == [GOOD, GOOD]
@@ -198,8 +202,13 @@ def test_size_is_that_of_the_upright_image() -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (png(np.zeros((5, 4), np.uint8)), "pixels"),
-        (png(np.full((4, 5), 3, np.uint8)), r"holds \[3\]"),
+        (
+            png(np.zeros((5, 4), np.uint8)),
+            r"is \(4, 5\), its image \(5, 4\) pixels: turn it as EXIF",
+        ),
+        (png(np.zeros((4, 6), np.uint8)), r"is \(6, 4\), its image \(5, 4\) pixels$"),
+        (png(np.full((4, 5), 3, np.uint16)), "is I;16, not palette or 8-bit grey: save class ids"),
+        (png(np.full((4, 5), 3, np.uint8)), r"holds \[3\].*: say in corpus.mask_classes"),
         (png(np.zeros((4, 5, 3), np.uint8)), "is RGB"),
         (b"no mask", "cannot be decoded"),
         (png(np.zeros((4, 5), np.uint8))[:45], "cannot be decoded"),
@@ -223,7 +232,7 @@ def test_ignored_pixels_and_palettes_are_kept_in_masks() -> None:
     palette.putpalette(list(range(256)) * 3)
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
-    assert checked(buffer.getvalue(), (1, 4), 2) == buffer.getvalue()
+    assert checked(buffer.getvalue(), (1, 4), 2) == (buffer.getvalue(), [1, 2])
 
 
 def test_ids_of_a_mask_may_mean_other_classes() -> None:
@@ -232,8 +241,9 @@ def test_ids_of_a_mask_may_mean_other_classes() -> None:
         kind="scenes", classes=("dog", "cat"), mask_classes=("cat", "cow", "dog")
     ).mask_ids()
     assert meaning == (0, 2, 0, 1)
-    found = decode_labels(checked(png(ids), (1, 5), 2, meaning))
-    np.testing.assert_array_equal(found, [[0, 2, 0, 1, 255]])
+    found, shown = checked(png(ids), (1, 5), 2, meaning)
+    np.testing.assert_array_equal(decode_labels(found), [[0, 2, 0, 1, 255]])
+    assert shown == [1, 2]
     with pytest.raises(ImageError, match=r"holds \[4\], not ids 0 to 3"):
         checked(png(np.full((1, 5), 4, np.uint8)), (1, 5), 2, meaning)
 
@@ -254,4 +264,4 @@ def test_masks_of_other_formats_become_png(format_: str) -> None:
     ids = np.array([[0, 1, 2, 255]], np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(ids).save(buffer, format_)
-    np.testing.assert_array_equal(decode_labels(checked(buffer.getvalue(), (1, 4), 2)), ids)
+    np.testing.assert_array_equal(decode_labels(checked(buffer.getvalue(), (1, 4), 2)[0]), ids)

@@ -8,7 +8,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.dirty.fuzz import KINDS, run_case, run_cases, tally
+from tests.dirty.fuzz import run_case, run_cases, tally
+from tests.dirty.kinds import KINDS
 from tests.dirty.planted import outcomes, plant
 
 

@@ -9,7 +9,8 @@ from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.methods.registry import METHODS
 from dcsp.report.data import CuePhase, Curve, ReportData
 from dcsp.report.page import build_report
-from dcsp.report.trust import judge
+from dcsp.report.trust import Statement, judge
+from dcsp.tables.snapshot import ALL_MASKS, Masks
 from tests.report.conftest import figures, selftag_figures
 
 
@@ -158,3 +159,13 @@ def test_a_refinement_has_a_gain_of_its_own(run: ReportData) -> None:
     assert f"good: affinity lifted the cues by {gains[1]:.1f} points" in text
     worse = replace(run, start=(CuePhase(0, "dcsp", figures(0.1)),), cues=cues)
     assert "caution: affinity changed the cues that it started from" in said(worse)
+
+
+def test_masks_that_do_not_go_with_tags_are_told_and_measure_nothing(
+    bare: ReportData, run: ReportData
+) -> None:
+    wrong = Masks(usable=42, unfit=(ALL_MASKS,), left_out=42, told="42 of 42 masks left out")
+    verdict = judge(replace(bare, masks=wrong))
+    assert "42 masks of 42 do not go with the tags of their images" in verdict.summary
+    some = judge(replace(run, masks=replace(wrong, unfit=(1,), left_out=2, told="2 of 42 masks")))
+    assert Statement("bad", "2 of 42 masks.") in some.statements

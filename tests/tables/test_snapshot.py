@@ -11,14 +11,22 @@ import pytest
 from dcsp.errors import StoreError
 from dcsp.store.store import Store
 from dcsp.tables.layout import snapshot_file
-from dcsp.tables.snapshot import CorpusPart, Part, Snapshot
+from dcsp.tables.snapshot import CorpusPart, Masks, Part, Snapshot
 
 PARTS = (
     CorpusPart("aa", "train", 3, "truth/aa-1.parquet", dead=(1,)),
     CorpusPart("bb", "train", 2),
     CorpusPart("cc", "val", 4, "truth/cc-1.parquet"),
 )
-SNAPSHOT = Snapshot(("cat", "dog"), PARTS, rejected=2, counts={"cat": 5}, lineage="l", added=6)
+SNAPSHOT = Snapshot(
+    ("cat", "dog"),
+    PARTS,
+    rejected=2,
+    counts={"cat": 5},
+    lineage="l",
+    added=6,
+    masks=Masks(9, (1,), 2, "told"),
+)
 LEARNED = SNAPSHOT.learned_from(["train"])
 
 
