@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -202,6 +202,7 @@ def _snapshot(
     settings = listing.packer.settings
     classes = settings.learned
     new = _new_parts(previous, records)
+    masks = judge_masks(state.catalogue, classes, is_named=bool(settings.mask_classes))
     return Snapshot(
         classes=tuple(classes),
         parts=state.parts,
@@ -209,7 +210,7 @@ def _snapshot(
         counts=state.counts(classes),
         lineage=listing.packer.lineage,
         added=previous.added + sum(part["rows"] for part in new if part["split"] == TRAIN),
-        masks=judge_masks(state.catalogue, classes, is_named=bool(settings.mask_classes)),
+        masks=replace(masks, idle=listing.listed.idle_masks),
     )
 
 

@@ -115,6 +115,11 @@ def _why_unmeasured(data: ReportData) -> str:
             f"{quantity(data.bad_masks, 'mask')} could not be used (the rejected table says why), "
             "and no image that was labelled has another"
         )
+    if data.masks.idle:
+        return (
+            f"{quantity(data.masks.idle, 'mask')} called like no image (ingest says how to name "
+            "them), and no image that was labelled has one"
+        )
     return "No image of this corpus has a mask to compare with"
 
 

@@ -93,12 +93,14 @@ class Masks:
             masks that show one.
         left_out: Masks that do.
         told: A sentence on them; empty where all fit.
+        idle: Masks that are called like no image.
     """
 
     usable: int = 0
     unfit: tuple[int, ...] = ()
     left_out: int = 0
     told: str = ""
+    idle: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from dcsp.config import CorpusSettings
 from dcsp.corpus.catalogue import CATALOGUE_COLUMNS
 from dcsp.corpus.mask_fit import judge_masks, mask_notes
+from dcsp.corpus.reading import check_mask
+from dcsp.corpus.sources.voc import VOCSource
 from dcsp.labels import VOC_CLASSES
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
@@ -167,12 +170,8 @@ def test_of_catalogues_of_earlier_versions_no_mask_is_judged(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def photographs() -> Iterator[list[tuple[list[int], list[int]]]]:
+def photographs() -> list[tuple[list[int], list[int]]]:
     """Tags of VOC's lists, and what its masks show."""
-    from dcsp.config import CorpusSettings
-    from dcsp.corpus.reading import check_mask
-    from dcsp.corpus.sources.voc import VOCSource
-
     source = VOCSource(str(PHOTOGRAPHS), ("train", "val"))
     mapper = CorpusSettings(kind="voc", root=str(PHOTOGRAPHS)).mapper()
     found = []
@@ -181,7 +180,7 @@ def photographs() -> Iterator[list[tuple[list[int], list[int]]]]:
             with Image.open(io.BytesIO(data)) as image:
                 size = image.size[::-1]
             found.append((mapper.map_tags(row.tags)[0], check_mask(data, size, 20)[1]))
-    yield found
+    return found
 
 
 SWAPS: list[Mapping[int, int]] = [{a: b, b: a} for a, b in ((9, 11), (9, 18), (8, 12), (15, 14))]

@@ -85,6 +85,19 @@ def test_classes_that_no_training_image_shows_are_told_at_ingest(
     assert "no training image" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("labels_alone", [False, True], ids=["ingest", "predict"])
+def test_files_that_are_not_read_are_told_at_ingest(
+    chain: Chain, capsys: pytest.CaptureFixture[str], labels_alone: bool
+) -> None:
+    root = Path(str(chain.config.corpus.root))
+    for name in ("d.heic", "e.HEIC", "f.mov"):
+        (root / name).write_bytes(b"-")
+    source = FolderSource(str(root), ("train",), tagged=False) if labels_alone else None
+    for _ in range(2):  # also of an equal listing
+        chain.ingest(source)
+        assert ": 2 .heic, 1 .mov; save pictures among them" in capsys.readouterr().err
+
+
 def test_unknown_tags_and_scarce_classes_are_told_at_ingest(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:

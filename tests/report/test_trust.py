@@ -167,5 +167,7 @@ def test_masks_that_do_not_go_with_tags_are_told_and_measure_nothing(
     wrong = Masks(usable=42, unfit=(ALL_MASKS,), left_out=42, told="42 of 42 masks left out")
     verdict = judge(replace(bare, masks=wrong))
     assert "42 masks of 42 do not go with the tags of their images" in verdict.summary
+    unnamed = judge(replace(bare, masks=Masks(idle=42)))
+    assert "42 masks called like no image" in unnamed.summary
     some = judge(replace(run, masks=replace(wrong, unfit=(1,), left_out=2, told="2 of 42 masks")))
     assert Statement("bad", "2 of 42 masks.") in some.statements

@@ -92,13 +92,11 @@ class FolderSource:
                 ".jpg or .png in it or below it."
             )
         masks = require_folder(self.masks, "corpus.masks").find() if self.masks else {}
-        mask_of = masks_of((self._address(folder, name)[0] for name in {**files, **named}), masks)
-        rows = list(
-            self._rows(
-                folder, images, entries, named, {k: (m, masks[m]) for k, m in mask_of.items()}
-            )
-        )
-        skipped = len({**files, **named}) - len(rows)
+        names = {**files, **named}
+        mask_of = masks_of((self._address(folder, name)[0] for name in names), masks)
+        etags = {image_id: (mask, masks[mask]) for image_id, mask in mask_of.items()}
+        rows = list(self._rows(folder, images, entries, named, etags))
+        skipped = len(names) - len(rows)
         rows += [self._not_listed(n, e.kind) for n, e in aside.items() if e.kind in _NOT_LISTED]
         idle = sorted(filter(is_image, masks.keys() - mask_of.values()))
         return Listed(

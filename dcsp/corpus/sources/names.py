@@ -141,9 +141,16 @@ def masks_of(ids: Iterable[str], files: Iterable[str]) -> dict[str, str]:
         ids: Of all images.
         files: Paths below the folder of masks.
     """
-    names = {f"{image_id}.png": image_id for image_id in ids}
-    meant = ImageFiles("", filter(is_image, files)).meant_by(names)
-    return {names[name]: found[0] for name, found in meant.items() if len(found) == 1}
+    free = set(filter(is_image, files))
+    found = {image_id: f"{image_id}.png" for image_id in ids}
+    others = [image_id for image_id, mask in found.items() if mask not in free]
+    found = {image_id: mask for image_id, mask in found.items() if mask in free}
+    free.difference_update(found.values())
+    if free and others:  # else nothing is like anything
+        meant = ImageFiles("", free).meant_by(f"{image_id}.png" for image_id in others)
+        images = {name.removesuffix(".png"): masks for name, masks in meant.items()}
+        found |= {image_id: masks[0] for image_id, masks in images.items() if len(masks) == 1}
+    return found
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -51,8 +51,11 @@ def test_tars_of_a_bucket_become_parts_and_are_opened_once(bucket: Any, tmp_path
         kind="webdataset", root=f"s3://{BUCKET}/data", classes=("cat",), part_rows=3
     )
     store, log = Store(f"s3://{BUCKET}/store"), tmp_path / "moto.log"
+    for name in ("a.heic", "val/.hidden.tar"):
+        bucket.pipe_file(f"{BUCKET}/data/{name}", b"-")
     start = len(log.read_text())
     listing = list_corpus(store, settings, 0, spread=one_by_one)
+    assert listing.listed.others == {".heic": 1, "hidden": 1}
     assert len(listing.rows) == 18 and {row.split for row in listing.rows} == {"train", "val"}
     listed = [path for method, path in asked(log, start) if method == "GET"]
     assert sorted(listed) == ["a.tar", "b.tar", "val/c.tar"], "each was streamed once"
