@@ -99,7 +99,7 @@ def told_of_parquet(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError, OverflowError) as error:
+    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             # Of a disk, a bucket or a network: Arrow raises a bare OSError of bytes.
             if "://" not in uri or uri.startswith(("file://", "local://")):

@@ -218,3 +218,15 @@ def test_columns_that_are_no_part_of_an_image_are_counted(tmp_path: Path) -> Non
     found = open_source(settings(tmp_path), 0).list_rows()
     assert found.others == {"column 'Caption'": 1, ".json": 1}
     assert (found.found, len(found.rows), found.skipped) == (5, 2, 1)
+
+
+@pytest.mark.parametrize("name", [b"capt\xffon", b"\xe9caption"[:7]])
+def test_a_column_whose_name_is_no_text_is_told(tmp_path: Path, name: bytes) -> None:
+    table = pa.table({"bytes": [b"-"], "tags": ["cat"], "caption": ["a"]})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, store_schema=False)
+    (tmp_path / "a.parquet").write_bytes(sink.getvalue().replace(b"caption", name))
+    with pytest.raises(
+        CorpusError, match=r"a\.parquet is no readable Parquet file"
+    ):
+        open_source(settings(tmp_path), 0).list_rows()
