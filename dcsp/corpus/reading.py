@@ -82,9 +82,7 @@ def read_rows(
     corpus: list[Row] = []
     truth: list[Row] = []
     rejected: list[Row] = []
-    judged = [_judge(row, mapper) for row in rows]
-    for image in judged:
-        image.stored = None if image.stage else held.get(image.row.image_id)
+    judged = [_judge(row, mapper, held) for row in rows]
     asked = [image.row for image in judged if not (image.stage or image.stored)]
     with _contents(source, asked) as contents:
         for images in _together(judged, contents):
@@ -258,7 +256,7 @@ def _read(source: Source, row: SourceRow) -> bytes | ImageError:
         return error
 
 
-def _judge(row: SourceRow, mapper: TagMapper) -> _Image:
+def _judge(row: SourceRow, mapper: TagMapper, held: Mapping[str, Stored]) -> _Image:
     """A row with its class ids and unknown tags; rejected where it is refused unread."""
     reason, message = _listing_fault(row)
     tags, unknown = mapper.map_tags(row.tags)
@@ -267,6 +265,8 @@ def _judge(row: SourceRow, mapper: TagMapper) -> _Image:
     image = _Image(row, tags, unknown)
     if reason:
         image.reject("list", reason, message)
+    else:
+        image.stored = held.get(row.image_id)
     return image
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.ingest import Ingested, ingest
-from dcsp.corpus.sources.base import SourceRow
+from dcsp.corpus.sources.base import Listed
 from dcsp.errors import CorpusError, ImageError
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, LINEAGES, part_file, rejected_file
@@ -173,8 +173,8 @@ def test_a_lower_limit_of_pixels_rejects_what_the_store_holds(store: Store) -> N
 class Unstamped(Shelf):
     """Images that a source gives no etag, as those of URLs."""
 
-    def list_rows(self) -> list[SourceRow]:
-        return [replace(row, etag="") for row in super().list_rows()]
+    def list_rows(self) -> Listed:
+        return Listed.of([replace(row, etag="") for row in super().list_rows().rows])
 
 
 class OtherRules(Unstamped):

@@ -226,7 +226,5 @@ def test_a_column_whose_name_is_no_text_is_told(tmp_path: Path, name: bytes) -> 
     sink = io.BytesIO()
     pq.write_table(table, sink, store_schema=False)
     (tmp_path / "a.parquet").write_bytes(sink.getvalue().replace(b"caption", name))
-    with pytest.raises(
-        CorpusError, match=r"a\.parquet is no readable Parquet file"
-    ):
+    with pytest.raises(CorpusError, match=r"a\.parquet is no readable Parquet file"):
         open_source(settings(tmp_path), 0).list_rows()
