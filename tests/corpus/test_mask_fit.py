@@ -17,6 +17,7 @@ from dcsp.corpus.catalogue import CATALOGUE_COLUMNS
 from dcsp.corpus.mask_fit import judge_masks, mask_notes
 from dcsp.corpus.reading import check_mask
 from dcsp.corpus.sources.voc import VOCSource
+from dcsp.images.decode import decode_levels
 from dcsp.labels import VOC_CLASSES
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
@@ -179,7 +180,9 @@ def photographs() -> list[tuple[list[int], list[int]]]:
         if data := source.read_mask(row):
             with Image.open(io.BytesIO(data)) as image:
                 size = image.size[::-1]
-            found.append((mapper.map_tags(row.tags)[0], check_mask(data, size, 20)[1]))
+            found.append(
+                (mapper.map_tags(row.tags)[0], check_mask(data, decode_levels(data, size), 20)[1])
+            )
     return found
 
 
