@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -175,6 +176,21 @@ def _signals_of_the_job() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
+def own_folder() -> str:
+    """Ray's folder of this account, which no other can open: what Ray makes, all may write to.
+
+    Raises:
+        OSError: It cannot be made, or is not this account's.
+    """
+    parent = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    folder = os.path.join(parent, f"ray-{os.getuid()}")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if os.path.islink(folder) or os.stat(folder).st_uid != os.getuid():
+        raise PermissionError(f"{folder} is of another account")
+    os.chmod(folder, 0o700)
+    return folder
+
+
 def _start_here(quiet: dict[str, Any]) -> None:
     """Start a cluster of this machine alone, whatever other clusters it has.
 
@@ -188,7 +204,8 @@ def _start_here(quiet: dict[str, Any]) -> None:
     os.environ.update({name: own[name] for name in own if name not in os.environ})
     for _ in range(STARTS):
         try:
-            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+            folder = own_folder()
+            ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet)
             _started_here = True
             return
         except Exception as error:

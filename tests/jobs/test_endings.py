@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError
 from dcsp.store.lease import LEASE, Holder
 from dcsp.store.store import Store
 from jobs import _cluster
+from jobs._cluster import connection
 from tests.jobs.running import PATIENCE, REPOSITORY, Submitted, parts
 
 JOB = """
@@ -135,6 +137,25 @@ def test_a_temporary_folder_that_ray_cannot_use_is_told_in_one_line(
     monkeypatch.setenv("RAY_TMPDIR", str(place))
     with pytest.raises(ClusterError, match=r"^Ray cannot use its temporary folder .*RAY_TMPDIR"):
         _cluster.connect(ClusterSettings())
+
+
+def test_the_folder_of_a_local_cluster_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    folder = Path(connection.own_folder())
+    folder.chmod(0o777)  # as whoever came before may have left it
+    assert Path(connection.own_folder()) == folder and folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="another account"):
+        connection.own_folder()
+
+
+@pytest.mark.cluster
+def test_all_of_a_local_cluster_lies_in_the_private_folder(cluster: object) -> None:
+    assert Path(ray.get_runtime_context().get_temp_dir()) == Path(connection.own_folder())
 
 
 @pytest.mark.cluster
