@@ -27,7 +27,7 @@ cluster: {{executor: {executor}}}
 
 @pytest.mark.parametrize(
     "executor",
-    ["here", pytest.param("ray", marks=[pytest.mark.cluster, pytest.mark.timeout(600)])],
+    ["here", pytest.param("ray", marks=[pytest.mark.cluster, pytest.mark.slow])],
 )
 def test_images_that_decoders_die_of_are_rows_and_all_others_are_in_the_corpus(
     tmp_path: Path, executor: str

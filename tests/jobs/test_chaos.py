@@ -17,19 +17,20 @@ from tests.jobs.running import Run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-SELECTION = [
-    Case("saliency", "node", 0),
-    Case("cues_phase0", "worker", 1),
-    Case("predictions", "driver", 2),
-]
 
-
+@pytest.mark.parametrize(
+    ("case", "rows", "submissions"),
+    [
+        (Case("saliency", "node", 0), 16, 1),
+        pytest.param(Case("cues_phase0", "worker", 1), 12, 1, marks=pytest.mark.slow),
+        pytest.param(Case("predictions", "driver", 2), 16, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_no_row_is_lost_duplicated_or_mixed(
-    finished: Run, no_cluster: None, tmp_path: Path
+    finished: Run, no_cluster: None, tmp_path: Path, case: Case, rows: int, submissions: int
 ) -> None:
     with LibraryNodes() as nodes:
-        laboratory = Laboratory(finished, nodes, tmp_path, ("cluster.actors=3",))
-        outcomes = [laboratory.run(case) for case in SELECTION]
-    assert [o.case for o in outcomes if not o.ledger.clean] == [], outcomes
-    assert [outcome.ledger.expected for outcome in outcomes] == [16, 12, 16]
-    assert outcomes[2].submissions == 2, "a job whose driver is killed does not go on by itself"
+        outcome = Laboratory(finished, nodes, tmp_path, ("cluster.actors=3",)).run(case)
+    assert outcome.ledger.clean, outcome
+    assert outcome.ledger.expected == rows
+    assert outcome.submissions == submissions, "only one whose driver is killed is submitted again"

@@ -46,13 +46,12 @@ def test_a_dry_run_leaves_no_trace(
     assert not store.exists()
 
 
-@pytest.mark.cluster
 def test_shared_stages_are_computed_once_and_nothing_twice(
-    cluster: object, config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
     command = ["--config", str(config_file), "--grid", GAMMA, "--until", "cues_phase0"]
-    command.append(f"store={store}")
+    command += [f"store={store}", "cluster.executor=here"]
     compare.main(command)
     told = capsys.readouterr()
     assert told.err.count(f"saliency: {TRAIN} ok") == told.err.count("saliency: done before") == 1

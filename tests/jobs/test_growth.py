@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
-from dcsp.capacity.resources import Resources
 from dcsp.corpus.sources.scenes import render_scene
 from dcsp.labels import SCENE_CLASSES
 from dcsp.run.retraining import plan_run
@@ -18,8 +16,6 @@ from dcsp.store.store import Store
 from dcsp.tables.snapshot import Snapshot
 from jobs import relabel
 from tests.jobs.running import Run
-
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 IMAGES = 100
 MINED = ("saliency", "cues_phase0", "predictions")
@@ -40,14 +36,12 @@ def paint(root: Path, numbers: range) -> None:
             )
 
 
-def test_one_image_more_is_one_image_of_work(
-    cluster: Resources, config_file: Path, tmp_path: Path
-) -> None:
+def test_one_image_more_is_one_image_of_work(config_file: Path, tmp_path: Path) -> None:
     photos, store = tmp_path / "photos", tmp_path / "store"
     paint(photos, range(IMAGES))
     settings = [f"store={store}", "cues.adapt.rounds=0", "retrain=never", "fcan.steps=2"]
     settings += ["corpus.kind=folder", f"corpus.root={photos}", "corpus.part_rows=25"]
-    arguments = ["--config", str(config_file), *settings]
+    arguments = ["--config", str(config_file), *settings, "cluster.executor=here"]
     relabel.main(arguments)
     first = Run(store, config_file, "", "")
     before = first.run_id

@@ -143,21 +143,25 @@ class Job:
 
 
 @pytest.fixture
-def head() -> Iterator[OneNode]:
+def head(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[OneNode]:
+    """A started head; Ray has less patience with it than by itself, but in slow tests."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "24")
     with OneNode() as nodes:
         yield nodes
 
 
 cluster = [pytest.mark.cluster, pytest.mark.timeout(600)]
+slow = [*cluster, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        pytest.param("items", "killed", marks=cluster),
-        pytest.param("table", "killed", marks=cluster),
+        pytest.param("items", "killed", marks=slow),
+        pytest.param("table", "killed", marks=slow),
         pytest.param("training", "killed", marks=cluster),
-        pytest.param("items", "gcs killed", marks=cluster),
+        pytest.param("items", "gcs killed", marks=slow),
         pytest.param("items", "gcs stands still", marks=cluster),
     ],
 )
@@ -189,15 +193,16 @@ def test_a_head_that_stands_still_for_a_while_costs_no_job(
     try:
         job.wait_for_work(head, "items")
         os.kill(head.gcs().pid, signal.SIGSTOP)
-        time.sleep(25)
+        time.sleep(9)
         os.kill(head.gcs().pid, signal.SIGCONT)
-        time.sleep(30)
+        time.sleep(12)
         assert job.process.poll() is None, job.log.read_text()
     finally:
         end(family(job.process))
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_head_that_nobody_is_at_is_told(tmp_path: Path) -> None:
     since = time.monotonic()

@@ -66,6 +66,7 @@ def test_a_driver_killed_while_mining_and_while_training_resumes(
     assert not [path for path in fresh.store.rglob(".tmp-*") if path.stat().st_size == 0]
 
 
+@pytest.mark.slow  # signals on Ray: test_endings.py
 def test_ctrl_c_during_training_says_how_to_go_on(fresh: Run, tmp_path: Path) -> None:
     fcan = fresh.plan("fcan.steps=500").step("fcan").stage.key
     submission = ["--config", fresh.config_file, f"store={fresh.store}", "fcan.steps=500"]

@@ -15,12 +15,14 @@ import pytest
 from dcsp.errors import StoreError
 from dcsp.store import conditional
 from dcsp.store.conditional import read_version, remove_file, write_over
-from dcsp.store.store import Store, is_temporary
+from dcsp.store.store import Store
+from dcsp.store.sweep import is_temporary
 
 COUNTER = """
 import sys
 from dcsp.store.conditional import read_version, write_over
-from dcsp.store.store import Store, is_temporary
+from dcsp.store.store import Store
+from dcsp.store.sweep import is_temporary
 
 store, done = Store(sys.argv[1]), 0
 print("ready", flush=True)
