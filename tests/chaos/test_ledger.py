@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dcsp.store.store import Store
 from tests.chaos.ledger import Ledger, of_files, of_metrics, of_table, of_training
 from tests.chaos.matrix import cases
 
@@ -100,10 +101,9 @@ def test_figures_are_counted_as_rows_and_seconds_are_not(
 ) -> None:
     good = {"val": {"miou": 0.5}, "rows": {"ok": 3}}
     for name, figures, seconds in (("good", good, 1.0), ("found", found, 2.0)):
-        (tmp_path / name).mkdir()
         if figures is not None:
-            told = json.dumps({**figures, "seconds": {"ingest": seconds}})
-            (tmp_path / name / "metrics.json").write_text(told)
+            told = {**figures, "seconds": {"ingest": seconds}}
+            Store(tmp_path).write_json(f"{name}/metrics.json", told)
     assert of_metrics(tmp_path / "good", tmp_path / "found") == expected
 
 
