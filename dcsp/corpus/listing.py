@@ -231,4 +231,5 @@ def list_corpus(
         )
     source = source or open_source(settings, seed)
     listed = list_rows(store, source, settings.max_rejected_share, spread)
-    return Listing.of(without_erased(listed, erased), Packer(store, source, settings))
+    packer = Packer(store, source, settings, erased.contents)
+    return Listing.of(without_erased(listed, erased), packer)

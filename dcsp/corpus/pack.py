@@ -23,7 +23,6 @@ from dcsp.corpus.reading import SHOWN, read_rows
 from dcsp.corpus.rejected import deferred_rows
 from dcsp.corpus.sources.base import Source, SourceRow, listing_digest
 from dcsp.store.store import Store
-from dcsp.tables.erased import load_erased
 from dcsp.tables.fingerprint import digest, digest_lines
 from dcsp.tables.layout import BATCHES, CORPUS_DIRECTORY, TRUTH_DIRECTORY, part_file
 from dcsp.tables.schemas import OK
@@ -42,6 +41,8 @@ class Packer:
     store: Store
     source: Source
     settings: CorpusSettings
+    erased: frozenset[str] = frozenset()
+    """sha256 of image files that are not taken again."""
     tables: tuple[str, ...] = ()
     """Directories of tables that depend on images alone: their rows move with held images."""
 
@@ -80,9 +81,8 @@ class Packer:
     def _pack(self, batch: Batch) -> Record:
         mapper = self.settings.mapper()
         held = read_images(self.store, batch.held) if batch.held else {}
-        erased = load_erased(self.store).contents
         corpus, truth, rejected = read_rows(
-            self.source, batch.rows, mapper, self.settings, held, erased
+            self.source, batch.rows, mapper, self.settings, held, self.erased
         )
         masks = zip(truth["image_id"].to_pylist(), truth[SHOWN].to_pylist(), strict=True)
         truth = truth.drop_columns([SHOWN])

@@ -106,7 +106,7 @@ class RejectionCounter:
         Raises:
             CorpusError: It is past the limit; the message names the commonest reasons.
         """
-        self._judge(self.lost - self.erased, self._listed + self._unchanged)
+        self._judge(self._lost + self._carried, self._listed + self._unchanged)
 
     @property
     def lost(self) -> int:
@@ -129,8 +129,9 @@ class RejectionCounter:
     def _reject(self, rows: Sequence[Row]) -> None:
         """Count rejected rows; a dropped tag or mask is told of and loses no image."""
         self._rejected += rows
-        lost = [row for row in lost_rows(rows) if row["reason"] != ERASED]
-        self.erased += len(lost_rows(rows)) - len(lost)
+        gone = lost_rows(rows)
+        lost = [row for row in gone if row["reason"] != ERASED]
+        self.erased += len(gone) - len(lost)
         self._lost += len(lost)
         self.deferred += len(deferred_rows(lost))
         self._reasons.update(row["reason"] for row in lost)

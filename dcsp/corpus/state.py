@@ -124,9 +124,11 @@ def _renewed(
     places = pc.index_in(names, value_set=catalogue["image_id"]).to_numpy()
     digests = catalogue["listed"].to_numpy().copy()
     digests[places] = [listed[image_id] for image_id in same]
-    masks = catalogue["mask"].to_pylist()
-    for place, shown in zip(places, map(_masks(records).get, same), strict=True):
-        masks[place] = shown if shown is not None else masks[place]
+    shown = pa.array(map(_masks(records).get, same), CATALOGUE.field("mask").type)
+    source = np.arange(catalogue.num_rows)  # row of the catalogue, or past its end, of the new ones
+    is_shown = shown.is_valid().to_numpy(zero_copy_only=False)
+    source[places[is_shown]] = catalogue.num_rows + np.flatnonzero(is_shown)
+    masks = pa.chunked_array([*catalogue["mask"].chunks, shown]).take(source)
     stays = unchanged.copy()
     stays[places] = True
     columns: dict[str, Any] = {name: catalogue[name] for name in CATALOGUE.names}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import pyarrow as pa
 
@@ -23,13 +24,17 @@ _GPU = "-gpu"
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Package → version, of those that are installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {package: _version(package) for package in packages}
+    return {package: version for package, version in found.items() if version}
+
+
+@cache
+def _version(package: str) -> str:
+    """Empty where it is not installed; parts ask again and again, and the answer takes a search."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def as_told(packages: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dcsp.errors import StoreError
@@ -108,7 +109,8 @@ def load_erased(store: Store) -> Erased:
 
 def is_blank(table: pa.Table) -> NDArray[np.bool_]:
     """For each row of a part of any table whether it was erased."""
-    return np.array([image_id == ERASED_ID for image_id in table["image_id"].to_pylist()], bool)
+    is_erased = pc.equal(table["image_id"], pa.scalar(ERASED_ID))
+    return is_erased.to_numpy().astype(bool)
 
 
 def blanked(table: pa.Table, rows: Collection[int]) -> pa.Table:

@@ -114,6 +114,7 @@ class ShardLister:
 
     store: Store
     source: ShardedSource
+    erased: Erased
 
     def __call__(self, shard: Shard) -> int:
         """List one shard and keep its rows; returns their number.
@@ -132,7 +133,7 @@ class ShardLister:
             listed = self._unreadable(shard, error)
         except DcspError:
             return 0
-        listed = without_erased(listed, load_erased(self.store))
+        listed = without_erased(listed, self.erased)
         self.store.write_table(self._file(shard), _to_table(listed))
         return len(listed.rows)
 
@@ -245,7 +246,7 @@ def list_rows(store: Store, source: Source, limit: float, spread: Spread) -> Lis
     """
     if not isinstance(source, ShardedSource):
         return source.list_rows()
-    lister = ShardLister(store, source)
+    lister = ShardLister(store, source, load_erased(store))
     shards, beside = source.shards()
     if left := lister.pending(shards):
         spread(lister, left)
