@@ -26,7 +26,7 @@ from dcsp.errors import DcspError, StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
 from dcsp.inspection.text import difference_text, section, store_text
 from dcsp.progress import show_any_text
-from dcsp.store.lease import Lease
+from dcsp.store.lease import Lease, interrupt
 from dcsp.store.store import Store
 from dcsp.tables.layout import STAGE_FILE, current_run, report_file
 from dcsp.text import quantity, shown
@@ -320,8 +320,12 @@ def _held(store: Store, command: str, what: str) -> Iterator[Lease]:
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        with Lease(store, command, what) as lease:
-            yield lease
+        with Lease(store, command, what, on_loss=interrupt) as lease:
+            try:
+                yield lease
+            except KeyboardInterrupt:
+                lease.check()  # whether it was the user
+                raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

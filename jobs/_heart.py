@@ -7,7 +7,6 @@ still held. Before that the main thread is interrupted, and says it.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,9 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from dcsp.errors import DcspError, LostClusterError
+from dcsp.store.lease import interrupt
 
 EVERY = 5.0
 """Seconds between two questions."""
+STOOD_STILL = 3.0
+"""Seconds between two looks after which this process, and not the head, has stood still."""
 GRACE = 8.0
 """Seconds that the main thread gets to end: it may wait inside Ray, which minds no signal."""
 
@@ -35,8 +37,9 @@ class Heart:
 
     def __init__(self, ask: Callable[[], object], seconds: float) -> None:
         self._ask, self._seconds = ask, seconds
-        self._answered = time.monotonic()  # when the last question was asked that was answered
+        self._asked = self._heard = time.monotonic()  # the last question with an answer, and that
         self._hurry, self._ended = threading.Event(), threading.Event()
+        self._turn = threading.Lock()  # either it ends, or it is lost
         self._is_lost = False
 
     @contextmanager
@@ -56,12 +59,15 @@ class Heart:
             except Exception:
                 self._wait_for_answer()
                 raise
+            with self._turn:
+                self._ended.set()
         except KeyboardInterrupt:
             if self._is_lost:
                 raise self._loss() from None
             raise
         finally:
             self._ended.set()
+            self._hurry.set()
 
     def _loss(self) -> LostClusterError:
         return LostClusterError(
@@ -72,7 +78,7 @@ class Heart:
     def _wait_for_answer(self) -> None:
         """Until the head answers a question that is asked from now on, or this is interrupted."""
         now = time.monotonic()
-        while self._answered < now:
+        while self._asked < now:
             self._hurry.set()
             time.sleep(0.05)
 
@@ -82,19 +88,24 @@ class Heart:
             asked = time.monotonic()
             with suppress(Exception):
                 self._ask()
-                self._answered = asked
-            self._hurry.wait(EVERY if self._answered == asked else 1.0)
+                self._asked, self._heard = asked, time.monotonic()
+            if not self._ended.is_set():
+                self._hurry.wait(EVERY if self._asked == asked else 1.0)
 
     def _look(self) -> None:
+        before = time.monotonic()
         while not self._ended.wait(1.0):
-            if time.monotonic() - self._answered > self._seconds:
+            now = time.monotonic()
+            if now - before > STOOD_STILL:
+                self._heard += now - before
+            before = now
+            if now - self._heard > self._seconds:
                 break
-        else:
-            return
-        self._is_lost = True
-        main = threading.main_thread().ident
-        if main is not None:
-            signal.pthread_kill(main, signal.SIGINT)
+        with self._turn:
+            if self._ended.is_set():
+                return
+            self._is_lost = True
+            interrupt()
         if not self._ended.wait(GRACE):
             for word in last_words:
                 with suppress(Exception):

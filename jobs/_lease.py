@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dcsp.config import RunConfig
 from dcsp.progress import say
-from dcsp.store.lease import Lease
+from dcsp.store.lease import Lease, interrupt
 from dcsp.store.store import Store
 from jobs._heart import last_words
 
@@ -27,7 +25,7 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
         StoreError: Another job holds it, or has taken it after this one was suspended for long.
     """
     wait = config.cluster.lease_wait_minutes * 60
-    with Lease(store, job, config.name, on_loss=_interrupt, wait=wait, on_wait=say) as lease:
+    with Lease(store, job, config.name, on_loss=interrupt, wait=wait, on_wait=say) as lease:
         last_words.append(lease.__exit__)
         try:
             yield lease
@@ -36,10 +34,3 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
             raise
         finally:
             last_words.remove(lease.__exit__)
-
-
-def _interrupt() -> None:
-    """What Ctrl-C does: it ends every wait of the main thread."""
-    main = threading.main_thread().ident
-    if main is not None:
-        signal.pthread_kill(main, signal.SIGINT)

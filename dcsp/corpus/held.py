@@ -145,7 +145,8 @@ def find_held(
     if rows:
         digests = np.fromiter(map(listed_digest, rows), np.uint64, len(rows))
         has_etag = np.fromiter((bool(row.etag) for row in rows), bool, len(rows))
-        kin = [(k, k.holds(digests) & (has_etag | k.same_source)) for k in _kin(store, origin)]
+        found = _kin(store, origin, digests)
+        kin = [(k, k.holds(digests) & (has_etag | k.same_source)) for k in found]
         for k, held in sorted(kin, key=lambda pair: -int(np.count_nonzero(pair[1]))):
             groups += k.groups(rows, digests, np.flatnonzero(held & left), part_rows)
             left &= ~held
@@ -154,7 +155,7 @@ def find_held(
 
 @dataclass(frozen=True)
 class _Kin:
-    """The last snapshot of another lineage: which listed row is where, sorted by digest."""
+    """Of the last snapshot of another lineage: which wanted row is where, sorted by digest."""
 
     parts: tuple[str, ...]
     listed: NDArray[np.uint64]
@@ -184,7 +185,7 @@ class _Kin:
                 yield Group([rows[index] for index in chosen[one].tolist()], piece)
 
 
-def _kin(store: Store, origin: Origin) -> Iterator[_Kin]:
+def _kin(store: Store, origin: Origin, wanted: NDArray[np.uint64]) -> Iterator[_Kin]:
     there = store.parts(CORPUS_DIRECTORY)
     for file in store.list(LINEAGES):
         told = store.read_json(f"{LINEAGES}/{file}")
@@ -200,7 +201,7 @@ def _kin(store: Store, origin: Origin) -> Iterator[_Kin]:
         table = store.read_table(catalogue_file(fingerprint), ["listed", "part", "row"])
         listed, part, row = (table[name].to_numpy() for name in table.column_names)
         is_there = np.array([*(name in there for name in parts), False])  # the last is for −1
-        kept = np.flatnonzero(is_there[part] & (listed != 0))  # 0: of no listing
+        kept = np.flatnonzero(np.isin(listed, wanted) & is_there[part] & (listed != 0))
         kept = kept[np.argsort(listed[kept], kind="stable")]
         same_source = told.get("source") == origin.source
         yield _Kin(parts, listed[kept], part[kept], row[kept], same_source)

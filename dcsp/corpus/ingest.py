@@ -202,7 +202,12 @@ def _snapshot(
     settings = listing.packer.settings
     classes = settings.learned
     new = _new_parts(previous, records)
-    masks = judge_masks(state.catalogue, classes, is_named=bool(settings.mask_classes))
+    masks = judge_masks(
+        state.catalogue,
+        classes,
+        is_named=bool(settings.mask_classes),
+        distractors=len(settings.distractors),
+    )
     return Snapshot(
         classes=tuple(classes),
         parts=state.parts,

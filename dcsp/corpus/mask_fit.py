@@ -41,13 +41,17 @@ _CHUNK = 2**16
 Counts = NDArray[np.float64]
 
 
-def judge_masks(catalogue: pa.Table, classes: Sequence[str], *, is_named: bool) -> Masks:
+def judge_masks(
+    catalogue: pa.Table, classes: Sequence[str], *, is_named: bool, distractors: int = 0
+) -> Masks:
     """Compare the masks of a corpus with its tags.
 
     Args:
         catalogue: Rows of images with ``image_id``, ``tags`` and ``mask``.
         classes: Names in id order.
         is_named: Whether ``corpus.mask_classes`` says what ids mean.
+        distractors: How many of the classes, the last ones, are distractors: masks need not show
+            any of them.
 
     Returns:
         How many masks there are, which of them do not fit, and what to tell of these.
@@ -57,6 +61,7 @@ def judge_masks(catalogue: pa.Table, classes: Sequence[str], *, is_named: bool) 
     if tagged.num_rows < FEWEST:
         return Masks(usable=rows.num_rows)
     both, ids, tags = _counts(tagged, len(classes))
+    tags[(np.arange(len(classes)) >= len(classes) - distractors) & (ids == 0)] = 0
     other = _other_meanings(both, ids, tags)
     unfit: tuple[int, ...] = tuple(sorted(other))
     is_common = bool(unfit) and 2 * tags[np.array(unfit) - 1].sum() >= tags.sum()

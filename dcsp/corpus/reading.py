@@ -17,6 +17,7 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from dcsp.config import CorpusSettings
 from dcsp.corpus.held import Stored
@@ -39,6 +40,8 @@ AHEAD = 16
 _TOGETHER, _TOGETHER_BYTES = 32, 2**23
 """Images, and about how many bytes of them, that a decoder gets at once: one by one costs a third
 more."""
+_TOGETHER_PIXELS = 2**25
+"""Pixels of masks that are held at once."""
 _PNG = b"\x89PNG"
 SHOWN = "shown"
 """Column that the truth of a batch has besides: the class ids that a mask shows."""
@@ -87,7 +90,7 @@ def read_rows(
     with _contents(source, asked) as contents:
         for images in _together(judged, contents):
             _check(images, settings.max_pixels, erased)
-            _check_masks(source, images, len(mapper.classes), settings.mask_ids())
+            _check_masks(source, images, len(mapper.classes), settings)
             for image in images:
                 if image.stage:
                     rejected.append(rejection(image.row, image.stage, image.reason, image.message))
@@ -172,9 +175,10 @@ def _check(images: Sequence[_Image], max_pixels: int, erased: Collection[str]) -
 
 
 def _check_masks(
-    source: Source, images: Sequence[_Image], classes: int, meaning: Sequence[int] | None
+    source: Source, images: Sequence[_Image], classes: int, settings: CorpusSettings
 ) -> None:
     """Read and check the ground-truth masks of images that were not rejected."""
+    meaning = settings.mask_ids()
     masked: list[tuple[_Image, bytes]] = []
     for image in (image for image in images if not image.stage):
         try:
@@ -184,12 +188,29 @@ def _check_masks(
         else:
             if data is not None:
                 masked.append((image, data))
-    found = decode_levels([data for _, data in masked], [image.size for image, _ in masked])
-    for (image, data), ids in zip(masked, found, strict=True):
-        try:
-            image.mask = check_mask(data, ids, classes, meaning)
-        except ImageError as error:
-            image.mask = error
+    for group in _of_few_pixels(masked):
+        files, sizes = [data for _, data in group], [image.size for image, _ in group]
+        found = decode_levels(files, sizes, settings.max_pixels)
+        for (image, data), ids in zip(group, found, strict=True):
+            try:
+                image.mask = check_mask(data, ids, classes, meaning)
+            except ImageError as error:
+                image.mask = error
+
+
+def _of_few_pixels(masked: Sequence[tuple[_Image, bytes]]) -> Iterator[list[tuple[_Image, bytes]]]:
+    """Masks, so many at a time as may be held decoded at once."""
+    group: list[tuple[_Image, bytes]] = []
+    pixels = 0
+    for image, data in masked:
+        size = image.size[0] * image.size[1]
+        if group and pixels + size > _TOGETHER_PIXELS:
+            yield group
+            group, pixels = [], 0
+        group.append((image, data))
+        pixels += size
+    if group:
+        yield group
 
 
 def check_mask(
@@ -216,7 +237,7 @@ def check_mask(
     if isinstance(ids, ImageError):
         raise ImageError(BAD_MASK, str(ids)) from ids
     most = classes if meaning is None else len(meaning) - 1
-    held = np.flatnonzero(np.bincount(ids.ravel(), minlength=IGNORE))
+    held = np.flatnonzero(Image.fromarray(ids).histogram())
     strange = held[(held > most) & (held < IGNORE)]
     if strange.size:
         raise ImageError(

@@ -39,7 +39,7 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the parent ends us
         signal.signal(number, signal.SIG_IGN)
-    for number in (signal.SIGALRM, signal.SIGPROF):  # whatever was inherited
+    for number in (signal.SIGALRM, signal.SIGPROF, signal.SIGCHLD):  # whatever was inherited
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     parent, decoder = os.getpid(), 0

@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,6 +27,8 @@ from dcsp.images.decoder_process import OUT_OF_MEMORY, READY
 
 CRASH, TOO_SLOW, TOO_MUCH_MEMORY = "decoder_crash", "too_slow", "too_much_memory"
 """Reasons of images that a decoder died of."""
+_DEATHS = 2
+"""Decoders that die of an image alone before it is refused: a machine may kill one by mistake."""
 _STARTS = 3
 """Attempts at starting the process that decodes."""
 
@@ -46,7 +47,7 @@ def check_images(
         ``decoder_crash``, ``too_slow`` or ``too_much_memory``.
 
     Raises:
-        OSError: The process that decodes does not start.
+        RuntimeError: The process that decodes does not start.
     """
     found = _DECODER.ask(files, max_pixels)
     return [
@@ -56,7 +57,7 @@ def check_images(
 
 
 def decode_levels(
-    files: Sequence[bytes], sizes: Sequence[tuple[int, int]], max_pixels: int = MAX_PIXELS
+    files: Sequence[bytes], sizes: Sequence[tuple[int, int]], max_pixels: int
 ) -> list[NDArray[np.uint8] | ImageError]:
     """The pixels of palette or 8-bit grey images.
 
@@ -70,7 +71,7 @@ def decode_levels(
         with the reasons of :func:`check_images`.
 
     Raises:
-        OSError: The process that decodes does not start.
+        RuntimeError: The process that decodes does not start.
     """
     found = _DECODER.ask(files, max_pixels, sizes)
     return [
@@ -117,8 +118,12 @@ class _Decoder:
     def _alone(
         self, file: bytes, max_pixels: int, sizes: Sequence[tuple[int, int]] | None
     ) -> Answer:
-        found = self._exchange([file], max_pixels, sizes)
-        return found[0] if found is not None else (_refusal(self._renew()), b"")
+        for _ in range(_DEATHS):
+            found = self._exchange([file], max_pixels, sizes)
+            if found is not None:
+                return found[0]
+            ended = self._renew()
+        return _refusal(ended), b""
 
     def _exchange(
         self, files: Sequence[bytes], max_pixels: int, sizes: Sequence[tuple[int, int]] | None
@@ -157,7 +162,7 @@ class _Decoder:
                     self._link, self._answers = link, link.makefile("rb")
                     return int(ended)
             self.close()
-        raise OSError("the process that decodes images does not start")
+        raise RuntimeError("the process that decodes images does not start")
 
     def close(self) -> None:
         """End both processes."""
@@ -198,8 +203,7 @@ _DECODER = _Decoder()
 def _said(answer: dict[str, Any]) -> dict[str, Any] | ImageError:
     if "reason" not in answer:
         return answer
-    said = SimpleNamespace(**answer)
-    return ImageError(said.reason, said.message)
+    return ImageError(answer["reason"], answer["message"])
 
 
 def _refusal(ended: int) -> ImageError:

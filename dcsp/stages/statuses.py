@@ -73,9 +73,9 @@ def forget(store: Store, directory: str, parts: Collection[str]) -> None:
     Raises:
         StoreError: The store cannot be read or written.
     """
-    known = remembered(store, directory)
-    if known.keys() & set(parts):
-        _write(store, directory, {part: known[part] for part in known if part not in set(parts)})
+    known, gone = remembered(store, directory), set(parts)
+    if known.keys() & gone:
+        _write(store, directory, {part: c for part, c in known.items() if part not in gone})
 
 
 def count_parts(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import socket
 import threading
 import time
@@ -168,7 +169,7 @@ class Lease:
         try:
             self._wait_for_it()
             self._renewing.start()
-        except KeyboardInterrupt:  # it may have come after the lease was written
+        except (KeyboardInterrupt, SystemExit):  # it may have come after the lease was written
             self.__exit__()
             raise
         return self
@@ -329,3 +330,10 @@ def _lives(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def interrupt() -> None:
+    """What Ctrl-C does, for ``on_loss``: it ends every wait of the main thread."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGINT)

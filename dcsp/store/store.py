@@ -117,6 +117,8 @@ class Store:
                 return bool(self.filesystem.info(target)["type"] == "file")
             except FileNotFoundError as error:
                 return _absent(error, False)
+            except NotADirectoryError:  # a file is where the name has a folder
+                return False
 
         return self.attempt("look up", name, look_up)
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
+from dcsp.errors import TrainingError
 from dcsp.networks.checkpoint import checkpoint_is_complete, load_checkpoint, save_network
 from dcsp.networks.model import Model
 from dcsp.networks.weights import backbone_digest, backbone_weights
@@ -148,7 +149,13 @@ class TrainStage(Stage):
 
     def read(self, store: Store, piece: PartSlice) -> dict[str, NDArray[Any]]:
         """The augmented samples of one slice of a part, a function of the seed and the slice."""
-        rows = live_rows(read_part(store, self.inputs, piece.part), piece.dead)
+        whole = read_part(store, self.inputs, piece.part)
+        rows = live_rows(whole, piece.dead)
+        if rows.num_rows + len(piece.dead) < whole.num_rows:
+            raise TrainingError(
+                f"Images that {self.title} is to learn from have been erased since: set "
+                "retrain=every, so that it learns from those that are there."
+            )
         rows = rows.take(piece.rows(rows.num_rows))
         samples: dict[str, Any] = {}
         for table in self.tables:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from dcsp.errors import DcspError
+from dcsp.errors import DcspError, StoreError
 from dcsp.inspection.inventory import Run, runs
 from dcsp.stages.parts import scopes
 from dcsp.stages.statuses import forget
@@ -46,12 +46,14 @@ from dcsp.tables.layout import (
     STATUSES_FILE,
     TRUTH_DIRECTORY,
     UNKNOWN_TAGS,
+    current_run,
     is_fingerprint,
     is_manifest,
     is_output,
     stage_directories,
 )
-from dcsp.tables.snapshot import Snapshot
+from dcsp.tables.snapshot import TRAIN, Snapshot
+from dcsp.text import shown
 
 DAY = 24 * 3600.0
 """Seconds; a temporary file at the top of a store, or an upload, is of a dead writer after that."""
@@ -67,7 +69,7 @@ class Collected:
         goes: Files that go, in the order in which they do.
         folders: Empty folders.
         uploads: Uploads to end.
-        rows: Part of the corpus → its rows, as far as snapshots tell.
+        not_looked: Why uploads were not looked for; empty where they were.
     """
 
     runs: Mapping[str, str]
@@ -75,7 +77,7 @@ class Collected:
     goes: Sequence[str]
     folders: Sequence[str] = ()
     uploads: Sequence[Upload] = ()
-    rows: Mapping[str, int] = field(default_factory=dict)
+    not_looked: str = ""
 
 
 def collect(store: Store, keep: int, days: float) -> Collected:
@@ -87,7 +89,7 @@ def collect(store: Store, keep: int, days: float) -> Collected:
         days: What was written in so many days stays.
 
     Raises:
-        StoreError: A file that says what is needed cannot be read.
+        StoreError: A file that says what is needed cannot be read or is gone.
     """
     return _Collector(store, keep, days).collected()
 
@@ -171,9 +173,13 @@ class _Collector:
         self.snapshots: dict[str, Snapshot] = {}
         self.parts: set[str] = set()
         self.truths: set[str] = set()
+        self.learned: set[str] = set()
+        """What young trainings of no kept run learn from, as :meth:`Snapshot.learned_from` says it.
+        """
 
     def collected(self) -> Collected:
         known = runs(self.store)
+        self._require_published(known)
         self._keep_runs(known)
         kept = [run for run in known if self.runs[run.run_id]]
         needed = {str(step["directory"]) for run in kept for step in run.record.get("steps", ())}
@@ -183,15 +189,21 @@ class _Collector:
         goes = [name for name in self.files if self._goes(name)]
         goes += self._of_outputs(directories, needed | young)
         goes += self._named_by_snapshots()
-        old = [upload for upload in uploads(self.store) if self._is_dead(upload.begun)]
+        old, not_looked = self._old_uploads()
         return Collected(
             self.runs,
             self.files,
             sorted(goes, key=lambda name: (_rank(name), name)),
             empty_folders(self.store),
             old,
-            dict(self._rows()),
+            not_looked,
         )
+
+    def _old_uploads(self) -> tuple[list[Upload], str]:
+        try:
+            return [each for each in uploads(self.store) if self._is_dead(each.begun)], ""
+        except StoreError as error:  # few accounts may list them, and no store needs it
+            return [], str(error)
 
     def _is_young(self, name: str) -> bool:
         return self._is_recent(self.files[name].written)
@@ -204,6 +216,19 @@ class _Collector:
 
     def _any_young(self, directory: str) -> bool:
         return self._is_recent(self.newest[directory])
+
+    def _require_published(self, known: Sequence[Run]) -> None:
+        """Refuse a store whose published run is not told of: all that it needs would go.
+
+        Raises:
+            StoreError: It is such a store.
+        """
+        current = current_run(self.store)
+        if current and not any(run.is_current for run in known):
+            raise StoreError(
+                f"The published run {shown(current)} has no {RUN_FILE}, which says what it needs: "
+                "submit its job again, or publish another run (dcsp publish STORE RUN)."
+            )
 
     def _keep_runs(self, known: Sequence[Run]) -> None:
         ended = [run for run in known if run.metrics is not None]
@@ -241,6 +266,7 @@ class _Collector:
             if directory not in found:
                 found.add(directory)
                 inputs = self._inputs(directory)
+                self.learned.update(value for value in inputs if value not in places)
                 waiting += [places[value] for value in inputs if value in places]
         return found
 
@@ -258,7 +284,7 @@ class _Collector:
                 if name in run.record:
                     self._keep_snapshot(str(run.record[name]))
         for fingerprint in self._fingerprints():
-            if self._is_young(f"{CORPUS}/{fingerprint}.json"):
+            if self._is_young(f"{CORPUS}/{fingerprint}.json") or self._is_learned(fingerprint):
                 self._keep_snapshot(fingerprint)
         lineages = {snapshot.lineage for snapshot in self.snapshots.values()}
         parts = {name.removesuffix(".parquet") for name in held}
@@ -270,6 +296,15 @@ class _Collector:
             is_used = name.removesuffix(".json") in lineages or self._is_young(file)
             if is_used or parts & {part.name for part in self._load(fingerprint).parts}:
                 self._keep_snapshot(fingerprint)
+
+    def _is_learned(self, fingerprint: str) -> bool:
+        """Whether a young training learns from a snapshot; those that go need not be readable."""
+        try:
+            return (
+                bool(self.learned) and self._load(fingerprint).learned_from([TRAIN]) in self.learned
+            )
+        except DcspError:
+            return False
 
     def _keep_snapshot(self, fingerprint: str) -> None:
         snapshot = self.snapshots[fingerprint] = self._load(fingerprint)
@@ -343,12 +378,3 @@ class _Collector:
                     goes = bool(told["part"]) and told["part"]["name"] not in self.parts
                 if goes:
                     yield name
-
-    def _rows(self) -> Iterator[tuple[str, int]]:
-        for fingerprint in self._fingerprints():
-            try:
-                snapshot = self._load(fingerprint)
-            except DcspError:  # it goes, and nothing rests on it
-                continue
-            for part in snapshot.parts:
-                yield part.name, part.rows

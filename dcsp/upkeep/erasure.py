@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dcsp.corpus.rejected import is_of_image
 from dcsp.corpus.sources.base import printable
@@ -28,7 +30,7 @@ from dcsp.stages.parts import recount, scopes
 from dcsp.stages.statuses import forget
 from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
-from dcsp.store.sweep import abort_upload, is_temporary, look, remove_files, uploads
+from dcsp.store.sweep import end_uploads, is_temporary, look, remove_files
 from dcsp.tables.erased import (
     ERASED,
     ERASED_ID,
@@ -47,6 +49,7 @@ from dcsp.tables.layout import (
     RUNS,
     TRUTH_DIRECTORY,
     file_name,
+    is_fingerprint,
     is_manifest,
     metrics_file,
     part_file,
@@ -72,6 +75,7 @@ class Erasure:
         files: Tables, pages and records that were written again or removed.
         galleries: Pages of comparisons that showed an image, and were removed.
         unwritten: Runs whose report is gone and could not be written anew.
+        uploads: Why uploads that did not end were left alone; empty where they were not.
     """
 
     names: set[str] = field(default_factory=set)
@@ -79,6 +83,7 @@ class Erasure:
     files: int = 0
     galleries: list[str] = field(default_factory=list)
     unwritten: list[str] = field(default_factory=list)
+    uploads: str = ""
 
 
 def erase(store: Store, ids: Sequence[str], still_ours: Callable[[], None]) -> Erasure:
@@ -102,6 +107,7 @@ def erase(store: Store, ids: Sequence[str], still_ours: Callable[[], None]) -> E
     for part, row, image_id in _left_without_corpus(store, parts, erased):
         rows.setdefault(part, set()).add(row)
         names.add(image_id)
+    erased = erased.with_more(names, ())  # ids of the same file: no listing may name them again
     snapshots = _snapshots(store)
     erased.save(store)
     done = Erasure(names, sum(map(len, rows.values())))
@@ -109,7 +115,7 @@ def erase(store: Store, ids: Sequence[str], still_ours: Callable[[], None]) -> E
     done.galleries = [name for name in pages if name.startswith(f"{COMPARISONS}/")]
     groups: list[Callable[[], int]] = [
         partial(_removed, store, pages),
-        partial(_remove_leftovers, store),
+        partial(_remove_temporary, store),
         partial(hide_erased, store, erased),
         partial(_remove_records, store, erased, names),
         partial(_hide_rejected, store, erased, names),
@@ -121,6 +127,7 @@ def erase(store: Store, ids: Sequence[str], still_ours: Callable[[], None]) -> E
         still_ours()
         done.files += group()
     done.unwritten = _write_missing_reports(store)
+    done.uploads = end_uploads(store)
     still_ours()
     erased.finish(store)
     return done
@@ -145,10 +152,11 @@ def _choose(
         is_asked = erased.rows(_ids(table)) & ~is_blank(table)
         contents.update(map(str, table["sha256"].filter(pa.array(is_asked)).to_pylist()))
     erased = erased.with_more((), contents)
+    all_contents = pa.array(erased.contents, pa.string())
     rows: dict[str, set[int]] = {}
     names: set[str] = set()
     for name, table in parts.items():
-        is_like = np.isin(np.array(table["sha256"].to_pylist(), object), [*erased.contents])
+        is_like = pc.is_in(table["sha256"], value_set=all_contents).to_numpy()
         is_gone = (erased.rows(_ids(table)) | is_like) & ~is_blank(table)
         if is_gone.any():
             rows[name] = set(np.flatnonzero(is_gone).tolist())
@@ -172,17 +180,24 @@ def _left_without_corpus(
 
 def _tables(store: Store) -> list[str]:
     """Directories of all tables that are aligned with the corpus."""
-    return [d for d in stage_directories(store) if not d.startswith(f"{CHECKPOINTS}/")]
+    return [
+        directory
+        for directory in stage_directories(store)
+        if is_fingerprint(directory.rpartition("/")[2])
+        and not directory.startswith(f"{CHECKPOINTS}/")
+    ]
 
 
 def _require_known(store: Store, ids: Sequence[str], parts: Mapping[str, pa.Table]) -> None:
     """Refuse ids of no image: a letter that is wrong must not pass for an image that is gone."""
-    if not ids:
-        return
-    tables = [*parts.values(), *(store.read_table(name, ["image_id"]) for name in _lists(store))]
-    known = {image_id for table in tables for image_id in _ids(table)}
-    strange = [image_id for image_id in ids if not image_id or printable(image_id) not in known]
-    if strange:
+    unknown = {printable(image_id): image_id for image_id in ids}
+    lists = (store.read_table(name, ["image_id"]) for name in _lists(store))
+    for table in chain(parts.values(), lists):  # nearly always the parts know them all
+        if not unknown:
+            break
+        for image_id in unknown.keys() & {*_ids(table)} - {ERASED_ID}:
+            del unknown[image_id]
+    if strange := [*unknown.values()]:
         raise StoreError(
             f"The store {store.url} has no image {strange[0]!r} ({len(strange)} of {len(ids)} ids "
             "are unknown): give ids as the column image_id of its tables has them; nothing was "
@@ -202,13 +217,17 @@ def _lists(store: Store, *kinds: str) -> list[str]:
 
 def _snapshots(store: Store) -> dict[str, Snapshot]:
     names = [n.removesuffix(".json") for n in store.list(CORPUS) if n.endswith(".json")]
-    return {name: Snapshot.load(store, name) for name in names}
+    return {name: Snapshot.load(store, name) for name in names if is_fingerprint(name)}
 
 
 def _pages_showing(store: Store, names: Collection[str]) -> list[str]:
     """Reports and galleries that show an image."""
     titles = [str(element("h3", name)).encode() for name in names]
-    pages = [name for name in store.files() if name.endswith(".html")] if names else []
+    pages = [
+        name
+        for name in (store.files() if names else ())
+        if name.endswith(".html") and name.startswith((f"{RUNS}/", f"{COMPARISONS}/"))
+    ]
     return [name for name in pages if any(t in store.read_bytes(name) for t in titles)]
 
 
@@ -217,12 +236,9 @@ def _removed(store: Store, files: Sequence[str]) -> int:
     return len(files)
 
 
-def _remove_leftovers(store: Store) -> int:
+def _remove_temporary(store: Store) -> int:
     """What killed writers left, which may hold an image; of the lease's own files none."""
-    files = [name for name in look(store) if is_temporary(name) and "/" in name]
-    for upload in uploads(store):
-        abort_upload(store, upload)
-    return _removed(store, files)
+    return _removed(store, [name for name in look(store) if is_temporary(name) and "/" in name])
 
 
 def _remove_records(store: Store, erased: Erased, names: Collection[str]) -> int:
@@ -350,9 +366,11 @@ def told(done: Erasure, ids: Sequence[str]) -> Iterator[str]:
         yield f"{others} of the erased images have other ids and the same file as one of these"
     for run_id in done.unwritten:
         yield (
-            f"the report of {shown(run_id)} was removed: `dcsp report STORE {shown(run_id)}` "
+            f"the report of {shown(run_id)} is gone: `dcsp report STORE {shown(run_id)}` "
             "writes it anew, with the version of dcsp and the weights of that run"
         )
     for page in done.galleries:
         yield f"{shown(page)} showed an image and was removed: jobs/compare.py writes another"
+    if done.uploads:
+        yield f"uploads that did not end were left alone, and may hold an image: {done.uploads}"
     yield "networks keep what they learned; remove the images at their source as well"

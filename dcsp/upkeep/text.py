@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from dcsp.inspection.text import section
@@ -11,7 +10,7 @@ from dcsp.upkeep.collection import Collected, kind_of
 
 
 def collected_text(collected: Collected, is_done: bool) -> str:
-    """Runs with why they stay, and files, rows and bytes that go by kind."""
+    """Runs with why they stay, and files and bytes that go by kind."""
     goes, stays = ("removed", "kept") if is_done else ("goes", "stays")
     runs = [(run, stays if why else goes, why) for run, why in collected.runs.items()]
     gone = set(collected.goes)
@@ -20,10 +19,10 @@ def collected_text(collected: Collected, is_done: bool) -> str:
     rows = [
         (kind, *_figures(collected, gone, kind), *_figures(collected, left, kind)) for kind in kinds
     ]
-    head = ("kind", goes, "rows", "bytes", stays, "rows", "bytes")
+    head = ("kind", goes, "bytes", stays, "bytes")
     lines = [
         section("runs", ("run", "", "why"), runs, "<<<"),
-        section("files", head, rows, "<>>>>>>"),
+        section("files", head, rows, "<>>>>"),
     ]
     for number, noun in (
         (len(collected.uploads), "upload that did not end"),
@@ -31,6 +30,8 @@ def collected_text(collected: Collected, is_done: bool) -> str:
     ):
         if number:
             lines.append(f"{goes}: {quantity(number, noun)}")
+    if collected.not_looked:
+        lines.append(f"uploads that did not end were not looked for: {collected.not_looked}")
     return "\n".join(lines)
 
 
@@ -41,11 +42,6 @@ def summary(collected: Collected, is_done: bool) -> str:
     return f"removed: {what}" if is_done else f"would go: {what}; --delete removes them"
 
 
-def _figures(collected: Collected, names: Iterable[str], kind: str) -> tuple[str, str, str]:
+def _figures(collected: Collected, names: Iterable[str], kind: str) -> tuple[str, str]:
     of_kind = [name for name in names if kind_of(name) == kind]
-    rows: Counter[str] = Counter()
-    for name in of_kind:
-        part = name.rpartition("/")[2].removesuffix(".parquet").partition("-")[0]
-        rows[kind] += collected.rows.get(part, 0) if name.endswith(".parquet") else 0
-    total = sum(collected.files[name].bytes for name in of_kind)
-    return count(len(of_kind)), count(rows[kind]), size(total)
+    return count(len(of_kind)), size(sum(collected.files[name].bytes for name in of_kind))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import socket
@@ -11,7 +10,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +20,7 @@ from dcsp.corpus.reading import read_rows
 from dcsp.corpus.sources.base import Source
 from dcsp.corpus.sources.open import open_source
 from dcsp.labels import TagMapper
+from tests.images.pictures import encode
 
 OK = "ok"
 CLASSES = ("cat", "dog")
@@ -30,13 +29,6 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 Outcome = set[str]
 """Reasons of rejected rows about one file, and ``ok`` where its image is in the corpus."""
-
-
-def encode(image: Image.Image, format_: str, **options: Any) -> bytes:
-    """An image file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
 
 
 def png_of_size(width: int, height: int) -> bytes:

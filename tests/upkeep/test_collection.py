@@ -18,7 +18,8 @@ from dcsp.run.record import load_run
 from dcsp.store.store import Store
 from dcsp.store.sweep import remove_files
 from dcsp.tables.fingerprint import digest
-from dcsp.tables.layout import RESUMABLE, STAGE_FILE, current_run, stage_directories
+from dcsp.tables.layout import RESUMABLE, STAGE_FILE, current_run, run_file, stage_directories
+from dcsp.tables.snapshot import Snapshot
 from dcsp.upkeep import collection
 from dcsp.upkeep.collection import collect, kind_of, remove
 from jobs._chain import Chain
@@ -46,6 +47,10 @@ def aged(store: Store, *starts: str, written: float = OLD) -> None:
 
 def contents(store: Store) -> dict[str, bytes]:
     return {name: store.read_bytes(name) for name in store.files()}
+
+
+def load_snapshot_of(nights: Nights) -> Snapshot:
+    return Chain(nights.configs[1]).ingest()
 
 
 def needed(store: Store, run_id: str) -> Iterator[str]:
@@ -117,10 +122,51 @@ def test_a_young_table_of_no_run_stays_with_what_it_was_made_of(nights: Nights) 
     assert kept and not [n for n in goes if n.startswith(tuple(f"{d}/model" for d in kept))]
 
 
+def test_a_young_training_of_no_run_stays_with_the_corpus_that_it_learns_from(
+    nights: Nights,
+) -> None:
+    store = nights.store
+    fcan = load_run(store, nights.runs[1])[1].step("fcan").stage.key
+    for directory in ("runs", "CURRENT"):
+        store.remove(directory)
+    state = f"{RESUMABLE}/{fcan.fingerprint}/state.safetensors"
+    store.write_bytes(state, b"of a training that was killed")
+    key = store.read_json(f"{fcan.directory}/{STAGE_FILE}")
+    key["inputs"] = {"corpus": key["inputs"]["corpus"]}  # as without a loss on saliency
+    store.write_json(f"{fcan.directory}/{STAGE_FILE}", {n: key[n] for n in key if n != "checksum"})
+    aged(store)
+    aged(store, state, written=time.time())
+    goes = collect(store, 3, 7).goes
+    snapshot = load_snapshot_of(nights)
+    assert not {f"corpus/parts/{part.name}.parquet" for part in snapshot.parts} & set(goes)
+
+
+def test_a_published_run_that_is_not_told_of_stops_it(nights: Nights) -> None:
+    nights.store.remove(run_file(nights.runs[1]))
+    aged(nights.store)
+    before = contents(nights.store)
+    told = dcsp("gc", nights.store.url, "--days", 0, "--delete", code=2)
+    assert f"The published run {nights.runs[1]} has no run.json" in told
+    assert contents(nights.store) == before
+
+
+def test_uploads_that_an_account_may_not_see_do_not_stop_it(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Store) -> None:
+        raise StoreError("Cannot list the uploads of the store (Access Denied).")
+
+    monkeypatch.setattr(collection, "uploads", refuse)
+    assert "uploads that did not end were not looked for: Cannot list" in dcsp(
+        "gc", nights.store.url, "--delete"
+    )
+
+
 def test_files_of_others_are_not_touched(nights: Nights) -> None:
     store = nights.store
     strange = ["notes.txt", "corpus/notes.txt", "mine/a/b.parquet", "truth/x.txt"]
     strange += ["checkpoints/mine/model.safetensors", "runs/mine/notes/x.txt"]
+    strange += ["runs/.DS_Store"]
     for name in strange:
         store.write_bytes(name, b"of somebody else")
     aged(store)

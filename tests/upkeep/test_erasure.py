@@ -12,17 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from dcsp.cli import app
-from dcsp.errors import StoreError
+from dcsp.errors import StoreError, TrainingError
 from dcsp.inspection.verify import verify_store
 from dcsp.run.record import load_run
+from dcsp.store import sweep
 from dcsp.store.store import Store
 from dcsp.tables.erased import load_erased
 from dcsp.tables.layout import current_run, rejected_file, report_file, stage_directories
+from dcsp.training.stage import TrainStage
+from dcsp.training.stream import Rank
 from dcsp.upkeep import erasure
 from dcsp.upkeep.erasure import erase
 from jobs._chain import Chain
@@ -33,6 +37,12 @@ from tests.upkeep.conftest import Nights, night
 GONE = "photo_a"
 """In a part of both nights."""
 PNG = "png"
+
+
+def parquet(**columns: list[Any]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
 
 
 def nobody() -> None:
@@ -133,11 +143,56 @@ def test_the_same_file_under_another_id_is_erased_and_stays_out(nights: Nights) 
         assert mentions(nights.store, GONE, content_of(nights, GONE)) == []
         snapshot = Chain(nights.configs[1]).ingest()
         assert (sum(part.live for part in snapshot.parts), snapshot.rejected) == (6, 2)
-        assert "an image like it was erased" in dcsp("rejected", nights.store.url)
+        assert mentions(nights.store, "photo_g", b"no bytes are these") == []
         assert whole(nights.store) == []
+        table.write_text(f"{old}\nphoto_g.png,cat,train\nphoto_h.png,cat,train")
+        extra.rename(root / "photo_h.png")
+        Chain(nights.configs[1]).ingest()
+        assert "an image like it was erased" in dcsp("rejected", nights.store.url)
     finally:
-        extra.unlink()
+        extra.unlink(missing_ok=True)
+        (root / "photo_h.png").unlink(missing_ok=True)
         table.write_text(old)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("runs/.DS_Store", b"of a file manager"),
+        ("corpus/notes.json", b"{}"),
+        ("analysis/2026/mine.parquet", parquet(x=[1])),
+        ("corpus/shards/" + 20 * "a" + ".parquet", parquet(image_id=["photo_a"])),
+    ],
+    ids=["in runs", "in the corpus", "a table", "an earlier version's rows of a shard"],
+)
+def test_files_of_others_do_not_stop_it(nights: Nights, name: str, content: bytes) -> None:
+    nights.store.write_bytes(name, content)
+    dcsp("erase", nights.store.url, GONE)
+    assert not load_erased(nights.store).is_unfinished
+    assert mentions(nights.store, GONE, content_of(nights, GONE)) == []
+    assert nights.store.exists(name) != name.startswith("corpus/shards/")
+
+
+def test_uploads_that_an_account_may_not_see_do_not_stop_it(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Store) -> None:
+        raise StoreError("Cannot list the uploads of the store (Access Denied).")
+
+    monkeypatch.setattr(sweep, "uploads", refuse)
+    told = dcsp("erase", nights.store.url, GONE)
+    assert "uploads that did not end were left alone, and may hold an image: Cannot list" in told
+    assert whole(nights.store) == []
+
+
+def test_a_training_of_images_that_were_erased_since_says_so(nights: Nights) -> None:
+    plan = load_run(nights.store, nights.runs[1])[1]
+    fcan = plan.step("fcan").stage
+    assert isinstance(fcan, TrainStage)
+    dcsp("erase", nights.store.url, GONE)
+    with pytest.raises(TrainingError, match=r"erased since: set retrain=every"):
+        for piece in fcan.pieces(plan.snapshot.of(["train"]), Rank(), 0):
+            fcan.read(nights.store, piece)
 
 
 def test_a_table_of_a_part_with_an_erased_row_can_be_made_again(nights: Nights) -> None:

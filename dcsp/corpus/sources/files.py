@@ -90,7 +90,8 @@ class Folder:
             if info and info["type"] != "directory"
         }
         entries = {file: _entry(fs, file, info) for file, info in found.items() if file.strip("/")}
-        entries |= {full[start:]: Entry("", CLOSED_FOLDER) for full in closed}
+        for name in (full[start:] for full in closed):
+            entries[name] = Entry("", HIDDEN if _is_hidden(name) else CLOSED_FOLDER)
         return dict(sorted(entries.items()))
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes | ImageError]:
@@ -272,11 +273,15 @@ def _closed_folders(listed: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def _entry(fs: Any, file: str, info: Mapping[str, Any]) -> Entry:
-    if any(step.startswith(".") for step in file.split("/")):
+    if _is_hidden(file):
         return Entry("", HIDDEN)
     if info.get("islink") and os.path.isdir(info["name"]):
         return Entry("", LINKED_FOLDER)
     return Entry(_etag(_followed(fs, info)))
+
+
+def _is_hidden(name: str) -> bool:
+    return any(step.startswith(".") for step in name.split("/"))
 
 
 def _followed(fs: Any, info: Mapping[str, Any]) -> Mapping[str, Any]:

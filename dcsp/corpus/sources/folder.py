@@ -95,8 +95,9 @@ class FolderSource:
         names = {**files, **named}
         mask_of = masks_of((self._address(folder, name)[0] for name in names), masks)
         etags = {image_id: (mask, masks[mask]) for image_id, mask in mask_of.items()}
-        rows = list(self._rows(folder, images, entries, named, etags))
-        skipped = len(names) - len(rows)
+        judged = list(self._rows(folder, images, entries, named, etags))
+        rows = [row for row in judged if row is not None]
+        skipped = judged.count(None)
         rows += [self._not_listed(n, e.kind) for n, e in aside.items() if e.kind in _NOT_LISTED]
         idle = sorted(filter(is_image, masks.keys() - mask_of.values()))
         return Listed(
@@ -115,8 +116,8 @@ class FolderSource:
         entries: Mapping[str, Entry],
         named: Mapping[str, Tagged],
         masks: Mapping[str, tuple[str, str]],
-    ) -> Iterator[SourceRow]:
-        """The rows of images and of what the tag table names, of the wanted splits.
+    ) -> Iterator[SourceRow | None]:
+        """The rows of images and of what the tag table names; None for one of no wanted split.
 
         Args:
             folder: The root.
@@ -132,6 +133,7 @@ class FolderSource:
             told = named.get(name, Tagged())
             listed = sorted(s for s in told.splits or {TRAIN} if is_listed(s, self.splits))
             if not listed:
+                yield None
                 continue
             image_id, uri, fault = self._address(folder, name)
             if not fault and len(told.splits) > 1:

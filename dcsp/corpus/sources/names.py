@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import takewhile
@@ -146,10 +146,14 @@ def masks_of(ids: Iterable[str], files: Iterable[str]) -> dict[str, str]:
     others = [image_id for image_id, mask in found.items() if mask not in free]
     found = {image_id: mask for image_id, mask in found.items() if mask in free}
     free.difference_update(found.values())
-    if free and others:  # else nothing is like anything
+    keys = {_key(stem(name)) for name in free}
+    others = [image_id for image_id in others if free and _key(image_id) in keys]
+    if others:
         meant = ImageFiles("", free).meant_by(f"{image_id}.png" for image_id in others)
         images = {name.removesuffix(".png"): masks for name, masks in meant.items()}
-        found |= {image_id: masks[0] for image_id, masks in images.items() if len(masks) == 1}
+        alike = {image_id: masks[0] for image_id, masks in images.items() if len(masks) == 1}
+        times = Counter(alike.values())
+        found |= {image_id: mask for image_id, mask in alike.items() if times[mask] == 1}
     return found
 
 

@@ -25,7 +25,6 @@ from dcsp.corpus.sources.shards import Shard, ShardedSource, find_shards
 from dcsp.corpus.sources.tag_tables import split_tags
 from dcsp.errors import CorpusError, ImageError, PlaceError
 from dcsp.store.remote import open_filesystem, retried
-from dcsp.text import shown
 
 GROUP_BYTES = 2**30
 """Most bytes of images and masks, uncompressed, that a row group may hold: it is read whole."""
@@ -33,7 +32,6 @@ TAG_BYTES = 2**28
 """Most bytes of ids, tags and splits of a row group, each counted as often as it stands there."""
 _IMAGE_COLUMNS = ("bytes", "image")
 _COLUMNS = ("image_id", "tags", "split", "mask")
-_MOST_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,15 @@ class ParquetSource(ShardedSource):
     def list_shard(self, shard: Shard) -> Listed:
         """The rows of one file; see :meth:`dcsp.corpus.sources.shards.ShardedSource.list_shard`."""
         rows: list[SourceRow] = []
-        found = 0
+        found = skipped = 0
         with told_of_parquet(shard.uri), _open(shard.uri) as file:
-            others = _other_columns(file.schema_arrow.names)
             for row in self._rows(file, shard):
                 found += 1
                 if is_listed(row.split, self.splits):
                     rows.append(row)
-        return Listed(rows, found + others.total(), found - len(rows), others)
+                else:
+                    skipped += 1
+        return Listed(rows, found, skipped)
 
     def read(self, row: SourceRow) -> bytes:
         """The image bytes of a row."""
@@ -107,12 +106,6 @@ class ParquetSource(ShardedSource):
                     shard=f"{shard.uri}#{chunk:06d}",
                 )
                 number += 1
-
-
-def _other_columns(names: Sequence[str]) -> Counter[str]:
-    """Columns that are no part of an image, as others are counted; a wide table's are many."""
-    strange = sorted({*names} - {*_IMAGE_COLUMNS, *_COLUMNS})
-    return Counter(f"column {shown(name, 40)!r}" for name in strange[:_MOST_COLUMNS])
 
 
 @lru_cache(maxsize=4)

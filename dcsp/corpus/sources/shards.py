@@ -181,11 +181,13 @@ class ShardLister:
 
 def without_erased(listed: Listed, erased: Erased) -> Listed:
     """The same; rows of images that were erased say no more than that, each in its split."""
+    if not erased.ids:
+        return listed
     return replace(listed, rows=[_without(row, erased) for row in listed.rows])
 
 
 def _without(row: SourceRow, erased: Erased) -> SourceRow:
-    if not (erased.ids and erased.has(printable(row.image_id))):
+    if not erased.has(printable(row.image_id)):
         return row
     return SourceRow(
         ERASED_ID,
@@ -201,14 +203,19 @@ def _without(row: SourceRow, erased: Erased) -> SourceRow:
 
 
 def hide_erased(store: Store, erased: Erased) -> int:
-    """Hide what was erased in the kept rows of shards; returns how many shards had any.
+    """Hide what was erased in the kept rows of shards; returns how many files changed.
 
     Raises:
         StoreError: Rows of a shard cannot be read or written.
     """
     files = 0
     for name in sorted(store.parts(SHARDS)):
-        listed = _from_table(store.read_table(part_file(SHARDS, name)))
+        table = store.read_table(part_file(SHARDS, name))
+        if _ASIDE not in (table.schema.metadata or {}):  # of an earlier version, read by none
+            store.remove(part_file(SHARDS, name))
+            files += 1
+            continue
+        listed = _from_table(table)
         hidden = without_erased(listed, erased)
         if hidden != listed:
             store.write_table(part_file(SHARDS, name), _to_table(hidden))
@@ -293,9 +300,8 @@ def find_shards(root: str, ending: str, kind: str) -> tuple[list[Shard], Counter
     entries = folder.entries()
     files = [n for n, entry in entries.items() if entry.kind == FILE and wanted.fullmatch(n)]
     shards = [Shard(folder.uri(name), stem(name), entries[name].etag) for name in files]
-    beside = Counter(kind_of(n, entry) for n, entry in entries.items()) - Counter(
-        kind_of(name, entries[name]) for name in files
-    )
+    taken = set(files)
+    beside = Counter(kind_of(n, entry) for n, entry in entries.items() if n not in taken)
     if not shards and wanted.fullmatch(root):
         shards = [Shard(root, stem(root.rpartition("/")[2]), etag_of(root))]
     if not shards:

@@ -210,14 +210,14 @@ def test_a_file_of_more_rows_than_bytes_is_none_of_images(tmp_path: Path) -> Non
         open_source(settings(tmp_path), seed=0).list_rows()
 
 
-def test_columns_that_are_no_part_of_an_image_are_counted(tmp_path: Path) -> None:
+def test_files_beside_shards_are_counted_and_columns_are_not(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / f"{name}.parquet", bytes=[b"-"], tags=["cat"], Caption=["a cat"])
     write(tmp_path / "b.parquet", bytes=[b"-"] * 2, tags=["cat"] * 2, split=["test", ""])
     (tmp_path / "dataset_info.json").write_text("{}")
     found = open_source(settings(tmp_path), 0).list_rows()
-    assert found.others == {"column 'Caption'": 1, ".json": 1}
-    assert (found.found, len(found.rows), found.skipped) == (5, 2, 1)
+    assert found.others == {".json": 1}
+    assert (found.found, len(found.rows), found.skipped) == (4, 2, 1)
 
 
 @pytest.mark.parametrize("name", [b"capt\xffon", b"\xe9caption"[:7]])
