@@ -22,7 +22,7 @@ from dcsp.config import AdaptSettings, PrecisionSettings, PredictSettings
 from dcsp.config.base import Fuse
 from dcsp.images.resize import grid_cells, grid_side, limit_side, resize_rgb
 from dcsp.networks.folding import fold
-from dcsp.networks.precision import arithmetic, autocast
+from dcsp.networks.precision import arithmetic, autocast, keep_float32, memory_format
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
@@ -94,14 +94,14 @@ class Views:
 def prepare(network: Net, precision: PrecisionSettings, device: str | torch.device) -> Net:
     """Make a network ready for inference, in place: it can no longer be trained or saved.
 
-    It is put on its device, in evaluation mode and in the memory format of the settings, and batch
+    It is put on its device, in evaluation mode and in the memory format that suits both, and batch
     norms are folded into convolutions (:mod:`dcsp.networks.folding`).
     """
     network = network.eval().to(device).requires_grad_(False)
+    keep_float32()
     fold(network, arithmetic(precision, device))
-    if precision.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+    layout = memory_format(network, precision, device)
+    return network.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
 
 def score_views(
@@ -132,12 +132,13 @@ def score_views(
         class c; score channel 0 is the background.
     """
     device = torch.device(device)
+    layout = memory_format(network, precision, device)
     fused: list[tuple[list[int], Tensor]] = []
     with torch.inference_mode(), autocast(precision, device):
         for (height, width), members in _batches(images, max_side, batch):
             stack = np.stack([resize_rgb(images[i], height, width) for i in members])
             pixels_BCHW = _to_device(torch.from_numpy(stack), device).permute(0, 3, 1, 2)
-            maps_BNhw = _fuse(network, pixels_BCHW, views, precision.channels_last)
+            maps_BNhw = _fuse(network, pixels_BCHW, views, layout)
             fused.append((members, _to_host(maps_BNhw)))
         _wait(device)
     results = {i: m for members, maps in fused for i, m in zip(members, maps.numpy(), strict=True)}
@@ -178,7 +179,9 @@ def _batches(
             yield size, members[start : start + batch]
 
 
-def _fuse(network: Scorer, pixels_BCHW: Tensor, views: Views, channels_last: bool) -> Tensor:
+def _fuse(
+    network: Scorer, pixels_BCHW: Tensor, views: Views, layout: torch.memory_format
+) -> Tensor:
     height, width = pixels_BCHW.shape[-2:]
     stride, finer = network.grid_stride, network.grid_stride // network.output_stride
     down, across = ((grid_cells(side, stride) - 1) * finer + 1 for side in (height, width))
@@ -188,9 +191,7 @@ def _fuse(network: Scorer, pixels_BCHW: Tensor, views: Views, channels_last: boo
         scaled = _scale(pixels_BCHW, scale, stride)
         for mirrored in (False, True) if views.flip else (False,):
             view = scaled.flip(-1) if mirrored else scaled
-            if channels_last:
-                view = view.contiguous(memory_format=torch.channels_last)
-            maps = _take(network(view), views)
+            maps = _take(network(view.contiguous(memory_format=layout)), views)
             maps = _resize(maps.flip(-1) if mirrored else maps, size)
             if fused is None:
                 fused = maps.clone()

@@ -21,7 +21,7 @@ from dcsp.tables.layout import CURRENT, current_run, metrics_file, run_file
 from dcsp.tables.schemas import ERROR, OK, SKIPPED
 from dcsp.tables.snapshot import TRAIN, VAL, Snapshot
 
-PACKAGES = ("dcsp", "ray", "onnxruntime", "onnxruntime-gpu", "pyarrow", "scikit-image", *NETWORKS)
+PACKAGES = ("dcsp", "ray", "onnxruntime", "pyarrow", "scikit-image", *NETWORKS)
 
 
 def save_run(store: Store, plan: Plan, computed: Mapping[str, bool]) -> None:

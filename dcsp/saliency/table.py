@@ -47,7 +47,7 @@ class SaliencyStage(TableStage):
     max_pixels: int
 
     schema = SALIENCY
-    libraries = ("numpy", "onnxruntime", "onnxruntime-gpu", "pillow")
+    libraries = ("numpy", "onnxruntime", "pillow", "torch")
     inputs = (CORPUS_INPUT.without("tags"),)
 
     @property
@@ -81,7 +81,7 @@ class SaliencyStage(TableStage):
             )
             for card, digest in zip(self.cards, self.digests, strict=True)
         ]
-        on_gpu = all(detector.provider.startswith("CUDA") for detector in detectors)
+        on_gpu = all(detector.device != "cpu" for detector in detectors)
         where = device if on_gpu else Device(threads=device.threads)
         ensemble = DetectorEnsemble(detectors, self.cards)
         size = (ensemble.height, ensemble.width)

@@ -18,8 +18,6 @@ from dcsp.text import quantity
 NETWORKS = ("numpy", "pillow", "pydensecrf2", "timm", "torch")
 """What a stage with a network of ours computes by; those that are not installed do not count."""
 _KEY = b"dcsp.libraries"
-_GPU = "-gpu"
-"""Of the name of a package that is another one for GPUs."""
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -64,7 +62,7 @@ def mixture(outputs: Iterable[Sequence[str]], noun: str) -> str:
     for told in outputs:
         by_package: dict[str, list[str]] = {}
         for entry in told:
-            package = entry.partition(" ")[0].removesuffix(_GPU)
+            package = entry.partition(" ")[0]
             by_package.setdefault(package, []).append(entry)
         for package, entries in by_package.items():
             counts.setdefault(package, Counter())[" and ".join(entries)] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -88,17 +89,14 @@ def infer_rows(
     sizes = list(zip(rows["height"].to_pylist(), rows["width"].to_pylist(), strict=True))
     order = [i for i in range(rows.num_rows) if wanted is None or wanted[i]]
     order.sort(key=lambda i: (sizes[i], i))
-    with (
-        ThreadPoolExecutor(device.decoders) as decoders,
-        ThreadPoolExecutor(device.in_flight) as models,
-    ):
+    with ThreadPoolExecutor(device.decoders) as decoders:
 
         def submit(index: int) -> Future[Image]:
             return decoders.submit(decode, data[index].as_py())
 
         def start(images: list[Image], numbers: list[int]) -> Callable[[], Sequence[Result]]:
             if device.in_flight > 1:
-                return models.submit(infer, images, numbers).result
+                return _model_threads(device.in_flight).submit(infer, images, numbers).result
             values = infer(images, numbers)  # here: torch counts its threads by the caller's
             return lambda: values
 
@@ -118,6 +116,12 @@ def infer_rows(
             collect(device.in_flight - 1)
         collect(0)
     return results
+
+
+@cache
+def _model_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that outlive a part: cuDNN's plans for a size of image are of the thread."""
+    return ThreadPoolExecutor(count, "model")
 
 
 def _decoded(

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dcsp.config import PrecisionSettings, TrainSettings
 from dcsp.errors import StoreError, TrainingError
 from dcsp.networks.model import Model, parameter_groups
-from dcsp.networks.precision import autocast
+from dcsp.networks.precision import autocast, keep_float32
 from dcsp.training.objective import Losses, Objective
 from dcsp.training.schedule import learning_rates
 from dcsp.training.stream import Rank, stable_seed
@@ -71,6 +71,7 @@ class Trainer:
         self._rank = rank.number
         self._seed = seed
         self._objective = objective
+        keep_float32()
         self.network = network.to(self.device).train()
         if precision.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

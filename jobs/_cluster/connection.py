@@ -80,7 +80,7 @@ def _tell_other_versions() -> None:
     """Say which nodes have other libraries than this process: tables would be mixtures."""
     if _started_here:
         return
-    packages = ("dcsp", *NETWORKS, "onnxruntime", "onnxruntime-gpu", "scikit-image")
+    packages = ("dcsp", *NETWORKS, "onnxruntime", "scikit-image")
     ask = ray.remote(num_cpus=0, max_retries=0)(versions)
     tasks = {
         ask.options(

@@ -92,7 +92,10 @@ class Bench:
             found = infer_rows(rows, decode_rgb, infer, device=Device(self.device.type))
             assert all(maps is not None for maps in found.values)
 
-        return self._measure("mining", run, len(photographs))
+        with FlopCounterMode(display=False) as counter:  # counts what this thread does alone
+            infer([photograph.image for photograph in photographs], [])
+        run()
+        return self._measure("mining", run, len(photographs), counter.get_total_flops())
 
     def training(self) -> Reading:
         """Joint steps on batches that are ready on the host."""
@@ -108,7 +111,9 @@ class Bench:
                 trainer.step(batch)
             trainer.flush()
 
-        return self._measure("training", run, steps * settings.batch)
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return self._measure("training", run, steps * settings.batch, counter.get_total_flops())
 
     def _network(self) -> SegmentationNetwork:
         torch.manual_seed(0)
@@ -116,11 +121,10 @@ class Bench:
         settings = NetworkSettings(backbone=backbone, output_stride=8, weights="random")
         return build_network(settings, self.inputs.classes, None)
 
-    def _measure(self, name: str, run: Callable[[], None], images: int) -> Reading:
-        with FlopCounterMode(display=False) as counter:
-            run()  # warms up as well
+    def _measure(self, name: str, run: Callable[[], None], images: int, flops: int) -> Reading:
+        """Time what has run before, and so has its kernels."""
         seconds = statistics.median(self._seconds(run) for _ in range(self.inputs.pick(1, 5)))
-        rate = counter.get_total_flops() / seconds
+        rate = flops / seconds
         busy = busy_share(run) if self.device.type == "cuda" else None
         return Reading(name, images / seconds, rate, rate / self.rate, busy)
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from dcsp.config import PrecisionSettings
+from dcsp.config import NetworkSettings, PrecisionSettings
+from dcsp.inference.multiscale import prepare
 from dcsp.networks import precision
-from dcsp.networks.precision import arithmetic, autocast
+from dcsp.networks.deeplab import build_network
+from dcsp.networks.precision import arithmetic, autocast, keep_float32, memory_format
 
 BF16, FP32 = PrecisionSettings(autocast="bf16"), PrecisionSettings(autocast="fp32")
 Knows = Callable[[dict[str, Any]], None]
@@ -56,3 +59,24 @@ def test_an_older_torch_is_asked_its_own_way(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert arithmetic(BF16, "cpu") is torch.bfloat16
     precision._has_bfloat16.cache_clear()
+
+
+def test_depthwise_networks_go_plane_by_plane_on_gpus_alone() -> None:
+    plain, depthwise = nn.Conv2d(4, 4, 3), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
+    assert memory_format(plain, BF16, "cuda:0") is torch.channels_last
+    assert memory_format(depthwise, BF16, "cuda") is torch.contiguous_format
+    assert memory_format(depthwise, BF16, "cpu") is torch.channels_last
+    planes = PrecisionSettings(channels_last=False)
+    assert memory_format(plain, planes, "cpu") is torch.contiguous_format
+
+
+def test_a_folded_network_is_still_known_to_be_depthwise() -> None:
+    settings = NetworkSettings(backbone="efficientnet_lite0", output_stride=16, weights="random")
+    network = prepare(build_network(settings, ["cat"], None), FP32, "cpu")
+    assert memory_format(network, FP32, "cuda") is torch.contiguous_format
+
+
+def test_float32_on_gpus_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    keep_float32()
+    assert not torch.backends.cudnn.allow_tf32

@@ -138,14 +138,14 @@ def test_a_model_in_several_files_is_refused(tmp_path: Path) -> None:
     SaliencyDetector(tmp_path / "one.onnx", PLAIN)
 
 
-def test_without_cuda_the_cpu_is_used_and_the_log_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_what_torch_does_not_know_runs_on_the_cpu_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    available = "dcsp.saliency.detector.ort.get_available_providers"
-    monkeypatch.setattr(available, lambda: ["CPUExecutionProvider"])
-    detector = SaliencyDetector(write_model(tmp_path / "m.onnx"), PLAIN, device="cuda:0")
-    assert detector.provider == "CPUExecutionProvider"
-    assert "no CUDA" in caplog.text
+    nodes = [helper.make_node("Sqrt", ["red"], ["map"])]
+    path = write_model(tmp_path / "m.onnx", nodes=nodes)
+    detector = SaliencyDetector(path, PLAIN, device="cuda:0")
+    assert detector.device == "cpu"
+    assert "on the CPU: the detector's file has the operator" in caplog.text
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,6 @@ MIXTURES: list[tuple[list[list[str]], str]] = [
     ([["torch 2.6"], []], ""),  # of an earlier version, of which nothing is known
     ([["torch 2.6"], ["torch 2.7"], ["torch 2.7"]], "2 parts by torch 2.7, 1 by torch 2.6"),
     (
-        [["onnxruntime 1"], ["onnxruntime-gpu 1"]],
-        "1 part by onnxruntime 1, 1 by onnxruntime-gpu 1",
-    ),
-    (
         [["a 1", "b 1"], ["a 2", "b 2"]],
         "1 part by a 1, 1 by a 2; 1 part by b 1, 1 by b 2",
     ),

@@ -142,3 +142,16 @@ def test_a_gpu_is_given_a_batch_while_the_one_before_is_under_way() -> None:
 
     results = infer_rows(part([(2, 2)] * 8), decode, meet, batch=2, device=Device("cuda"))
     assert results.values == [f"result {number}" for number in range(8)]
+
+
+def test_threads_of_a_gpus_model_outlive_a_part() -> None:
+    seen: list[set[int]] = []
+
+    def note(images: list[np.ndarray], numbers: list[int]) -> list[str]:
+        seen[-1].add(threading.get_ident())
+        return infer(images, numbers)
+
+    for _ in range(3):
+        seen.append(set())
+        infer_rows(part([(2, 2)] * 8), decode, note, batch=2, device=Device("cuda"))
+    assert len(set.union(*seen)) <= Device("cuda").in_flight

@@ -1,0 +1,265 @@
+"""An ONNX detector run by torch, on GPUs: nothing beside torch has to fit their driver.
+
+onnxruntime first writes the graph with all that the input's size decides worked out; what is left
+of a convolutional detector are a handful of operators, each of which torch has.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcsp.networks.precision import keep_float32
+
+ort: Any = onnxruntime  # it has no types
+_Step = tuple[Callable[..., Tensor], list[str], str]
+_MAKERS: dict[str, Callable[[onnx.NodeProto, dict[str, Tensor]], Callable[..., Tensor]]] = {}
+
+
+class UnknownOperatorError(Exception):
+    """The file has an operator, or a use of one, that is not known here."""
+
+
+class TorchNetwork:
+    """The graph of an ONNX file as calls of torch, in float32.
+
+    Args:
+        path: The file; its input has a fixed height and width, or takes those of what comes.
+        output: Name of the output that is asked for.
+        device: Where the weights lie.
+
+    Raises:
+        UnknownOperatorError: See there.
+    """
+
+    def __init__(self, path: Path, output: str, device: torch.device) -> None:
+        keep_float32()
+        graph = _folded(path)
+        constants = {
+            t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer
+        }
+        self._input = graph.input[0].name
+        self._output = output
+        self._steps = [
+            _step(node, constants)
+            for node in _needed(graph, output)
+            if not _is_cast_of_constant(node, constants)
+        ]
+        self._last = {name: i for i, (_, names, _) in enumerate(self._steps) for name in names}
+        used = {name for _, names, _ in self._steps for name in names}
+        self._weights = {
+            name: _laid_out(value.float() if value.is_floating_point() else value).to(device)
+            for name, value in constants.items()
+            if name in used
+        }
+
+    def __call__(self, images_BCHW: Tensor) -> Tensor:
+        """The output for float32 images on the device of the weights."""
+        values = {**self._weights, self._input: images_BCHW}
+        with torch.inference_mode():
+            for number, (call, names, made) in enumerate(self._steps):
+                values[made] = call(*(values[name] for name in names))
+                for name in names:
+                    if self._last[name] == number:
+                        del values[name]
+        return values[self._output]
+
+
+def _folded(path: Path) -> Any:
+    """The graph, in which nothing depends on the input's size any more."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 4  # it warns that such a file is for machines like this one
+    with tempfile.TemporaryDirectory(prefix="dcsp-onnx-") as folder:
+        written = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(written)
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnx.load(str(written)).graph
+
+
+def _needed(graph: Any, output: str) -> list[onnx.NodeProto]:
+    """The nodes that the output depends on, in order."""
+    wanted, nodes = {output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            nodes.append(node)
+            wanted.update(node.input)
+    return nodes[::-1]
+
+
+def _is_cast_of_constant(node: onnx.NodeProto, constants: dict[str, Tensor]) -> bool:
+    """Whether a node but changes the type of weights; if so, its output is a weight from now on."""
+    if node.op_type != "Cast" or node.input[0] not in constants:
+        return False
+    constants[node.output[0]] = constants[node.input[0]]
+    return True
+
+
+def _step(node: onnx.NodeProto, constants: dict[str, Tensor]) -> _Step:
+    maker = _MAKERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if maker is None:
+        raise UnknownOperatorError(f"the operator {node.op_type}")
+    call = maker(node, constants)
+    inputs = node.input[:1] if node.op_type in _OF_ONE else [name for name in node.input if name]
+    return call, list(inputs), node.output[0]
+
+
+def _laid_out(weight: Tensor) -> Tensor:
+    return weight.to(memory_format=torch.channels_last) if weight.ndim == 4 else weight
+
+
+def _attributes(node: onnx.NodeProto, known: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of a node over their defaults.
+
+    Raises:
+        UnknownOperatorError: There is one beside those.
+    """
+    found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    found = {n: v.decode() if isinstance(v, bytes) else v for n, v in found.items()}
+    if unknown := sorted(found.keys() - known.keys()):
+        raise UnknownOperatorError(f"{node.op_type} with {unknown[0]}")
+    return known | found
+
+
+def _only(node: onnx.NodeProto, **allowed: tuple[Any, ...] | None) -> None:
+    """Attributes with a value that is known here, the first by default; None: any."""
+    defaults = {name: values[0] if values else None for name, values in allowed.items()}
+    for name, value in _attributes(node, defaults).items():
+        if (values := allowed[name]) is not None and value not in values:
+            raise UnknownOperatorError(f"{node.op_type} with {name} {value}")
+
+
+def _operator(name: str) -> Callable[[Any], Any]:
+    def register(maker: Any) -> Any:
+        _MAKERS[name] = maker
+        return maker
+
+    return register
+
+
+def _plain(name: str, call: Callable[..., Tensor]) -> None:
+    def maker(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
+        _attributes(node, {})
+        return call
+
+    _MAKERS[name] = maker
+
+
+_OF_ONE = {"Cast", "Resize", "Identity"}
+"""Operators whose other inputs are worked out when the graph is read."""
+_PLAIN: dict[str, Callable[..., Tensor]] = {
+    "Relu": torch.relu,
+    "Sigmoid": torch.sigmoid,
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": torch.div,
+    "Identity": lambda value: value,
+}
+for _name, _call in _PLAIN.items():
+    _plain(_name, _call)
+
+
+@_operator("Cast")
+def _cast(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    _only(node, to=floats)
+    return lambda value: value
+
+
+@_operator("Concat")
+def _concat(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
+    axis = int(_attributes(node, {"axis": 1})["axis"])
+    return lambda *values: torch.cat(values, axis)
+
+
+@_operator("Conv")
+def _conv(node: onnx.NodeProto, constants: dict[str, Tensor]) -> Callable[..., Tensor]:
+    shape = constants[node.input[1]].shape if node.input[1] in constants else ()
+    if len(shape) != 4:
+        raise UnknownOperatorError("Conv that is not of images")
+    has = _attributes(
+        node,
+        {
+            "strides": [1, 1],
+            "pads": [0] * 4,
+            "dilations": [1, 1],
+            "group": 1,
+            "kernel_shape": list(shape[2:]),
+            "auto_pad": "NOTSET",
+        },
+    )
+    top, left, bottom, right = has["pads"]
+    if has["auto_pad"] != "NOTSET" or (top, left) != (bottom, right):
+        raise UnknownOperatorError("Conv with other pads on either side")
+
+    def call(value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.conv2d(
+            value, weight, bias, has["strides"], (top, left), has["dilations"], has["group"]
+        )
+
+    return call
+
+
+@_operator("MaxPool")
+def _max_pool(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
+    has = _attributes(
+        node,
+        {
+            "kernel_shape": [],
+            "strides": [1, 1],
+            "pads": [0] * 4,
+            "dilations": [1, 1],
+            "ceil_mode": 0,
+            "auto_pad": "NOTSET",
+            "storage_order": 0,
+        },
+    )
+    top, left, bottom, right = has["pads"]
+    if has["auto_pad"] != "NOTSET" or (top, left) != (bottom, right):
+        raise UnknownOperatorError("MaxPool with other pads on either side")
+    if len(has["kernel_shape"]) != 2 or len(node.output) > 1:
+        raise UnknownOperatorError("MaxPool that is not of images alone")
+
+    def call(value: Tensor) -> Tensor:
+        return F.max_pool2d(
+            value,
+            has["kernel_shape"],
+            has["strides"],
+            (top, left),
+            has["dilations"],
+            ceil_mode=bool(has["ceil_mode"]),
+        )
+
+    return call
+
+
+@_operator("Resize")
+def _resize(node: onnx.NodeProto, constants: dict[str, Tensor]) -> Callable[..., Tensor]:
+    _only(
+        node,
+        mode=("nearest", "linear"),
+        coordinate_transformation_mode=("half_pixel", "pytorch_half_pixel"),
+        antialias=(0,),
+        cubic_coeff_a=None,
+        exclude_outside=None,
+        extrapolation_value=None,
+        keep_aspect_ratio_policy=None,
+        nearest_mode=None,
+    )
+    if not any(a.name == "mode" and a.s == b"linear" for a in node.attribute):
+        raise UnknownOperatorError("Resize that is not linear")
+    sizes = constants.get(node.input[3]) if len(node.input) > 3 else None
+    if sizes is None or len(sizes) != 4:
+        raise UnknownOperatorError("Resize to no fixed size")
+    size = [int(n) for n in sizes[2:]]
+    return lambda value: F.interpolate(value, size=size, mode="bilinear", align_corners=False)
