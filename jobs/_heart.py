@@ -6,15 +6,13 @@ still held. Before that the main thread is interrupted, and says it.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from dcsp.errors import DcspError, LostClusterError
-from dcsp.store.lease import interrupt
+from jobs._ending import end, interrupt
 
 EVERY = 5.0
 """Seconds between two questions."""
@@ -22,9 +20,6 @@ STOOD_STILL = 3.0
 """Seconds between two looks after which this process, and not the head, has stood still."""
 GRACE = 8.0
 """Seconds that the main thread gets to end: it may wait inside Ray, which minds no signal."""
-
-last_words: list[Callable[[], object]] = []
-"""What is done when the process must end and its main thread cannot."""
 
 
 class Heart:
@@ -107,8 +102,4 @@ class Heart:
             self._is_lost = True
             interrupt()
         if not self._ended.wait(GRACE):
-            for word in last_words:
-                with suppress(Exception):
-                    word()
-            print(f"error: {self._loss()}", file=sys.stderr, flush=True)
-            os._exit(1)
+            end(f"error: {self._loss()}", 1)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from dcsp.config import RunConfig
 from dcsp.progress import say
-from dcsp.store.lease import Lease, interrupt
+from dcsp.store.lease import Lease
 from dcsp.store.store import Store
-from jobs._heart import last_words
+from jobs._ending import interrupt, last_words
 
 
 @contextmanager

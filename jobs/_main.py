@@ -13,7 +13,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,22 +20,13 @@ from typing import Any
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
 from dcsp.config.text import user_path
-from dcsp.errors import ConfigError, DcspError, LostClusterError
+from dcsp.errors import ConfigError, DcspError, LostClusterError, StoreError
 from dcsp.progress import show_any_text
 from dcsp.tables.snapshot import TRAIN, VAL
+from jobs._ending import BY_SIGNAL, Ending, end
 from jobs._places import check_places
 
 FAULT, MISTAKE = 1, 2
-BY_SIGNAL = 128
-"""What a shell adds to the number of the signal that ended a process."""
-ENDINGS = {
-    signal.SIGINT: "interrupted",
-    signal.SIGTERM: "ended by SIGTERM",
-    signal.SIGHUP: "ended by SIGHUP",
-}
-"""Signal → what is said of a job that it ends."""
-AGAIN_SECONDS = 2.0
-"""After so long one more signal ends what the job still does in order to end."""
 NOISE = (
     "has constructor arguments in the object store and max_restarts > 0",
     "Failed to push error to driver for task",
@@ -77,51 +67,32 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     return config
 
 
-class _Ending:
-    """Signals that tell the job to end: each does what Ctrl-C does, so that the lease goes back."""
-
-    number: int = signal.SIGINT
-    _told = float("-inf")
-
-    def __call__(self, number: int, _: object) -> None:
-        """Interrupt the main thread; not while it gives back what it holds."""
-        before, self._told = self._told, time.monotonic()
-        if self._told - before > AGAIN_SECONDS:
-            self.number = number
-            raise KeyboardInterrupt  # of a subclass Ray would make this one
-
-
 def run_job(main: Callable[[Sequence[str]], None]) -> None:
     """Run a job's ``main`` with this process's arguments and leave with its exit code."""
     show_any_text()
     if not os.environ.get("DCSP_RAY_LOGS"):
         drop_lines_of_stderr(*NOISE)
-    ending = _Ending()
-    for number in ENDINGS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(number, ending)
+    ending = Ending()
+    ending.listen()
     try:
         main(sys.argv[1:])
         sys.stdout.flush()
-    except DcspError as error:
-        told, code = f"error: {error}", FAULT if isinstance(error, LostClusterError) else MISTAKE
-    except KeyboardInterrupt:
-        told = f"{ENDINGS[signal.Signals(ending.number)]}; submit the job again to resume"
-        code = BY_SIGNAL + ending.number
-    except BrokenPipeError:
-        if not any(map(_is_left, (sys.stdout, sys.stderr))):
-            raise
-        told = "nobody reads what this job prints; submit the job again to resume"
-        code = BY_SIGNAL + signal.SIGPIPE
-    else:
         return
-    # A stage that stood still leaves threads that wait for Ray: in Python's usual ending they would
-    # end the process, with an exit code of their own. What this process started ends with it.
+    except (LostClusterError, StoreError) as error:  # what interrupts a job from inside, also
+        told, code = f"error: {error}", FAULT if isinstance(error, LostClusterError) else MISTAKE
+    except BaseException as error:
+        if ending.is_told:  # whatever the interrupt has become on its way through Ray
+            told, code = ending.words()
+        elif isinstance(error, DcspError):
+            told, code = f"error: {error}", MISTAKE
+        elif isinstance(error, BrokenPipeError) and any(map(_is_left, (sys.stdout, sys.stderr))):
+            told = "nobody reads what this job prints; submit the job again to resume"
+            code = BY_SIGNAL + signal.SIGPIPE
+        else:
+            raise
     with suppress(OSError):
         sys.stdout.flush()
-    with suppress(OSError):
-        print(told, file=sys.stderr, flush=True)
-    os._exit(code)
+    end(told, code)
 
 
 def _is_left(stream: Any) -> bool:

@@ -60,6 +60,7 @@ FLOORS = (
     "dcsp.upkeep",
     "dcsp.cli",
     "jobs._watch",
+    "jobs._ending",
     "jobs._heart",
     "jobs._blocks",
     "jobs._cluster",

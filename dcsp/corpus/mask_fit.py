@@ -61,7 +61,8 @@ def judge_masks(
     if tagged.num_rows < FEWEST:
         return Masks(usable=rows.num_rows)
     both, ids, tags = _counts(tagged, len(classes))
-    tags[(np.arange(len(classes)) >= len(classes) - distractors) & (ids == 0)] = 0
+    unseen = (np.arange(len(classes)) >= len(classes) - distractors) & (ids == 0)
+    tags[unseen] = both[:, unseen] = 0
     other = _other_meanings(both, ids, tags)
     unfit: tuple[int, ...] = tuple(sorted(other))
     is_common = bool(unfit) and 2 * tags[np.array(unfit) - 1].sum() >= tags.sum()

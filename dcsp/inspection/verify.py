@@ -29,6 +29,7 @@ from dcsp.tables.layout import (
     LINEAGES,
     RUNS,
     catalogue_file,
+    current_run,
     metrics_file,
     part_file,
     rejected_file,
@@ -179,23 +180,29 @@ class _Verifier:
         if metrics_file(run_id) in there:
             ended.add(run_id)
         elif report_file(run_id) in there:
-            self.blame(
-                f"{metrics_file(run_id)} is gone: submit the job of this run again, or `dcsp gc "
-                "STORE --delete` removes what is left of the run."
-            )
+            self.blame(f"{metrics_file(run_id)} is gone: {self._what_to_do(run_id)}")
         run = read_run(self.store, run_id)
         if run is None:
             if run_id in ended:
-                self.blame(
-                    f"{run_file(run_id)} is gone: submit the job of this run again, or `dcsp gc "
-                    "STORE --delete` removes what is left of the run."
-                )
+                self.blame(f"{run_file(run_id)} is gone: {self._what_to_do(run_id)}")
             return
         if run.metrics is None:
             return
         if report_file(run_id) not in there:
             self.blame(f"{report_file(run_id)} is gone: `dcsp report STORE {run_id}` writes it.")
         self.check_steps(run)
+
+    def _what_to_do(self, run_id: str) -> str:
+        """About a run without one of its files; ``dcsp gc`` refuses where it is the published."""
+        if run_id == current_run(self.store):
+            return (
+                "put the file back, submit the job of this run again, or publish another run "
+                "(`dcsp publish STORE RUN`)."
+            )
+        return (
+            "submit the job of this run again, or `dcsp gc STORE --delete` removes what is left of "
+            "the run."
+        )
 
     def check_steps(self, run: Run) -> None:
         """The outputs of a run that has ended are complete for its corpus."""

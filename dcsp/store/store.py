@@ -224,18 +224,17 @@ class Store:
 
         self.attempt("remove", name, rm)
 
-    def files(self) -> dict[str, int]:
-        """Name → bytes of every file anywhere in the store, sorted, those being written too.
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Name → what its file system tells of every file anywhere in the store, sorted.
+
+        Files that are being written are among them.
 
         Raises:
             StoreError: The store cannot be listed.
         """
         root = self._root
         found = self.attempt("list", "", lambda: self.filesystem.find(root, detail=True))
-        return {
-            path.removeprefix(root).lstrip("/"): int(found[path]["size"] or 0)
-            for path in sorted(found)
-        }
+        return {path.removeprefix(root).lstrip("/"): found[path] for path in sorted(found)}
 
     def read_json(self, name: str) -> Any:
         """Content of a JSON file.

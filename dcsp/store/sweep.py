@@ -62,11 +62,9 @@ def look(store: Store) -> dict[str, Seen]:
     Raises:
         StoreError: The store cannot be listed.
     """
-    root = store.location("")
-    found = store.attempt("list", "", lambda: store.filesystem.find(root, detail=True))
     return {
-        path.removeprefix(root).lstrip("/"): Seen(int(entry["size"] or 0), _written(entry))
-        for path, entry in sorted(found.items())
+        name: Seen(int(entry["size"] or 0), _written(entry))
+        for name, entry in store.files().items()
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray._private import ray_constants
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -161,11 +162,17 @@ def _start(address: str | None) -> None:
 
 @contextmanager
 def _signals_of_the_job() -> Iterator[None]:
-    """Give SIGTERM back to the job: Ray takes it, with a handler that ends in a C++ stack."""
+    """Give SIGTERM back to the job: Ray takes it.
+
+    That of Ray's C++, which would end the process with a stack and the lease held, is not set at
+    all: Python's of a moment later comes too late, and its threads cannot work meanwhile.
+    """
     handler = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not handler:
         yield
         return
+    # Of this process alone; in the environment it would be of all that it starts.
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
     try:
         yield
     except SystemExit as ended:  # by Ray's handler, which is there while Ray starts

@@ -31,13 +31,19 @@ Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
 CLASSES = ("cat", "dog", "cow", "hen")
 
 
-def judged(pairs: Pairs, classes: Sequence[str] = CLASSES, *, is_named: bool = False) -> Masks:
+def judged(
+    pairs: Pairs,
+    classes: Sequence[str] = CLASSES,
+    *,
+    is_named: bool = False,
+    distractors: int = 0,
+) -> Masks:
     rows = {
         "image_id": [f"i{number}" for number in range(len(pairs))],
         "tags": pa.array([tags for tags, _ in pairs], pa.list_(pa.uint8())),
         "mask": pa.array([ids for _, ids in pairs], pa.list_(pa.uint8())),
     }
-    return judge_masks(pa.table(rows), classes, is_named=is_named)
+    return judge_masks(pa.table(rows), classes, is_named=is_named, distractors=distractors)
 
 
 def scenes(count: int = 60, most: int = 2, seed: int = 0) -> list[tuple[list[int], list[int]]]:
@@ -63,6 +69,17 @@ def test_missing_tags_are_normal(kept: float) -> None:
     given = [([tag for tag in tags if rng.random() < kept], ids) for tags, ids in scenes()]
     assert not judged(given).unfit
     assert not judged([(tags[:1], ids) for tags, ids in scenes(most=4)]).unfit
+
+
+def test_tags_of_distractors_that_no_mask_shows_do_not_count() -> None:
+    classes = (*CLASSES, "rail", "sea", "sky", "road")
+    pairs = [([*tags, 5, 6, 7, 8], ids) for tags, ids in scenes(most=1)]
+    assert judged(pairs, classes).unfit == (ALL_MASKS,)
+    assert judged(pairs, classes, distractors=4) == Masks(usable=60)
+    swapped = renamed([(tags[:1], ids) for tags, ids in pairs], {1: 5})
+    shown = [([5] if ids == [5] else tags, ids) for tags, ids in swapped]
+    assert not judged(shown, classes, distractors=4).unfit
+    assert judged(swapped, classes, distractors=4).unfit, "one that masks show is judged"
 
 
 def test_half_of_the_tags_may_be_wrong() -> None:

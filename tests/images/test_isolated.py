@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -82,6 +83,26 @@ def test_one_image_that_a_decoder_dies_of_costs_no_other(
     assert reasons([GOOD, good, bad, good, GOOD]) == ["ok", "ok", reason, "ok", "ok"]
     assert reasons([bad]) == [reason]
     assert reasons([GOOD]) == ["ok"]
+
+
+@pytest.mark.parametrize(("deaths", "reason"), [(1, "ok"), (2, "too_much_memory")])
+def test_a_lone_image_is_blamed_for_the_second_decoder_only(
+    broken: None, monkeypatch: pytest.MonkeyPatch, deaths: int, reason: str
+) -> None:
+    """A machine may kill one by mistake, as it does here: of two, memory is the likely reason."""
+    ask, killed = isolated._DECODER._exchange, []
+
+    def exchange(files: list[bytes], *how: Any) -> Any:
+        if len(files) > 1:  # of several files the decoder dies at once, and each is asked alone
+            return None
+        if files == [GOOD] and len(killed) < deaths:
+            killed.append(files)
+            return None
+        return ask(files, *how)
+
+    monkeypatch.setattr(isolated._DECODER, "_exchange", exchange)
+    assert reasons([GOOD, b""]) == [reason, "empty"]
+    assert len(killed) == deaths
 
 
 def test_a_hundred_images_that_crash_take_seconds(broken: None) -> None:

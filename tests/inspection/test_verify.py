@@ -176,6 +176,20 @@ def test_every_fault_is_named(store: Store, name: str) -> None:
     assert message in problems(store)
 
 
+@pytest.mark.parametrize("name", ["run.json", "metrics.json"])
+@pytest.mark.parametrize("is_published", [True, False])
+def test_what_to_do_about_a_run_without_a_file_can_be_done(
+    store: Store, name: str, is_published: bool
+) -> None:
+    """`dcsp gc` refuses a store whose published run does not say what it needs."""
+    if not is_published:
+        store.write_bytes("CURRENT", b"demo-1111\n")
+    store.remove(f"runs/demo-2222/{name}")
+    (told,) = [t for t in verify_store(store).problems if f"runs/demo-2222/{name} is gone" in t]
+    assert ("dcsp publish STORE RUN" in told) == is_published
+    assert ("dcsp gc" in told) != is_published
+
+
 def test_a_checkpoint_of_another_size_is_named(store: Store) -> None:
     directory = f"checkpoints/{store.list('checkpoints')[0]}"
     store.write_bytes(f"{directory}/model.safetensors", b"half")

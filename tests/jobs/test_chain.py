@@ -40,6 +40,12 @@ def chain(tmp_path: Path) -> Chain:
     return Chain(parse_config(tree))
 
 
+def set_corpus(chain: Chain, **settings: Any) -> None:
+    """Give a chain other settings of its corpus."""
+    corpus = chain.config.corpus.model_copy(update=settings)
+    chain.config = chain.config.model_copy(update={"corpus": corpus})
+
+
 def test_evaluation_counts_every_part_as_it_ends(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,8 +109,7 @@ def test_unknown_tags_and_scarce_classes_are_told_at_ingest(
 ) -> None:
     root = Path(str(chain.config.corpus.root))
     (root / "tags.csv").write_text("image,tags\na,cat;axe;dogs\nb,cat;axe;cow\nc,cat;bow\n")
-    corpus = chain.config.corpus.model_copy(update={"min_tag_support": 2})
-    chain.config = chain.config.model_copy(update={"corpus": corpus})
+    set_corpus(chain, min_tag_support=2)
     snapshot = chain.ingest()
     for _ in range(2):  # also of an equal listing
         told = capsys.readouterr().err
@@ -122,15 +127,13 @@ def test_a_class_more_takes_images_and_saliency_from_earlier_parts_and_says_so(
 ) -> None:
     root = Path(str(chain.config.corpus.root))
     (root / "tags.csv").write_text("image,tags\na,cat\nb,dog\nc,fox\n")
-    settings = chain.config.corpus.model_copy(update={"max_rejected_share": 1.0})
-    chain.config = chain.config.model_copy(update={"corpus": settings})
+    set_corpus(chain, max_rejected_share=1.0)
     (part,) = chain.ingest().parts
     (saliency,) = (step.stage for step in draft_plan(chain.config) if step.role is Role.MAPS)
     table = chain.store.read_table(part_file(CORPUS_DIRECTORY, part.name), ["image_id"])
     chain.store.write_table(part_file(saliency.key.directory, part.name), table)
     capsys.readouterr()
-    settings = settings.model_copy(update={"classes": ("fox", "cat", "dog", "cow")})
-    chain.config = chain.config.model_copy(update={"corpus": settings})
+    set_corpus(chain, classes=("fox", "cat", "dog", "cow"))
     moved, read = chain.ingest().parts
     told = capsys.readouterr().err
     assert "3 images, 0 rejected, 3 new, 0 gone, 2 of them from earlier parts of the store" in told
@@ -154,10 +157,7 @@ def test_a_run_that_would_lose_the_one_before_stops_before_it_computes(
 def test_new_shards_are_listed_by_tasks_and_others_are_not_opened(
     chain: Chain, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    corpus = chain.config.corpus.model_copy(
-        update={"kind": "webdataset", "root": str(tmp_path / "tars")}
-    )
-    chain.config = chain.config.model_copy(update={"corpus": corpus})
+    set_corpus(chain, kind="webdataset", root=str(tmp_path / "tars"))
     for name in ("one", "two"):
         write_tar(tmp_path / f"tars/{name}.tar", sample("x", ["cat", "dog", "cow"]))
     assert chain.ingest().rows(["train"]) == 2

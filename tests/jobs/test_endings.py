@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from dcsp.store.lease import LEASE, Holder
 from dcsp.store.store import Store
 from jobs import _cluster
 from jobs._cluster import connection
+from tests.jobs import starting
 from tests.jobs.running import PATIENCE, REPOSITORY, Submitted, parts
 
 JOB = """
@@ -101,6 +103,58 @@ def test_a_terminal_without_a_letter_shows_it_escaped(tmp_path: Path) -> None:
     assert job.returncode == 143
 
 
+LOSING = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from dcsp.store.store import Store
+from jobs import _ending
+from jobs._lease import hold
+from jobs._main import run_job
+
+_ending.GRACE = 3.0
+
+class Destroyed:
+    def __del__(self):
+        tell()
+
+def tell():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+
+def main(arguments):
+    store, way = arguments
+    config = SimpleNamespace(name="demo", cluster=SimpleNamespace(lease_wait_minutes=0))
+    with hold(Store(store), "relabel", config):
+        if way == "a destructor":
+            Destroyed()
+        elif way == "another handler":
+            handler = signal.signal(signal.SIGTERM, lambda *_: None)
+            tell()
+            signal.signal(signal.SIGTERM, handler)
+        else:
+            try:
+                tell()
+            except BaseException:
+                pass
+        time.sleep(60)
+
+run_job(main)
+"""
+
+
+@pytest.mark.parametrize("way", ["a destructor", "another handler", "an except of all"])
+def test_a_signal_that_is_lost_by_the_way_ends_the_job(tmp_path: Path, way: str) -> None:
+    """As Ray does while it starts, mostly in hooks of the forks of its processes."""
+    store = tmp_path / "store"
+    command = [sys.executable, "-c", LOSING, str(store), way]
+    since = time.monotonic()
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, f"{ENDINGS[signal.SIGTERM]}\n")
+    assert time.monotonic() - since < 40 and not (store / LEASE).exists()
+
+
 def stop(job: Submitted, number: signal.Signals, store: Path) -> None:
     """Send a signal to the job's process, and look at how it ends."""
     job.process.send_signal(number)
@@ -160,16 +214,38 @@ def test_all_of_a_local_cluster_lies_in_the_private_folder(cluster: object) -> N
 
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
-def test_a_signal_ends_a_job_on_ray_before_and_while_it_works(
+def test_a_signal_ends_a_job_on_ray_while_it_works(
     config_file: Path, no_cluster: None, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     submission = ["--config", config_file, f"store={store}", "fcan.steps=500"]
     submission += ["fcan.checkpoint_every=1"]
-    with Submitted(tmp_path / "starting.log", *submission) as job:
-        job.wait_for((store / LEASE).exists, "the lease")
-        time.sleep(2.0)  # Ray is starting, and has its own handler of signals by now
-        stop(job, signal.SIGTERM, store)
     with Submitted(tmp_path / "training.log", *submission) as job:
         job.wait_for(lambda: next(store.glob("checkpoints/resumable/*/*"), None), "fcan")
         stop(job, signal.SIGTERM, store)
+
+
+MANY = [(number, 0.4 * n + 0.13 * m) for n in range(20) for m, number in enumerate(ENDINGS)]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [(signal.SIGTERM, 0.1), (signal.SIGTERM, 0.6), (signal.SIGINT, 1.2), (signal.SIGTERM, 2.0)],
+        *(pytest.param(MANY[n : n + 4], marks=pytest.mark.slow) for n in range(0, len(MANY), 4)),
+    ],
+)
+def test_a_signal_ends_a_job_while_ray_starts(
+    no_cluster: None, tmp_path: Path, moments: list[tuple[signal.Signals, float]]
+) -> None:
+    words = [f"{number:d}:{delay:.2f}" for number, delay in moments]
+    command = [sys.executable, "-m", "tests.jobs.starting", str(tmp_path), *words]
+    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=PATIENCE)
+    for word, (number, _) in zip(words, moments, strict=True):
+        folder = tmp_path / word.replace(":", "-")
+        told = json.loads((folder / starting.ENDED).read_text())
+        said = (folder / starting.LOG).read_text()
+        assert (told["code"], said) == (128 + number, f"{ENDINGS[number]}\n"), word
+        assert told["seconds"] < 30 and not (folder / "store" / LEASE).exists(), word

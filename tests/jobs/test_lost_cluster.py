@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -55,15 +57,31 @@ def test_other_errors_and_ctrl_c_come_out_as_they_are() -> None:
 
 
 def test_a_head_that_is_busy_is_not_told_gone() -> None:
-    with Heart(lambda: time.sleep(0.8), 1.5).beating():
-        time.sleep(4)
+    """What counts is when an answer comes, however long ago it was asked for."""
+    with Heart(lambda: time.sleep(2.2), 3.0).beating():
+        time.sleep(5)
+    with pytest.raises(RuntimeError), Heart(lambda: time.sleep(0.8), 1.5).beating():
+        raise RuntimeError("a worker crashed")
+
+
+def test_a_process_that_stood_still_does_not_take_its_head_for_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away, answers = 0.0, threading.Event()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + away, sleep=time.sleep)
+    monkeypatch.setattr(_heart, "time", clock)
+    with Heart(lambda: answers.wait(30), 5.0).beating():
+        time.sleep(0.5)
+        away = 100.0  # as a laptop that was closed; no answer comes before the next look
+        time.sleep(2)
+        answers.set()
 
 
 STUCK = """
 import threading, time
-from jobs import _heart
+from jobs import _ending, _heart
 _heart.GRACE = 0.5
-_heart.last_words.append(lambda: print("given back", flush=True))
+_ending.last_words.append(lambda: print("given back", flush=True))
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with _heart.Heart(lambda: time.sleep(600), 1.0).beating():

@@ -124,6 +124,11 @@ def test_a_folder_that_may_not_be_read_is_a_row(
     monkeypatch.setattr(os, "access", lambda path, _: not path.endswith(closed))
     rows = by_id(FolderSource(str(root), SPLITS))
     assert set(rows) == {"a", "pets/"} and rows["pets/"].reason == "closed_folder"
+    closed = "/.trash"
+    (root / closed[1:]).mkdir()
+    listed = FolderSource(str(root), SPLITS).list_rows()
+    assert {row.image_id for row in listed.rows} == {"a", "pets/b", "pets/deep/c"}
+    assert listed.others["hidden"] == 2, "a hidden file, and a hidden folder that is closed"
     closed = root.name
     with pytest.raises(CorpusError, match="may not be read: change its permissions"):
         FolderSource(str(root), SPLITS).list_rows()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsp.corpus.sources.names import ImageFiles
+from dcsp.corpus.sources.names import ImageFiles, masks_of
 
 ROOT = "/data/photos"
 NFC, NFD = (unicodedata.normalize(form, "café.jpg") for form in ("NFC", "NFD"))
@@ -117,3 +117,12 @@ def test_two_names_of_two_images_do_not_come_to_one(
 def test_images_that_are_like_a_name_come_nearest_first(name: str, like: list[str]) -> None:
     names = ["b/1.jpg", "a/1.jpg", "c/d/1.jpg", "cat-1.jpg", "12_30.jpg", "--.jpg"]
     assert ImageFiles(ROOT, names).like(name) == like
+
+
+@pytest.mark.parametrize(
+    ("ids", "file"), [(["Cat", "CAT"], "cat.png"), (["A/x", "a/x"], "a /x.png")]
+)
+def test_a_mask_that_two_images_claim_is_of_neither(ids: list[str], file: str) -> None:
+    assert masks_of(ids, [file]) == {}
+    assert masks_of(ids[:1], [file]) == {ids[0]: file}
+    assert masks_of([*ids, "b"], [file, "b.png"]) == {"b": "b.png"}
