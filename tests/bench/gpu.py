@@ -1,8 +1,9 @@
-"""``python -m tests.bench.gpu``: mining and training on one GPU, without Ray.
+"""``python -m tests.bench.gpu``: the detector, mining and training on one GPU, without Ray.
 
 What the card reaches in bfloat16 matrix products, and against it: images a second, the share of
-that rate, and the share of time in which a kernel runs, of mining (decode, ResNet-101 over the
-paper's views, fused attention) and of joint training steps. Weights are random: speed does not ask.
+that rate, and the share of time in which a kernel runs, of the detector (one pass of U²-Net-p, in
+float32), of mining (decode, ResNet-101 over the paper's views, fused attention) and of joint
+training steps. The networks' weights are random: speed does not ask.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from numpy.typing import NDArray
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcsp.config import NetworkSettings, PrecisionSettings, TrainSettings
+from dcsp.config import DetectorSettings, NetworkSettings, PrecisionSettings, TrainSettings
 from dcsp.images.decode import decode_rgb
+from dcsp.images.resize import resize_rgb
 from dcsp.inference.multiscale import Views, prepare, score_views
 from dcsp.networks.deeplab import SegmentationNetwork, build_network
+from dcsp.networks.weights import resolve_weights
+from dcsp.saliency.detector import SaliencyDetector
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device
 from dcsp.training.loop import Trainer
@@ -70,6 +74,22 @@ class Bench:
         self.inputs = inputs
         self.device = device
         self.rate = matrix_rate(device, inputs.pick(512, 8192))
+
+    def detector(self) -> Reading:
+        """One pass over images of the detector's size, from bytes of pixels to maps."""
+        card = DetectorSettings()
+        path = resolve_weights(card.model)
+        find = SaliencyDetector(path, card, self.device.type, torch.get_num_threads())
+        photographs = self.inputs.photographs(self.inputs.pick(2, 128))
+        size = (find.height, find.width)
+        images = np.stack([resize_rgb(photograph.image, *size) for photograph in photographs])
+
+        def run() -> None:
+            find(images)
+
+        with FlopCounterMode(display=False) as counter:  # nothing of what onnxruntime does
+            run()
+        return self._measure("detector", run, len(images), counter.get_total_flops())
 
     def mining(self) -> Reading:
         """From bytes to fused attention."""
@@ -190,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="dcsp-bench-") as directory:
         bench = Bench(Inputs(Path(directory), options.quick, options.scenes), device)
         print(f"{name}: {bench.rate / 1e12:.3g} TFLOP/s in bfloat16 matrix products", flush=True)
-        readings = [bench.mining(), bench.training()]
+        readings = [bench.detector(), bench.mining(), bench.training()]
     for reading in readings:
         rates = f"{reading.images_per_second:.3g} images/s, {reading.flops_per_second / 1e12:.3g}"
         busy = "" if reading.busy is None else f", busy {reading.busy:.0%}"
