@@ -125,7 +125,9 @@ def texts_of(node: ast.expr, module: Module, modules: Modules) -> set[str]:
         parts = [node.body, node.orelse]
     elif isinstance(node, ast.BoolOp):
         parts = node.values
-    elif isinstance(node, ast.Attribute) and node.attr == "reason":
+    elif (isinstance(node, ast.Attribute) and node.attr == "reason") or (
+        isinstance(node, ast.Subscript) and ast.unparse(node.slice) == "'reason'"
+    ):
         return set()
     elif isinstance(node, ast.Name):
         if node.id in module.constants:

