@@ -125,9 +125,7 @@ def texts_of(node: ast.expr, module: Module, modules: Modules) -> set[str]:
         parts = [node.body, node.orelse]
     elif isinstance(node, ast.BoolOp):
         parts = node.values
-    elif (isinstance(node, ast.Attribute) and node.attr == "reason") or (
-        isinstance(node, ast.Subscript) and ast.unparse(node.slice) == "'reason'"
-    ):
+    elif ast.unparse(node).endswith((".reason", "['reason']")):
         return set()
     elif isinstance(node, ast.Name):
         if node.id in module.constants:
