@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 import hypothesis
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.stores"]
 
@@ -17,22 +12,19 @@ hypothesis.settings.register_profile("dcsp", deadline=None)
 hypothesis.settings.load_profile("dcsp")
 
 
-class _ClustersApart(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of jobs that share a cluster are one process's work; other files are shared out."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "cluster" if _has_cluster(file) else file
+_CLUSTERS = {"cluster", "no_cluster", "finished"}
+"""Fixtures of tests that start clusters of Ray, or end the one of their process."""
 
 
-@cache
-def _has_cluster(file: str) -> bool:
-    return file.startswith("tests/jobs/") and "mark.cluster" in (_ROOT / file).read_text()
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For ``pytest -n 2 --dist loadgroup`` (``make test``), which shares groups out.
 
-
-_ROOT = Path(__file__).parents[1]
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ClustersApart:
-    """How ``pytest -n 2`` (``make test``) shares the tests out."""
-    return _ClustersApart(config, log)
+    Tests on clusters share one, and two at once would be too much for a laptop: they are one
+    process's work. The others go by file, as fixtures are made for a file.
+    """
+    for item in items:
+        fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+        on_cluster = item.get_closest_marker("cluster") or _CLUSTERS.intersection(fixtures)
+        group = "cluster" if on_cluster else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -1,7 +1,7 @@
 """A selection of the kill matrix (``make chaos``): stages of the real chain lose a process or node.
 
-Drivers killed in saliency and in a training: test_resume.py; processes of trainings that are lost,
-hang or diverge: test_failures.py.
+In the default suite drivers are killed in saliency and in a training (test_resume.py) and processes
+of mining and of trainings are lost, hang or diverge (test_failures.py).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tests.chaos.laboratory import Laboratory
 from tests.chaos.matrix import Case
 from tests.jobs.running import Run
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(
     ("case", "rows", "submissions"),
     [
         (Case("saliency", "node", 0), 16, 1),
-        pytest.param(Case("cues_phase0", "worker", 1), 12, 1, marks=pytest.mark.slow),
-        pytest.param(Case("predictions", "driver", 2), 16, 2, marks=pytest.mark.slow),
+        (Case("cues_phase0", "worker", 1), 12, 1),
+        (Case("predictions", "driver", 2), 16, 2),
     ],
 )
 def test_no_row_is_lost_duplicated_or_mixed(

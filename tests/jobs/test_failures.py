@@ -175,6 +175,7 @@ def test_a_lost_training_worker_goes_on_from_the_checkpoint(
     assert not (fresh.store / "checkpoints/resumable" / stage.key.fingerprint).exists()
 
 
+@pytest.mark.slow  # two ranks in one process: training/test_ddp.py
 def test_two_workers_learn_from_the_batches_of_one_and_leave_no_process(
     cluster: Resources, finished: Run, fresh: Run, tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ def test_places_of_a_trainer_that_could_not_end_itself_are_taken_back(
     assert _cluster.map_items(len, ["free"], settings, num_cpus=cluster.cpus) == [4]
 
 
+@pytest.mark.slow
 def test_actors_that_would_take_every_cpu_leave_room_for_reads(
     cluster: Resources, tmp_path: Path
 ) -> None:

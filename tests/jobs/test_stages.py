@@ -16,10 +16,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
-    cluster: object, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """That chain was on Ray, and these jobs are not."""
     store = tmp_path / "store"
     once = ["--config", str(finished.config_file), f"store={store}", "cues.adapt.rounds=0"]
+    once += ["cluster.executor=here"]
 
     def refused(main: Callable[[Sequence[str]], None], arguments: list[str], then: str) -> None:
         with pytest.raises(StoreError, match=f"is not done in .* run {then} with the same config"):
