@@ -68,7 +68,7 @@ class TorchNetwork:
         with torch.inference_mode():
             for number, (call, names, made) in enumerate(self._steps):
                 values[made] = call(*(values[name] for name in names))
-                for name in names:
+                for name in set(names):
                     if self._last[name] == number:
                         del values[name]
         return values[self._output]
@@ -172,7 +172,7 @@ for _name, _call in _PLAIN.items():
 @_operator("Cast")
 def _cast(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    _only(node, to=floats)
+    _only(node, to=floats, saturate=None)
     return lambda value: value
 
 

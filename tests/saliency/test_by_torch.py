@@ -31,6 +31,7 @@ def write(
     nodes: Sequence[onnx.NodeProto],
     weights: dict[str, np.ndarray] | None = None,
     batch: int | str = "N",
+    opset: int = 15,
 ) -> Path:
     """A model from ``x`` to ``y``."""
     graph = helper.make_graph(
@@ -40,7 +41,7 @@ def write(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.save(model, str(path))
     return path
 
@@ -127,7 +128,8 @@ def test_a_size_that_is_worked_out_of_shapes(tmp_path: Path) -> None:
     assert network(torch.from_numpy(images)).shape == SHAPE  # any number of them
 
 
-def test_half_precision_weights_and_the_rest_of_the_operators(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opset", [13, 15, 19])
+def test_half_precision_weights_and_the_rest_of_the_operators(tmp_path: Path, opset: int) -> None:
     nodes = [
         helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Conv", ["x", "wide"], ["a"], pads=[1, 1, 1, 1]),
@@ -139,10 +141,11 @@ def test_half_precision_weights_and_the_rest_of_the_operators(tmp_path: Path) ->
         helper.make_node("Concat", ["f", "c"], ["g"], axis=1),
         helper.make_node("Cast", ["g"], ["h"], to=TensorProto.FLOAT16),
         helper.make_node("Cast", ["h"], ["i"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["i", "half"], ["y"]),
+        helper.make_node("Add", ["i", "half"], ["j"]),
+        helper.make_node("Add", ["j", "j"], ["y"]),
     ]
     weights = {"w": drawn(3, 4, 3, 3, dtype="float16"), "half": np.float32([0.5])}
-    found, expected = both(write(tmp_path / "m", nodes, weights), drawn(*SHAPE))
+    found, expected = both(write(tmp_path / "m", nodes, weights, opset=opset), drawn(*SHAPE))
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)  # rounded once on the way
 
 
