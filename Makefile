@@ -20,7 +20,7 @@ demo: $(READY) ## run the whole chain on generated scenes and print where the re
 	$(BIN)/python jobs/relabel.py --config jobs/configs/demo.yaml store=$(STORE)
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test-slow: $(READY) ## run the tests that take minutes to hours as well
 	$(BIN)/python -m pytest

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.stores"]
 
@@ -16,15 +22,43 @@ _CLUSTERS = {"cluster", "no_cluster", "finished"}
 """Fixtures of tests that start clusters of Ray, or end the one of their process."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``pytest -n 2 --dist loadgroup`` (``make test``), which shares groups out.
+class _ClustersApart(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests on clusters are one process's work: they share one, and two are too much for a laptop.
 
-    Tests on clusters share one, and two at once would be too much for a laptop: they are one
-    process's work. The others go by file, as fixtures are made for a file.
+    The others are shared out by file, as fixtures are made for a file.
     """
-    for item in items:
-        fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
-        on_cluster = item.get_closest_marker("cluster") or _CLUSTERS.intersection(fixtures)
-        group = "cluster" if on_cluster else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return "cluster" if test.partition("[")[0] in _on_clusters(file) else file
+
+
+@cache
+def _on_clusters(file: str) -> frozenset[str]:
+    """Names of the tests of a file that have the mark or one of those fixtures."""
+    if not file.startswith("tests/jobs/"):
+        return frozenset()
+    body = ast.parse((_ROOT / file).read_text()).body
+    marked = any(_has_mark(node) for node in body if isinstance(node, ast.Assign))
+    return frozenset(
+        node.name
+        for node in body
+        if isinstance(node, ast.FunctionDef)
+        and (
+            marked
+            or _CLUSTERS.intersection(argument.arg for argument in node.args.args)
+            or any("cluster" in ast.unparse(decorator) for decorator in node.decorator_list)
+        )
+    )
+
+
+def _has_mark(node: ast.Assign) -> bool:
+    return ast.unparse(node).startswith("pytestmark") and "mark.cluster" in ast.unparse(node)
+
+
+_ROOT = Path(__file__).parents[1]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ClustersApart:
+    """How ``pytest -n 2`` (``make test``) shares the tests out."""
+    return _ClustersApart(config, log)
