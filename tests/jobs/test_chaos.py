@@ -1,7 +1,7 @@
 """A selection of the kill matrix (``make chaos``): stages of the real chain lose a process or node.
 
-In the default suite drivers are killed in saliency and in a training (test_resume.py) and processes
-of mining and of trainings are lost, hang or diverge (test_failures.py).
+In the default suite a driver is killed while it labels (test_predict.py), and processes of mining
+and of trainings are lost, hang or diverge (test_failures.py).
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ def fresh(finished: Run, no_cluster: None, tmp_path: Path) -> Iterator[Run]:
     yield finished.with_corpus(tmp_path / "store")
 
 
+@pytest.mark.slow  # a driver that is killed: test_predict.py; a training's worker: test_failures.py
 def test_a_driver_killed_while_mining_and_while_training_resumes(
     finished: Run, fresh: Run, tmp_path: Path
 ) -> None:
