@@ -176,7 +176,7 @@ slow = [*cluster, pytest.mark.slow]
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        pytest.param("items", "killed", marks=cluster),
+        pytest.param("items", "killed", marks=slow),
         pytest.param("table", "killed", marks=slow),
         pytest.param("training", "killed", marks=slow),
         pytest.param("items", "gcs killed", marks=slow),
