@@ -22,7 +22,6 @@ from dcsp.networks.precision import keep_float32
 
 ort: Any = onnxruntime  # it has no types
 _Step = tuple[Callable[..., Tensor], list[str], str]
-_MAKERS: dict[str, Callable[[onnx.NodeProto, dict[str, Tensor]], Callable[..., Tensor]]] = {}
 
 
 class UnknownOperatorError(Exception):
@@ -105,12 +104,14 @@ def _is_cast_of_constant(node: onnx.NodeProto, constants: dict[str, Tensor]) -> 
 
 
 def _step(node: onnx.NodeProto, constants: dict[str, Tensor]) -> _Step:
-    maker = _MAKERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    if maker is None:
-        raise UnknownOperatorError(f"the operator {node.op_type}")
-    call = maker(node, constants)
-    inputs = node.input[:1] if node.op_type in _OF_ONE else [name for name in node.input if name]
-    return call, list(inputs), node.output[0]
+    inputs = [name for name in node.input if name]
+    if node.domain in ("", "ai.onnx") and node.op_type in _PLAIN and not node.attribute:
+        return _PLAIN[node.op_type], inputs, node.output[0]
+    if node.domain in ("", "ai.onnx") and node.op_type in _MAKERS:
+        if node.op_type == "Resize":  # its size is worked out here
+            inputs = inputs[:1]
+        return _MAKERS[node.op_type](node, constants), inputs, node.output[0]
+    raise UnknownOperatorError(f"the operator {node.op_type}")
 
 
 def _laid_out(weight: Tensor) -> Tensor:
@@ -138,51 +139,17 @@ def _only(node: onnx.NodeProto, **allowed: tuple[Any, ...] | None) -> None:
             raise UnknownOperatorError(f"{node.op_type} with {name} {value}")
 
 
-def _operator(name: str) -> Callable[[Any], Any]:
-    def register(maker: Any) -> Any:
-        _MAKERS[name] = maker
-        return maker
-
-    return register
-
-
-def _plain(name: str, call: Callable[..., Tensor]) -> None:
-    def maker(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
-        _attributes(node, {})
-        return call
-
-    _MAKERS[name] = maker
-
-
-_OF_ONE = {"Cast", "Resize", "Identity"}
-"""Operators whose other inputs are worked out when the graph is read."""
-_PLAIN: dict[str, Callable[..., Tensor]] = {
-    "Relu": torch.relu,
-    "Sigmoid": torch.sigmoid,
-    "Add": torch.add,
-    "Sub": torch.sub,
-    "Mul": torch.mul,
-    "Div": torch.div,
-    "Identity": lambda value: value,
-}
-for _name, _call in _PLAIN.items():
-    _plain(_name, _call)
-
-
-@_operator("Cast")
 def _cast(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     _only(node, to=floats, saturate=None)
     return lambda value: value
 
 
-@_operator("Concat")
 def _concat(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
     axis = int(_attributes(node, {"axis": 1})["axis"])
     return lambda *values: torch.cat(values, axis)
 
 
-@_operator("Conv")
 def _conv(node: onnx.NodeProto, constants: dict[str, Tensor]) -> Callable[..., Tensor]:
     shape = constants[node.input[1]].shape if node.input[1] in constants else ()
     if len(shape) != 4:
@@ -210,7 +177,6 @@ def _conv(node: onnx.NodeProto, constants: dict[str, Tensor]) -> Callable[..., T
     return call
 
 
-@_operator("MaxPool")
 def _max_pool(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tensor]:
     has = _attributes(
         node,
@@ -243,7 +209,6 @@ def _max_pool(node: onnx.NodeProto, _: dict[str, Tensor]) -> Callable[..., Tenso
     return call
 
 
-@_operator("Resize")
 def _resize(node: onnx.NodeProto, constants: dict[str, Tensor]) -> Callable[..., Tensor]:
     _only(
         node,
@@ -263,3 +228,22 @@ def _resize(node: onnx.NodeProto, constants: dict[str, Tensor]) -> Callable[...,
         raise UnknownOperatorError("Resize to no fixed size")
     size = [int(n) for n in sizes[2:]]
     return lambda value: F.interpolate(value, size=size, mode="bilinear", align_corners=False)
+
+
+_PLAIN: dict[str, Callable[..., Tensor]] = {
+    "Relu": torch.relu,
+    "Sigmoid": torch.sigmoid,
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": torch.div,
+}
+"""Operators without attributes."""
+_MAKERS: dict[str, Callable[[onnx.NodeProto, dict[str, Tensor]], Callable[..., Tensor]]] = {
+    "Cast": _cast,
+    "Concat": _concat,
+    "Conv": _conv,
+    "MaxPool": _max_pool,
+    "Resize": _resize,
+}
+"""Those whose call is made of a node and the constants."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from dcsp.config import DetectorSettings
 from dcsp.errors import ConfigError, WeightsError
 from dcsp.images.resize import resize_map
-from dcsp.saliency.by_torch import TorchNetwork, UnknownOperatorError
+
+if TYPE_CHECKING:
+    from dcsp.saliency.by_torch import TorchNetwork
 
 ort: Any = onnxruntime  # it has no types
 _LOG = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ _ELSEWHERE = re.compile(
 )
 """ONNX's entry for a tensor whose values lie in another file: key, length and name of the file."""
 _AT_ONCE = 16 * 320 * 320  # pixels of images that a model looks at in one call
-_AT_ONCE_GPU = 64 * 320 * 320
+_AT_ONCE_GPU = 64 * 320 * 320  # the same on a GPU
 
 
 class SaliencyDetector:
@@ -155,6 +157,8 @@ class SaliencyDetector:
 
 
 def _on_gpu(path: Path, output: str, device: str) -> TorchNetwork | None:
+    from dcsp.saliency.by_torch import TorchNetwork, UnknownOperatorError  # onnx: CPUs do without
+
     try:
         return TorchNetwork(path, output, torch.device(device))
     except UnknownOperatorError as error:

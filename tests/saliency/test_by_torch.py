@@ -13,9 +13,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from dcsp.config import DetectorSettings
 from dcsp.errors import DcspError
+from dcsp.images.decode import decode_rgb
+from dcsp.images.resize import resize_rgb
 from dcsp.networks.weights import resolve_weights
 from dcsp.saliency.by_torch import TorchNetwork, UnknownOperatorError
+from dcsp.saliency.detector import SaliencyDetector
 from tests.photographs import JPEGS, needs_photographs
 
 SHAPE = (2, 4, 11, 14)
@@ -201,11 +205,6 @@ def test_nodes_that_the_output_does_not_need_are_left_out(tmp_path: Path) -> Non
 @needs_photographs
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_u2netp_is_the_same(device: str) -> None:
-    from dcsp.config import DetectorSettings
-    from dcsp.images.decode import decode_rgb
-    from dcsp.images.resize import resize_rgb
-    from dcsp.saliency.detector import SaliencyDetector
-
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     try:
