@@ -7,7 +7,7 @@ Removing files leaves empty folders, which no bucket has.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -143,17 +143,11 @@ def abort_upload(store: Store, upload: Upload) -> None:
     store.attempt("end the upload of", upload.name, abort)
 
 
-def end_uploads(store: Store, is_old: Callable[[float], bool] = lambda _: True) -> str:
-    """Give up uploads that did not end; why they were left alone, where the account may not.
-
-    Args:
-        store: The store.
-        is_old: Of the time when one was begun, in seconds since 1970: whether it is given up.
-    """
+def end_uploads(store: Store) -> str:
+    """Give up all uploads that did not end; why they were left alone, where the account may not."""
     try:
         for upload in uploads(store):
-            if is_old(upload.begun):
-                abort_upload(store, upload)
+            abort_upload(store, upload)
     except StoreError as error:
         return str(error)
     return ""
