@@ -6,7 +6,6 @@ import gc
 import hashlib
 import io
 import re
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from dcsp.images.decode import decode_levels
 from dcsp.labels import VOC_CLASSES, TagMapper
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import CORPUS, REJECTED, TRUTH
+from tests.threads import no_thread_left
 
 MAPPER = TagMapper(("cat", "dog"), {"cat": ["kitten"]})
 SETTINGS = CorpusSettings(kind="folder", root="unused", classes=("cat", "dog"), max_pixels=10_000)
@@ -166,13 +166,11 @@ def test_no_thread_is_left_behind_however_a_batch_of_far_rows_ends(names: Sequen
     """Nor is any left to the garbage collector, which may run under a lock that it needs."""
     files = dict.fromkeys(("a", "b", "mask fault"), GOOD) | {"text": b"hello"}
     rows = [row(name, "cat", uri=f"s3://bucket/{name}") for name in names]
-    before = threading.active_count()
     gc.disable()
     try:
         for _ in range(200):
-            with suppress(PlaceError):
+            with no_thread_left(), suppress(PlaceError):
                 ingest(Failing(files), rows)
-            assert threading.active_count() == before
     finally:
         gc.enable()
 
@@ -180,14 +178,14 @@ def test_no_thread_is_left_behind_however_a_batch_of_far_rows_ends(names: Sequen
 def test_thousands_of_bad_batches_of_far_rows_end() -> None:
     """With a collection every few objects, as any night has them, at any moment."""
     rows = [row(name, "cat", uri=f"s3://bucket/{name}") for name in ("a", "gone")]
-    thresholds, before = gc.get_threshold(), threading.active_count()
+    thresholds = gc.get_threshold()
     gc.set_threshold(50, 5, 1000)
     try:
-        for _ in range(2000):
-            assert ingest(Memory({"a": GOOD}), rows)[2].num_rows == 1
+        with no_thread_left():
+            for _ in range(2000):
+                assert ingest(Memory({"a": GOOD}), rows)[2].num_rows == 1
     finally:
         gc.set_threshold(*thresholds)
-    assert threading.active_count() == before
 
 
 def test_size_is_that_of_the_upright_image() -> None:

@@ -16,7 +16,7 @@ from tests.jobs.running import Run
 from tests.jobs.stages import LengthStage, faulty, write_ids
 from tests.jobs.test_failures import mine, run_training
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_one_cpu_mines_and_trains(finished: Run, no_cluster: None, tmp_path: Path) -> None:

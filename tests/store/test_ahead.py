@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from dcsp.store.ahead import read_ahead
+from tests.threads import no_thread_left
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -65,14 +66,16 @@ def test_the_threads_end_with_the_block_however_it_is_left(
     taken: int, fault: type[BaseException] | None
 ) -> None:
     """Without the garbage collector: it runs under any lock, where a pool cannot be ended."""
-    before = threading.active_count()
     gc.disable()
     try:
-        with suppress(KeyboardInterrupt), read_ahead(str, range(6), threads=3) as results:
+        with (
+            no_thread_left(),
+            suppress(KeyboardInterrupt),
+            read_ahead(str, range(6), threads=3) as results,
+        ):
             held = [next(results) for _ in range(taken)]
             if fault:
                 raise fault
         assert held == [str(number) for number in range(taken)]
-        assert threading.active_count() == before
     finally:
         gc.enable()
