@@ -25,6 +25,7 @@ from dcsp.corpus.unknown_tags import tag_notes
 from dcsp.errors import ClusterError, DcspError, StoreError
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
+from dcsp.evaluation.trust import TrustCounter, TrustSums, trust_metrics
 from dcsp.inspection.recompute import check_recompute
 from dcsp.progress import Progress, say
 from dcsp.report.collect import write_report
@@ -308,7 +309,26 @@ class Chain:
                 progress.advance(next(ended).rows)
 
             self.executor.items(Evaluator(self.store, plan), parts, count, "evaluation")
+        trust = self._trust(plan)
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
+        metrics["trust"] = trust_metrics(trust, plan.config.corpus.classes)
         metrics |= self._within("evaluation", lambda: selftag_metrics(self.store, plan))
         self.store.write_json(metrics_file(plan.run_id), metrics)
+
+    def _trust(self, plan: Plan) -> dict[str, TrustSums]:
+        """What the trust table says of each split, compared with the masks that there are."""
+        sums: dict[str, TrustSums] = {}
+        if not plan.of(Role.TRUST):
+            return sums
+        parts = [part for part in plan.snapshot.parts if part.split in plan.labelled]
+        ended = iter(parts)
+        with Progress("trust figures", sum(part.rows for part in parts)) as progress:
+
+            def count(found: TrustSums) -> None:
+                part = next(ended)
+                sums[part.split] = sums[part.split] + found if part.split in sums else found
+                progress.advance(part.rows)
+
+            self.executor.items(TrustCounter(self.store, plan), parts, count, "trust figures")
+        return sums

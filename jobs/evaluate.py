@@ -2,7 +2,8 @@
 
     python jobs/evaluate.py --config FILE [key=value …]
 
-Predictions that are missing are made first; everything before them must be done (jobs/relabel.py).
+Predictions and trust that are missing are made first; everything before them must be done
+(jobs/relabel.py).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str]) -> None:
 def evaluate(chain: Chain) -> None:
     """Predict where that is missing, evaluate, report and publish."""
     plan = chain.plan()
-    before = [step for step in plan if step.role is not Role.PREDICTIONS]
+    own = (Role.PREDICTIONS, Role.TRUST)
+    before = [step for step in plan if step.role not in own]
     chain.require(plan, before, "jobs/relabel.py")
     for step in plan:
         chain.run(plan, step)

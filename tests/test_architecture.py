@@ -41,6 +41,7 @@ FLOORS = (
     "dcsp.inference",
     "dcsp.training",
     "dcsp.cues",
+    "dcsp.trust",
     "dcsp.selftags",
     "dcsp.methods.builtin.loss",  # any training may have it
     "dcsp.methods.shared",

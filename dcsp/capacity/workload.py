@@ -145,7 +145,7 @@ class _Survey:
         for source in inputs:
             listed = self._listed(source.directory)
             pace = self._paces.get(source.directory)
-            for part in parts:
+            for part in self._having(source, parts):
                 size = listed.get(file_name(part.name))
                 if size is not None:
                     total += size
@@ -154,6 +154,13 @@ class _Survey:
                 else:
                     return None
         return total
+
+    def _having(self, source: TableInput, parts: Sequence[Part]) -> Sequence[Part]:
+        """Those of some parts that a table is to have."""
+        if source.splits is None:
+            return parts
+        names = {part.name for part in self._plan.snapshot.of(source.splits)}
+        return [part for part in parts if part.name in names]
 
     def _listed(self, directory: str) -> dict[str, int]:
         if directory not in self._sizes:

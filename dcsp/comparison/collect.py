@@ -63,7 +63,7 @@ def measure_run(store: Store, plan: Plan) -> dict[str, float | None]:
         StoreError: Its metrics or a table are not there.
     """
     steps = plan.behind(plan.steps[-1])
-    steps = [step for step in steps if step.role is not Role.PREDICTIONS]
+    steps = [step for step in steps if step.role not in (Role.PREDICTIONS, Role.TRUST)]
     records = [step_record(store, plan, step) for step in steps]
     tables = [
         TableCost(record["seconds"], record["bytes"], sum(record["rows"].values()))

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsp.errors import StoreError
+from dcsp.evaluation.bootstrap import Samples
 from dcsp.evaluation.confusion import ConfusionMatrix
 from dcsp.labels import BACKGROUND, IGNORE, hide_labels
 from dcsp.tables.codecs import decode_labels
@@ -34,12 +35,16 @@ class ClassFigures(TypedDict):
     recall: float | None
     share: float | None
     """Share of the pixels with a ground truth that are of this class."""
+    images: int
+    """Images whose ground truth shows it."""
 
 
 class Figures(TypedDict):
     """Figures of a table as plain JSON values; percent is 0-100, None where undefined."""
 
     miou: float | None
+    interval: tuple[float, float] | None
+    """Low and high end of where ``miou`` is for most samples of such images."""
     miou_labelled: float | None
     """As ``miou``, with the pixels left out that the table labels 255."""
     accuracy: float | None
@@ -66,6 +71,7 @@ class Quality:
         without_truth: Images left out because they have no ground truth, or a mask that ingest
             could not use, which the rejected table tells of.
         mismatched: Images left out because mask and label differ in size.
+        samples: Of the images; None: there are none.
     """
 
     matrix: ConfusionMatrix
@@ -74,6 +80,7 @@ class Quality:
     without_label: int = 0
     without_truth: int = 0
     mismatched: int = 0
+    samples: Samples | None = None
 
     @classmethod
     def empty(cls, classes: int) -> Quality:
@@ -93,6 +100,11 @@ class Quality:
             without_label=self.without_label + other.without_label,
             without_truth=self.without_truth + other.without_truth,
             mismatched=self.mismatched + other.mismatched,
+            samples=(
+                self.samples + other.samples
+                if self.samples and other.samples
+                else self.samples or other.samples
+            ),
         )
 
 
@@ -120,8 +132,9 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
         )
     total = Quality.empty(classes)
     statuses = table["status"].to_pylist()
-    masks = zip(truth["status"].to_pylist(), truth["label"], strict=True)
-    for row, (truth_status, mask) in enumerate(masks):
+    ids: list[Any] = truth["image_id"].to_pylist()
+    masks = zip(ids, truth["status"].to_pylist(), truth["label"], strict=True)
+    for row, (image_id, truth_status, mask) in enumerate(masks):
         if truth_status != OK:
             total += Quality(ConfusionMatrix.empty(classes), without_truth=1)
         elif statuses[row] not in (OK, ERROR):
@@ -131,7 +144,7 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
             expected = hide_labels(decode_labels(mask.as_py()), classes, BACKGROUND)
             shown = np.full_like(expected, IGNORE) if failed else labeller(row)
             found = hide_labels(shown, classes, BACKGROUND)
-            total += _compare(expected, found, classes, failed)
+            total += _compare(image_id, expected, found, classes, failed)
     return total
 
 
@@ -171,8 +184,11 @@ def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:
         [_or_none(float(value)) for value in values]
         for values in (matrix.iou(), matrix.precision(), matrix.recall(), matrix.shares())
     )
+    samples = quality.samples or Samples.empty(matrix.classes)
+    interval = samples.interval()
     return {
         "miou": _or_none(matrix.mean_iou()),
+        "interval": (round(interval[0], 4), round(interval[1], 4)) if interval else None,
         "miou_labelled": _or_none(matrix.mean_iou("skip")),
         "accuracy": _or_none(matrix.accuracy()),
         "coverage": _or_none(matrix.coverage()),
@@ -182,18 +198,30 @@ def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:
         "without_truth": quality.without_truth,
         "mismatched": quality.mismatched,
         "per_class": {
-            name: {"iou": iou[i], "precision": precision[i], "recall": recall[i], "share": share[i]}
+            name: {
+                "iou": iou[i],
+                "precision": precision[i],
+                "recall": recall[i],
+                "share": share[i],
+                "images": int(samples.shown[i]),
+            }
             for i, name in enumerate(("background", *class_names))
         },
     }
 
 
 def _compare(
-    expected: NDArray[np.uint8], found: NDArray[np.uint8], classes: int, failed: bool
+    image_id: str,
+    expected: NDArray[np.uint8],
+    found: NDArray[np.uint8],
+    classes: int,
+    failed: bool,
 ) -> Quality:
     if expected.shape != found.shape:
         return Quality(ConfusionMatrix.empty(classes), mismatched=1)
-    return Quality(ConfusionMatrix.of(expected, found, classes), images=1, failed=int(failed))
+    matrix = ConfusionMatrix.of(expected, found, classes)
+    samples = Samples.of(image_id, matrix)
+    return Quality(matrix, images=1, failed=int(failed), samples=samples)
 
 
 def _or_none(value: float) -> float | None:

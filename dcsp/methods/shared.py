@@ -24,6 +24,7 @@ from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.training.recipe import Recipe, ScoreRecipe, TrainingInput
 from dcsp.training.stage import TrainStage
+from dcsp.trust.table import TrustStage
 
 
 class SaliencySource(NamedTuple):
@@ -104,11 +105,14 @@ class StepMaker:
             return AdaptStage(self.config, network, phase)
         return self.algorithm_1(rule, network, phase)
 
-    def predictions(self, network: StageKey, rule: DCSPSettings | None) -> Iterator[Step[Stage]]:
-        """Labels of every image (method 1.8), last, and the saliency that they ask for.
+    def predictions(
+        self, network: StageKey, cues: StageKey, rule: DCSPSettings | None
+    ) -> Iterator[Step[Stage]]:
+        """Labels of every image (method 1.8), what they ask for, and how far to trust each.
 
         Args:
             network: Key of the last training.
+            cues: Key of those that it learned from.
             rule: Algorithm 1 for images with given tags, if the cues have it.
         """
         predict, published = self.config.predict, None
@@ -119,6 +123,9 @@ class StepMaker:
             published = PublishedRule.of(self.config, rule, maps.stage.key if maps else None)
         stage = PredictionStage.of(self.config, network.directory, rule=published)
         yield Step(Role.PREDICTIONS, "predictions", stage, splits=predict.splits)
+        saliency = published.saliency if published else None
+        trust = TrustStage.of(stage.key, cues, saliency, len(self.config.corpus.classes))
+        yield Step(Role.TRUST, "trust", trust, splits=predict.splits)
 
     def cues(self, stage: CueStage, phase: int = 0) -> Step[CueStage]:
         """The step of the cues that a phase is trained on."""

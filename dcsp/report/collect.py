@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from dcsp.methods.registry import method_of
 from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
 from dcsp.report.page import build_report
 from dcsp.run.plan import Plan
+from dcsp.stages.columns import read_columns
 from dcsp.stages.parts import CORPUS_INPUT, TableInput, live_rows, read_part
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
@@ -30,6 +31,9 @@ from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart
 TRAIN_SHARE = 2 / 3
 """Share of the gallery that shows training images, which have cues to show."""
 UNPLOTTED = {"step", "learning_rate"}
+_Place = tuple[str, int]
+LOOKED_AT = 5000
+"""Images among which those that are trusted least are looked for."""
 BLANK_SIDE = 256
 """Longest side in pixels of the grey that stands for an image that does not decode."""
 
@@ -84,6 +88,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
         ends_with_cues=plan.model is None,
         selftags=metrics.get("selftags"),
         selfcues=_selfcues(plan, metrics),
+        trust=metrics.get("trust"),
     )
 
 
@@ -121,26 +126,53 @@ def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
 
 
 def gallery_items(store: Store, plan: Plan) -> Iterator[GalleryItem]:
-    """The images of the gallery: the first ones of each split, in hash order of their ids."""
+    """The images of the gallery: of each split those that are trusted least, then any others."""
     wanted = {TRAIN: round(plan.config.report.gallery * TRAIN_SHARE)}
     wanted[VAL] = plan.config.report.gallery - wanted[TRAIN]
     for split, count in wanted.items():
-        left = count
-        for part in plan.snapshot.parts:
-            if part.split == split and left > 0:
-                yield from _items(store, plan, part, left)
-                left -= part.live
+        chosen = _chosen(store, plan, split, count)
+        items: dict[_Place, GalleryItem] = {}
+        for part in {part.name: part for part, _ in chosen}.values():
+            rows = [row for other, row in chosen if other is part]
+            found = _items(store, plan, part, rows)
+            items.update(zip([(part.name, row) for row in rows], found, strict=True))
+        yield from (items[part.name, row] for part, row in chosen)
 
 
-def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[GalleryItem]:
-    """The first images of a part, with whatever tables of the run hold of them."""
+def _chosen(store: Store, plan: Plan, split: str, count: int) -> list[tuple[CorpusPart, int]]:
+    """Parts and the positions of live rows in them.
+
+    Half are those that are trusted least of the first thousands, the others are the first ones:
+    both are of all images, whose order is that of digests of their ids.
+    """
+    parts, rows = [], 0
+    for part in plan.snapshot.parts:
+        if part.split == split and rows < max(count, LOOKED_AT):
+            parts.append(part)
+            rows += part.live
+    places = [(part, row) for part in parts for row in range(part.live)]
+    worst: list[int] = []
+    if split in plan.labelled and (trust := plan.of(Role.TRUST)):
+        directory, columns = trust[0].stage.key.directory, ("image_id", "score")
+        tables = read_columns(store, directory, [part.part for part in parts], columns)
+        scores = np.array([s for table in tables for s in table["score"].to_pylist()], float)
+        known = np.flatnonzero(~np.isnan(scores))
+        worst = known[np.argsort(scores[known], kind="stable")][: count // 2].tolist()
+    others = [number for number in range(len(places)) if number not in set(worst)]
+    return [places[number] for number in (worst + others)[:count]]
+
+
+def _items(
+    store: Store, plan: Plan, part: CorpusPart, positions: Sequence[int]
+) -> Iterator[GalleryItem]:
+    """Some images of a part, with whatever tables of the run hold of them."""
     zipped = live_rows(read_part(store, _inputs(plan, part.split), part.name), part.dead)
-    rows = zipped.slice(0, count).to_pylist()
-    truth: list[bytes | None] = [None] * len(rows)
+    truth: list[bytes | None] = [None] * zipped.num_rows
     if (masks := read_truth(store, part, plan.snapshot.masks)) is not None:
         truth = live_rows(masks, part.dead)["label"].to_pylist()
     phases, words = len(plan.cue_steps), method_of(plan.config).words
-    for row, mask in zip(rows, truth, strict=False):
+    for position in positions:
+        row, mask = zipped.slice(position, 1).to_pylist()[0], truth[position]
         maps = row.get("saliency.maps") or []
         attention = row.get("cue0.attention")
         yield GalleryItem(
@@ -159,6 +191,12 @@ def _items(store: Store, plan: Plan, part: CorpusPart, count: int) -> Iterator[G
             },
             prediction=_label(row.get("prediction.label")),
             truth=_label(mask),
+            trust=row.get("trust.score"),
+            reasons=[
+                (found["class"], reason)
+                for found in row.get("trust.classes") or ()
+                for reason in found["reasons"]
+            ],
             error=next((row[name] for name in row if name.endswith(".error") and row[name]), None),
         )
 
@@ -174,6 +212,8 @@ def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
     if split in plan.labelled:
         directory = plan.of(Role.PREDICTIONS)[0].stage.key.directory
         tables.append(TableInput("prediction", directory, ("label", "error")))
+        for step in plan.of(Role.TRUST):
+            tables.append(TableInput("trust", step.stage.key.directory, ("score", "classes")))
     return tuple(tables)
 
 

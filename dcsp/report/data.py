@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dcsp.corpus.rejected import BAD_MASK
 from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
+from dcsp.evaluation.trust import TrustFigures
 from dcsp.methods.base import Words
 from dcsp.tables.snapshot import TRAIN, Masks
 
@@ -64,6 +65,8 @@ class GalleryItem:
         cues: Title, such as ``"cue 0"`` → HW uint8 label map, in order of phases.
         prediction: HW uint8 label map at image size.
         truth: HW uint8 label map at image size.
+        trust: Expected IoU in [0, 1]; None where it was not told.
+        reasons: Class id and what lowers it (:data:`dcsp.trust.score.REASONS`).
         error: Why something of this image is missing.
     """
 
@@ -76,6 +79,8 @@ class GalleryItem:
     cues: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     prediction: NDArray[np.uint8] | None = None
     truth: NDArray[np.uint8] | None = None
+    trust: float | None = None
+    reasons: Sequence[tuple[int, str]] = ()
     error: str | None = None
 
 
@@ -110,6 +115,7 @@ class ReportData:
         masks: What ingest found of the masks.
         ends_with_cues: Whether the run was to end with a cue table: no network, no predictions.
         selftags: Figures of self-tags; None for a run without them.
+        trust: What the trust table says; None for a run without one.
         selfcues: Figures of cues by self-tags, of the last phase; None where nothing was measured.
     """
 
@@ -140,6 +146,7 @@ class ReportData:
     ends_with_cues: bool = False
     selftags: SelfTagFigures | None = None
     selfcues: Figures | None = None
+    trust: TrustFigures | None = None
 
     @property
     def bad_masks(self) -> int:

@@ -21,6 +21,7 @@ from dcsp.report.panels import (
     shrink,
 )
 from dcsp.text import percent
+from dcsp.trust.score import REASONS
 
 
 def gallery(items: Sequence[GalleryItem], classes: Sequence[str]) -> Markup:
@@ -88,13 +89,33 @@ def _row(item: GalleryItem, classes: Sequence[str]) -> Markup:
         element("h3", item.image_id),
         element("span", item.split, class_="split"),
         tag_spans(item.tags, classes),
-        None
-        if score is None
-        else element("span", "IoU ", element("b", percent(score)), class_="score"),
+        _scores(item.trust, score),
     )
+    told = element("p", _told(item.reasons, classes), class_="reasons") if item.reasons else None
     problem = element("p", item.error, class_="problem") if item.error else None
     figures = [figure(item.image_id, *panel) for panel in _panels(item)]
-    return element("article", head, problem, element("div", figures, class_="panels"), class_="row")
+    return element(
+        "article", head, problem, told, element("div", figures, class_="panels"), class_="row"
+    )
+
+
+def _scores(trust: float | None, iou: float | None) -> Markup | None:
+    """What is expected of the labels of an image, and what is measured."""
+    found = {"trust": None if trust is None else 100 * trust, "IoU": iou}
+    told = [
+        element("span", f"{name} ", element("b", percent(value)))
+        for name, value in found.items()
+        if value is not None
+    ]
+    return element("span", told, class_="score") if told else None
+
+
+def _told(reasons: Sequence[tuple[int, str]], classes: Sequence[str]) -> str:
+    """What lowers the trust in the labels of an image, class by class."""
+    by_class: dict[str, list[str]] = {}
+    for class_id, reason in reasons:
+        by_class.setdefault(class_name(class_id, classes), []).append(REASONS[reason])
+    return "; ".join(f"{name}: {', '.join(told)}" for name, told in by_class.items())
 
 
 def _panels(item: GalleryItem) -> Iterator[tuple[str, Picture]]:

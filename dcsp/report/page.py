@@ -18,7 +18,8 @@ from dcsp.report.sections import (
 )
 from dcsp.report.selftags import selftag_lead, selftag_table
 from dcsp.report.style import STYLE
-from dcsp.report.trust import Verdict, judge
+from dcsp.report.trust import trust_lead, trust_section
+from dcsp.report.verdict import Verdict, judge
 from dcsp.text import count
 
 
@@ -50,14 +51,15 @@ def build_report(run: ReportData) -> str:
             f"percent, for {run.measured}.",
             class_table(run),
         ),
+        section("Trust", trust_lead(run.trust) if run.trust else None, trust_section(run)),
         section(
             "Self-tags", selftag_lead(run.selftags) if run.selftags else None, selftag_table(run)
         ),
         section(
             "Gallery",
-            "Where things stand out, attention in the colours of the tags, the "
-            "labels of each phase, and the ground truth where there is one. Click a picture to "
-            "enlarge it.",
+            "Of each split those that are trusted least come first, then others as they come. "
+            "Where things stand out, attention in the colours of the tags, the labels of each "
+            "phase, and the ground truth where there is one. Click a picture to enlarge it.",
             gallery(run.gallery, run.classes) if run.gallery else None,
         ),
         section(

@@ -10,7 +10,7 @@ from dcsp.report.charts import line_chart
 from dcsp.report.data import ReportData
 from dcsp.report.gallery import swatch
 from dcsp.report.markup import Markup, element, join
-from dcsp.report.trust import Statement
+from dcsp.report.verdict import Statement
 from dcsp.tables.schemas import ERROR, OK, STATUSES
 from dcsp.tables.snapshot import TRAIN
 from dcsp.text import count, duration, percent, points, quantity, title
@@ -38,6 +38,11 @@ def tiles(run: ReportData) -> Markup:
     ]
     if run.prediction_crf and run.prediction:
         shown.append(_tile("mIoU before the CRF", run.prediction["miou"], measured))
+    if run.trust:
+        note = f"without masks, {quantity(run.trust['images'], 'image')}"
+        if run.trust["calibration"]:
+            note = f"calibrated by masks, {quantity(run.trust['images'], 'image')}"
+        shown.append(_tile("Expected mIoU", run.trust["expected_miou"], note))
     if labels := run.published.get(TRAIN):
         note = f"train, {quantity(labels['images'], 'image')}, tags used where known"
         shown.append(_tile("mIoU of published labels", labels["miou"], note))

@@ -112,6 +112,7 @@ td.alert { color: var(--bad); font-weight: 600; }
 .chart { display: block; width: 100%; height: auto; overflow: visible; }
 .chart text { fill: var(--faint); font-size: 11px; }
 .chart .grid { stroke: var(--rule); stroke-width: 1; }
+.chart.square { max-width: 340px; margin: 0 auto; } .dot { fill: var(--accent); }
 .line { fill: none; stroke: var(--c); stroke-linejoin: round; }
 .line.raw { stroke-width: 1; opacity: 0.28; } .line.smooth { stroke-width: 2; }
 .s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); } .s3 { --c: var(--s3); }
@@ -126,7 +127,9 @@ td.alert { color: var(--bad); font-weight: 600; }
 .row header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 14px;
   margin-bottom: 10px; font-size: 13.5px; color: var(--soft); }
 .row h3 { font-weight: 600; color: var(--ink); overflow-wrap: anywhere; }
-.split { color: var(--faint); } .score { margin-left: auto; } .score b { color: var(--ink); }
+.split { color: var(--faint); } .score b { color: var(--ink); }
+.score { margin-left: auto; display: flex; gap: 14px; }
+.reasons { color: var(--soft); font-size: 13px; margin-bottom: 8px; }
 .problem { color: var(--bad); font-size: 13.5px; margin-bottom: 8px; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 10px; }
 figure { margin: 0; min-width: 0; }

@@ -1,346 +1,138 @@
-"""How far to trust a run, in words: what its figures support, and what to do about the rest.
-
-The rules are few and fixed, each a function of the report's data; nothing is hidden behind a score.
-"""
+"""The section on trust: what is expected of the labels, why, and how well that tells."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
-import numpy as np
+from dcsp.evaluation.trust import Calibration, TrustFigures
+from dcsp.report.data import ReportData
+from dcsp.report.markup import Markup, element, join
+from dcsp.text import count, percent, quantity
+from dcsp.trust.score import REASONS
 
-from dcsp.evaluation.quality import Figures
-from dcsp.report.data import Curve, ReportData
-from dcsp.tables.schemas import ERROR
-from dcsp.tables.snapshot import TRAIN
-from dcsp.text import count, percent, points, quantity, title
-
-Level = Literal["good", "caution", "bad"]
-
-GOOD_MIOU = 60.0
-"""From here on labels are fit for training on: where published weak supervision stands on VOC."""
-USABLE_MIOU = 40.0
-"""From here on labels help as drafts."""
-WEAK_SHARE = 0.6
-"""A class under this share of the mean IoU is named as weak."""
-FEW_IMAGES = 100
-"""With fewer measured images, figures of single classes move by many points between samples."""
-STILL_FALLING = 0.1
-"""A loss whose last quarter brought more than this share of its whole fall had not settled."""
-_NAMED = 5
+_SIDE, _MARGIN = 220, 34
 
 
-@dataclass(frozen=True)
-class Statement:
-    """One finding: how serious it is, and a sentence or two."""
-
-    level: Level
-    text: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The answer to "can I use these labels?" and the findings behind it."""
-
-    level: Level
-    headline: str
-    summary: str
-    statements: tuple[Statement, ...]
-
-
-def judge(data: ReportData) -> Verdict:
-    """Draw the verdict and its findings from a run's figures."""
-    level, headline, summary = _headline(data)
-    rules = (
-        _sample,
-        _masks,
-        _classes,
-        _cues,
-        _adapt,
-        _selftags,
-        _crf,
-        _training,
-        _failures,
-        _rejections,
+def trust_lead(found: TrustFigures) -> str:
+    """What the section shows, in a sentence or two."""
+    lead = (
+        f"What the tables say of {quantity(found['images'], 'labelled image')}, without any mask: "
+        "the IoU with the truth that is to be expected, and what lowers it."
     )
-    found = tuple(statement for rule in rules for statement in rule(data))
-    order: dict[Level, int] = {"bad": 0, "caution": 1, "good": 2}
-    return Verdict(level, headline, summary, tuple(sorted(found, key=lambda s: order[s.level])))
+    if found["calibration"]:
+        lead += f" Calibrated on {quantity(found['calibration']['images'], 'image')} with masks."
+    return lead
 
 
-def _headline(data: ReportData) -> tuple[Level, str, str]:
-    final = data.final
-    if data.ends_with_cues:
-        return (
-            "caution",
-            "Cues alone: nothing was trained on them.",
-            "This run ended with a table of cues, which the figures and the gallery show; run "
-            "jobs/relabel.py for a network and labels of every image.",
-        )
-    if final is None or final["miou"] is None:
-        return (
-            "caution",
-            "These labels are unmeasured.",
-            f"{_why_unmeasured(data)}, so nothing here says how good the labels are. Look through "
-            "the gallery, and give masks to a hundred images of the validation split to get "
-            "figures.",
-        )
-    measured = (
-        f"On {quantity(final['images'], 'image')} of the {data.measured_split} split, by "
-        f"{data.measured}, {percent(final['accuracy'])} % of the pixels are right, and labelled "
-        f"and true regions overlap by {percent(final['miou'])} % in the mean over the classes "
-        "(mIoU)."
-    )
-    if final["miou"] >= GOOD_MIOU:
-        advice = "Use them for training; look first at the weak classes, where any are named here."
-        return "good", "Good enough to train on.", f"{measured} {advice}"
-    if final["miou"] >= USABLE_MIOU:
-        advice = "Use them as drafts that people correct, or to pretrain on; not as a final truth."
-        return "caution", "Usable as drafts.", f"{measured} {advice}"
-    advice = "Do not use them as they are: the findings here say where quality is lost."
-    return "bad", "Not good enough to use.", f"{measured} {advice}"
-
-
-def _why_unmeasured(data: ReportData) -> str:
-    if data.masks.left_out:
-        return (
-            f"{quantity(data.masks.left_out, 'mask')} of {data.masks.usable} do not go with the "
-            "tags of their images, and no image that was labelled has another"
-        )
-    if data.bad_masks:
-        return (
-            f"{quantity(data.bad_masks, 'mask')} could not be used (the rejected table says why), "
-            "and no image that was labelled has another"
-        )
-    if data.masks.idle:
-        return (
-            f"{quantity(data.masks.idle, 'mask')} called like no image (ingest says how to name "
-            "them), and no image that was labelled has one"
-        )
-    return "No image of this corpus has a mask to compare with"
-
-
-def _sample(data: ReportData) -> Iterator[Statement]:
-    final = data.final
-    if final is None:
-        return
-    images = final["images"]
-    if data.measured_split == TRAIN:
-        yield Statement(
-            "caution",
-            "The figures are of images that the network learned from: labels of new images may be "
-            "worse; give masks to a validation split to know.",
-        )
-    if images < FEW_IMAGES:
-        yield Statement(
-            "caution",
-            f"Only {quantity(images, 'image')} with masks stand behind the figures: those of "
-            "single classes can be off by ten points or more.",
-        )
-    unknown = [name for name, figures in final["per_class"].items() if figures["iou"] is None]
-    if unknown:
-        yield Statement(
-            "caution",
-            f"Not measured, because no mask and no label shows them: {_names(unknown)}.",
-        )
-    if final["mismatched"]:
-        yield Statement(
-            "caution",
-            f"{quantity(final['mismatched'], 'mask')} could not be compared, being of another size "
-            "than the image.",
-        )
-
-
-def _masks(data: ReportData) -> Iterator[Statement]:
-    if data.masks.left_out:
-        yield Statement("bad", f"{data.masks.told}.")
-
-
-def _classes(data: ReportData) -> Iterator[Statement]:
-    final = data.final
-    if final is None or final["miou"] is None:
-        return
-    limit = WEAK_SHARE * final["miou"]
-    weak = sorted(
-        (figures["iou"], name)
-        for name, figures in final["per_class"].items()
-        if figures["iou"] is not None and figures["iou"] < limit
-    )
-    if not weak:
-        yield Statement("good", "No class falls far behind the others.")
-        return
-    described = [_describe_weak(final, name) for _, name in weak[:_NAMED]]
-    more = f" and {len(weak) - _NAMED} more" if len(weak) > _NAMED else ""
-    noun = "class is" if len(weak) == 1 else "classes are"
-    yield Statement(
-        "caution", f"{len(weak)} {noun} far below the mean: {'; '.join(described)}{more}."
-    )
-
-
-def _describe_weak(final: Figures, name: str) -> str:
-    figures = final["per_class"][name]
-    precision, recall = figures["precision"], figures["recall"]
-    if precision is None or (recall is not None and recall < precision):
-        reason = f"only {percent(recall)} % of its pixels are found"
-    else:
-        reason = f"only {percent(precision)} % of the pixels labelled so are right"
-    return f"{name} ({percent(figures['iou'])}: {reason})"
-
-
-def _cues(data: ReportData) -> Iterator[Statement]:
-    for first in (*data.start, *data.cues[:1]):
-        if (
-            first.figures
-            and first.figures["miou"] is not None
-            and first.miou_first_pass is not None
-        ):
-            yield _hierarchy(first.figures["miou"] - first.miou_first_pass)
-    yield from _start(data)
-
-
-def _start(data: ReportData) -> Iterator[Statement]:
-    """What a method made of the cues that it started from."""
-    scores = [c.figures["miou"] if c.figures else None for c in (*data.start, *data.cues[:1])]
-    if len(scores) < 2 or scores[0] is None or scores[1] is None:
-        return
-    method, gain = data.cues[0].method, scores[1] - scores[0]
-    if gain > 0:
-        yield Statement("good", f"{method} lifted the cues by {gain:.1f} points of mIoU.")
-    else:
-        yield Statement(
-            "caution",
-            f"{method} changed the cues that it started from by {points(gain)} mIoU: here they "
-            "may serve as they are.",
-        )
-
-
-def _hierarchy(gain: float) -> Statement:
-    """What the later passes of the detector brought."""
-    if gain > 0:
-        return Statement(
-            "good",
-            f"Hierarchical saliency does its work: it lifts the first cues by {gain:.1f} points "
-            "of mIoU over one pass of the detector.",
-        )
-    return Statement(
-        "caution",
-        f"Hierarchical saliency changed the first cues by {points(gain)} mIoU over one pass of "
-        "the detector: on this corpus fewer passes (cues.dcsp.saliency_pass) may serve better.",
-    )
-
-
-def _adapt(data: ReportData) -> Iterator[Statement]:
-    scores = [phase.figures["miou"] if phase.figures else None for phase in data.cues]
-    if len(scores) < 2 or scores[0] is None or scores[-1] is None:
-        return
-    gain = scores[-1] - scores[0]
-    if gain > 0:
-        yield Statement(
-            "good", f"{data.method.later} lifted the cues by {gain:.1f} points of mIoU."
-        )
-    else:
-        yield Statement(
-            "caution",
-            f"{data.method.later} changed the cues by {points(gain)} mIoU: the jointly trained "
-            "network knows no more than the cues it learned from; try longer training, or "
-            f"{data.method.advice}.",
-        )
-
-
-def _selftags(data: ReportData) -> Iterator[Statement]:
-    found = data.selftags
+def trust_section(run: ReportData) -> Markup | None:
+    """Expected IoU of each class, the commonest reasons, and a reliability plot where masks are."""
+    found = run.trust
     if found is None:
-        return
-    lacking = [name for name, c in found["per_class"].items() if c["threshold"] is None]
-    untagged = quantity(found["untagged"], "untagged image")
-    measured = data.selfcues and data.selfcues["miou"]
-    cues = f"; their cues overlap by {percent(measured)} % with the truth" if measured else ""
-    yield Statement(
-        "caution" if found["untagged"] and not found["self_tagged"] else "good",
-        f"{count(found['self_tagged'])} of {untagged} got tags of the network's own{cues}.",
+        return None
+    cards = [_classes(found), _reasons(found)]
+    if found["calibration"]:
+        cards.append(_reliability(found["calibration"]))
+    return element("div", cards, class_="curves")
+
+
+def _classes(found: TrustFigures) -> Markup:
+    names = ("Class", "Expected IoU", "Images", "Tagged, no pixel")
+    rows = [
+        element(
+            "tr",
+            element("td", name, class_="name"),
+            _cell(percent(told["expected_iou"])),
+            _cell(count(int(told["images"] or 0))),
+            _cell(count(int(told["without_pixels"] or 0))),
+        )
+        for name, told in found["per_class"].items()
+    ]
+    total = element(
+        "tr",
+        element("td", "with background"),
+        _cell(percent(found["expected_miou"])),
+        _cell(count(found["images"])),
+        _cell(""),
+        class_="total",
     )
-    if not found["held_out"]:
-        yield Statement(
-            "caution",
-            "Thresholds of self-tags were calibrated on images that the network has learned from: "
-            "fewer self-tags are right than their precision says; give tags to a validation split.",
-        )
-    if lacking:
-        yield Statement(
-            "caution",
-            f"Never a self-tag, for want of a threshold that is precise enough on enough tagged "
-            f"images: {_names(lacking)}.",
-        )
+    return _card("Expected, by class", _table(names, [*rows, total]))
 
 
-def _crf(data: ReportData) -> Iterator[Statement]:
-    if data.prediction is None or data.prediction_crf is None:
-        return
-    before, after = data.prediction["miou"], data.prediction_crf["miou"]
-    if before is not None and after is not None and after < before:
-        yield Statement(
-            "caution",
-            f"The dense CRF changed the labels by {points(after - before)} mIoU: here predict.crf="
-            "false is both better and faster.",
-        )
-
-
-def _training(data: ReportData) -> Iterator[Statement]:
-    for curve in data.curves:
-        for name in curve.losses:
-            values = [value for _, value in curve.losses[name]]
-            if not all(math.isfinite(value) for value in values):
-                yield Statement("bad", f"The loss {name} of {title(curve.stage)} was not finite.")
-    falling = [title(curve.stage) for curve in data.curves if _still_falls(curve)]
-    if falling:
-        yield Statement(
-            "caution",
-            f"The loss was still falling at the end of {_names(falling)}: more steps may give "
-            "better labels.",
-        )
-
-
-def _still_falls(curve: Curve) -> bool:
-    for pairs in curve.losses.values():
-        values = np.array([value for _, value in pairs])
-        quarter = len(values) // 4
-        if quarter < 4 or not np.isfinite(values).all():
-            continue
-        first, before, last = values[:quarter], values[-2 * quarter : -quarter], values[-quarter:]
-        fall, whole = before.mean() - last.mean(), first.mean() - last.mean()
-        noise = 2 * math.sqrt((before.var() + last.var()) / quarter)
-        if fall > noise and fall > STILL_FALLING * whole:
-            return True
-    return False
-
-
-def _failures(data: ReportData) -> Iterator[Statement]:
-    failed = {table: rows.get(ERROR, 0) for table, rows in data.rows.items()}
-    broken = [f"{quantity(n, 'row')} of {title(table)}" for table, n in failed.items() if n]
-    if broken:
-        yield Statement(
-            "caution",
-            f"Failed: {', '.join(broken)}. Each failed row says why in its error column.",
-        )
-    elif data.rows:
-        yield Statement("good", "No image failed on the way from ingest to prediction.")
-
-
-def _rejections(data: ReportData) -> Iterator[Statement]:
-    rejected = sum(data.rejected.values())
-    if not rejected:
-        return
-    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(data.rejected.items()))
-    yield Statement(
-        "caution",
-        f"Ingest recorded {quantity(rejected, 'rejection')} ({reasons}): see the rejected table.",
+def _reasons(found: TrustFigures) -> Markup:
+    rows = [
+        element("tr", element("td", REASONS[reason]), _cell(count(number)))
+        for reason, number in found["reasons"].items()
+    ]
+    quantiles = ", ".join(f"{q} %: {100 * s:.0f}" for q, s in found["quantiles"].items())
+    return _card(
+        "What lowers trust",
+        _table(("Of a class of an image", "Times"), rows)
+        if rows
+        else element("p", "Nothing.", class_="muted"),
+        element("p", f"Trust that so many images are below: {quantiles}.", class_="muted"),
     )
 
 
-def _names(names: list[str]) -> str:
-    shown = names[:_NAMED]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(shown) + more
+def _reliability(found: Calibration) -> Markup:
+    """Mean true IoU of ten groups of images against their mean score: a diagonal would be exact."""
+
+    def place(value: float) -> float:
+        return _MARGIN + value * (_SIDE - _MARGIN - 8)
+
+    def down(value: float) -> float:
+        return _SIDE - place(value)
+
+    ticks = [
+        join(
+            _text(f"{100 * t:.0f}", place(t), _SIDE - 16, "middle"),
+            _text(f"{100 * t:.0f}", _MARGIN - 8, down(t) + 4, "end"),
+            element("path", d=f"M{_MARGIN} {down(t):.1f}H{_SIDE - 8}", class_="grid"),
+        )
+        for t in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    diagonal = f"M{place(0):.1f} {down(0):.1f}L{place(1):.1f} {down(1):.1f}"
+    points = [
+        element("circle", cx=f"{place(x):.1f}", cy=f"{down(y):.1f}", r=4, class_="dot")
+        for x, y in ((group["score"], group["iou"]) for group in found["reliability"])
+    ]
+    chart = element(
+        "svg",
+        ticks,
+        element("path", d=diagonal, class_="line raw s0"),
+        points,
+        _text("score", _SIDE / 2, _SIDE - 2, "middle"),
+        viewBox=f"0 0 {_SIDE} {_SIDE}",
+        role="img",
+        aria_label="true IoU of images by their score",
+        class_="chart square",
+    )
+    told = [
+        f"{name} {value:.2f}"
+        for name, value in (
+            ("rank correlation", found["spearman"]),
+            ("area under the curve for an IoU below 50 %", found["auc"]),
+        )
+        if value is not None
+    ]
+    return _card(
+        "How well it tells",
+        chart,
+        element("p", f"True IoU by score, in ten groups; {', '.join(told)}.", class_="muted"),
+    )
+
+
+def _text(text: str, x: float, y: float, anchor: str) -> Markup:
+    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor)
+
+
+def _table(names: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    head = [element("th", name, class_="num" if n else None) for n, name in enumerate(names)]
+    return element("div", element("table", element("tr", head), rows), class_="scroll")
+
+
+def _card(title: str, *content: Markup) -> Markup:
+    return element("div", element("h3", title), content, class_="card")
+
+
+def _cell(text: str) -> Markup:
+    return element("td", text, class_="num")

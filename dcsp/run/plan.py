@@ -27,7 +27,7 @@ from dcsp.tables.layout import rejected_file
 from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 from dcsp.training.stage import TrainStage
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 FIRST_PASS_VERSION = 2
 """Of runs whose start came of saliency: since 2 one pass of the detector is measured on it."""
 
@@ -254,4 +254,4 @@ def _steps(config: RunConfig, snapshot: Snapshot, method: CueMethod) -> Iterator
         joint = make.joint(phase, network, stage, selfcues, saliency)
         yield joint
         network = joint.stage
-    yield from make.predictions(network.key, method.last_rule(config))
+    yield from make.predictions(network.key, stage.key, method.last_rule(config))

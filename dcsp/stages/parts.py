@@ -35,11 +35,13 @@ class TableInput:
         name: Prefix of the columns in the zipped part (``name.column``); ``""`` for the corpus.
         directory: Directory of the table in the store.
         columns: Columns to read.
+        splits: Splits that the table has; rows of others have nulls. None: all.
     """
 
     name: str
     directory: str
     columns: tuple[str, ...]
+    splits: tuple[str, ...] | None = None
 
     def column(self, column: str) -> str:
         """Name of one of the columns in the zipped part."""
@@ -79,6 +81,10 @@ def read_part(store: Store, inputs: Sequence[TableInput], part: str) -> pa.Table
     columns: dict[str, pa.ChunkedArray[Any]] = {}
     ids: pa.ChunkedArray[Any] | None = None
     for source in inputs:
+        if ids is not None and not _has(source, columns):
+            nulls = pa.chunked_array([pa.nulls(len(ids))])
+            columns.update((source.column(column), nulls) for column in source.columns)
+            continue
         name = part_file(source.directory, part)
         wanted = dict.fromkeys(("image_id", *source.columns))
         table = store.read_table(name, list(wanted))
@@ -92,6 +98,13 @@ def read_part(store: Store, inputs: Sequence[TableInput], part: str) -> pa.Table
         for column in source.columns:
             columns[source.column(column)] = table[column]
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _has(source: TableInput, corpus: Mapping[str, pa.ChunkedArray[Any]]) -> bool:
+    """Whether a table has the part whose ``split`` was read of the corpus; a part is of one."""
+    if source.splits is None:
+        return True
+    return set(corpus["split"].unique().to_pylist()) <= set(source.splits)
 
 
 def live_rows(table: pa.Table, dead: Sequence[int]) -> pa.Table:

@@ -47,6 +47,8 @@ class Role(Enum):
     """Joint training of a phase (paper 4.3)."""
     PREDICTIONS = "predictions"
     """Labels of every image by the last network."""
+    TRUST = "trust"
+    """How far to trust each of them."""
 
     @property
     def is_cues(self) -> bool:

@@ -127,6 +127,31 @@ null where nobody asks for it: at a training image whose label its tags decide, 
 off. ``label_without_crf`` is the network's own before it. ``areas`` has one entry for each class in
 ``label``, background included, with its mean probability before saliency and CRF."""
 
+TRUST = pa.schema(
+    [
+        *HEAD,
+        _TAGS,
+        pa.field("score", pa.float32()),
+        pa.field(
+            "classes",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("class", pa.int16()),
+                        pa.field("pixels", pa.int64()),
+                        pa.field("score", pa.float32()),
+                        pa.field("reasons", pa.list_(pa.string())),
+                    ]
+                )
+            ),
+        ),
+        *STATUS,
+    ]
+)
+"""How far to trust published labels: ``score`` is the IoU with the truth that is expected of the
+image, in [0, 1], the mean over ``classes``: those that its label shows or its tags name, background
+left out, each with what lowers its own (:data:`dcsp.trust.score.REASONS`)."""
+
 RULES_SINCE = 3
 """Version of predictions whose tables say by which rule a label was made. Before that ``label`` is
 the network's own, and there is neither ``rule`` nor ``label_network``."""
@@ -141,5 +166,6 @@ SCHEMAS = {
     "cues": CUES,
     "selfcues": CUES,
     "predictions": PREDICTIONS,
+    "trust": TRUST,
 }
 """Table name → schema; tables of a single cue method are with the method."""

@@ -152,7 +152,7 @@ def test_a_summary_is_plain_json_with_none_for_undefined_figures() -> None:
     assert summary["miou"] == 100.0
     assert summary["per_class"]["background"]["share"] == 50.0
     assert summary["per_class"]["cat"] == {
-        "iou": 100.0, "precision": 100.0, "recall": 100.0, "share": 50.0
+        "iou": 100.0, "precision": 100.0, "recall": 100.0, "share": 50.0, "images": 1
     }  # fmt: skip
     assert summary["per_class"]["cow"]["iou"] is None
 

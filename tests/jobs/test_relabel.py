@@ -20,7 +20,7 @@ from tests.jobs.tiny import TRAIN, VAL
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 STAGES = ["saliency", "fcan", "cues_phase0", "joint_phase0", "cues_phase1", "joint_phase1"]
-STAGES += ["predictions"]
+STAGES += ["predictions", "trust"]
 
 
 @pytest.fixture

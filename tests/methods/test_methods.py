@@ -101,7 +101,7 @@ def test_the_steps_of_phase_0_come_in_their_order(
     titles = [step.title for step in build_plan(config_of(corpus, choice), corpus[1])]
     assert titles[: titles.index("joint_phase0")] == STEPS[choice]
     last = titles[titles.index("joint_phase0") + 1 :]
-    rounds = ["cues_phase1", "joint_phase1", "predictions"]
+    rounds = ["cues_phase1", "joint_phase1", "predictions", "trust"]
     assert last == (["cues_seeds1", "regions_phase1"] if choice == "mcof" else []) + rounds
 
 

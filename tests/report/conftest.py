@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dcsp.evaluation.bootstrap import Samples
 from dcsp.evaluation.confusion import ConfusionMatrix
 from dcsp.evaluation.quality import Figures, Quality, summarize
 from dcsp.evaluation.selftags import SelfTagFigures
@@ -16,7 +17,9 @@ def figures(wrong: float, images: int = 200, seed: int = 0) -> Figures:
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 4, (60, 60), dtype=np.uint8)
     labels = np.where(rng.random(truth.shape) < wrong, 0, truth).astype(np.uint8)
-    return summarize(Quality(ConfusionMatrix.of(truth, labels, 3), images=images), CLASSES)
+    matrix = ConfusionMatrix.of(truth, labels, 3)
+    samples = Samples(Samples.of("all", matrix).counts, np.full(4, images))
+    return summarize(Quality(matrix, images=images, samples=samples), CLASSES)
 
 
 def gallery_item(image_id: str = "folder/image-1", side: int = 48) -> GalleryItem:

@@ -37,6 +37,7 @@ AFTER_SALIENCY = [
     "cues_phase1",
     "joint_phase1",
     "predictions",
+    "trust",
 ]
 AFTER_FCAN = AFTER_SALIENCY[1:]
 AFTER_CUES = AFTER_SALIENCY[2:]
@@ -51,7 +52,7 @@ SCOPE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "CRF of cues": ({"cues.dcsp": {"crf": True}}, AFTER_FCAN),
     "kernels of a CRF that labels alone use": (
         {"cues": {"crf": {"iterations": 3}}},
-        ["predictions", RUN],
+        ["predictions", "trust", RUN],
     ),
     "thresholds": ({"saliency": {"thresholds": [0.7, 0.9]}}, ["saliency", *AFTER_FCAN]),
     "detector card": ({"saliency.detectors": {"scale": "255"}}, ["saliency", *AFTER_FCAN]),
@@ -69,9 +70,12 @@ SCOPE: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "scales of adaptation": ({"cues.adapt": {"scales": [1]}}, AFTER_JOINT),
     "CRF of adaptation": ({"cues.adapt": {"crf": True}}, AFTER_JOINT),
-    "scales of prediction": ({"predict": {"scales": [1]}}, ["predictions"]),
-    "CRF of prediction": ({"predict": {"crf": False}}, ["predictions"]),
-    "kernels of prediction": ({"predict.crf_settings": {"iterations": 3}}, ["predictions"]),
+    "scales of prediction": ({"predict": {"scales": [1]}}, ["predictions", "trust"]),
+    "CRF of prediction": ({"predict": {"crf": False}}, ["predictions", "trust"]),
+    "kernels of prediction": (
+        {"predict.crf_settings": {"iterations": 3}},
+        ["predictions", "trust"],
+    ),
     "splits to label": ({"predict": {"splits": ["val"]}}, [RUN]),
     "gallery": ({"report": {"gallery": 3}}, [RUN]),
     "name": ({"name": "other"}, [RUN]),
@@ -204,7 +208,7 @@ def test_a_grown_corpus_shares_tables_of_the_same_network() -> None:
 def test_no_stage_reads_ground_truth() -> None:
     for step in plan(LEARNING | {"joint": {"saliency_weight": 1.0}, "cues.dcsp": {"crf": True}}):
         tables = {source.directory.split("/")[0] for source in step.stage.inputs}
-        assert tables <= {"corpus", "saliency", "cues"}, step.title
+        assert tables <= {"corpus", "saliency", "cues", "predictions"}, step.title
         assert "truth" not in str(step.stage.key.as_dict())
 
 

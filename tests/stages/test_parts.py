@@ -169,6 +169,25 @@ def test_a_missing_part_or_column_is_named(tmp_path: Path) -> None:
         read_part(store, inputs("label"), "p0")
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_table_of_one_split_gives_nulls_for_others_and_must_be_there_for_its_own(
+    tmp_path: Path, split: str
+) -> None:
+    store, ids = Store(tmp_path), image_ids("p0")
+    corpus = pa.table({"image_id": ids, "split": [split] * len(ids)})
+    store.write_table(part_file(CORPUS_DIRECTORY, "p0"), corpus)
+    asked = (
+        TableInput("", CORPUS_DIRECTORY, ("image_id", "split")),
+        TableInput("other", "other/ab", ("value",), splits=("train",)),
+    )
+    if split == "train":
+        with pytest.raises(StoreError, match=r"has no other/ab/p0\.parquet"):
+            read_part(store, asked, "p0")
+        write_other(store, ids)
+    values = read_part(store, asked, "p0")["other.value"].to_pylist()
+    assert values == (list(range(len(ids))) if split == "train" else [None] * len(ids))
+
+
 # --- writing and completing -----------------------------------------------------------------------
 
 

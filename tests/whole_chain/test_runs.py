@@ -99,7 +99,7 @@ def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: s
     missing, plan = computed(
         chain.chain_config(done.store.url, detector, cues=cues, predict=predict), done
     )
-    assert missing == ["predictions"]
+    assert missing == ["predictions", "trust"]
     metrics = chain.evaluate(plan)
     assert current_run(done.store) == plan.run_id != done.plan.run_id
     assert set(metrics["cues"]) == {"phase0"} and "train" not in metrics

@@ -85,7 +85,7 @@ def test_to_relabel_no_network_is_trained(done: Done, relabelled: Tagged) -> Non
 
 
 def test_to_train_only_what_learns_from_self_tags_is_computed(done: Done, trained: Tagged) -> None:
-    later = ["selfcues_phase1", "cues_phase1", "joint_phase1", "predictions"]
+    later = ["selfcues_phase1", "cues_phase1", "joint_phase1", "predictions", "trust"]
     assert trained.computed == [*NEW, "selfcues_phase0", "joint_phase0", *later]
     same = [t for t, name in prints(done.plan).items() if prints(trained.plan)[t] == name]
     assert same == ["saliency", "fcan", "cues_soft", "cues_phase0"]

@@ -9,7 +9,7 @@ from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.methods.registry import METHODS
 from dcsp.report.data import CuePhase, Curve, ReportData
 from dcsp.report.page import build_report
-from dcsp.report.trust import Statement, judge
+from dcsp.report.verdict import Statement, judge
 from dcsp.tables.snapshot import ALL_MASKS, Masks
 from tests.report.conftest import figures, selftag_figures
 

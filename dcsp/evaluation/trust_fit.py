@@ -1,0 +1,191 @@
+"""Fit the weights of the trust model on finished runs whose images have masks.
+
+    python -m dcsp.evaluation.trust_fit STORE… [--out dcsp/trust/model.json]
+
+The published run of each store. Told is how well scores tell of true IoU by cross-validation within
+each corpus, and on each corpus by the weights that the others give. Every corpus counts as much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from dcsp.evaluation.trust import LOW_IOU, auc, spearman, true_iou
+from dcsp.evaluation.truth import read_truth
+from dcsp.labels import BACKGROUND, hide_labels
+from dcsp.progress import say
+from dcsp.run.record import load_run
+from dcsp.stages.parts import live_rows, read_part
+from dcsp.stages.step import Role
+from dcsp.store.store import Store
+from dcsp.tables.codecs import decode_labels
+from dcsp.tables.schemas import OK
+from dcsp.trust.score import TrustModel, shipped_model
+from dcsp.trust.signals import SIGNALS, Signals, measure
+from dcsp.trust.table import TrustStage
+
+FOLDS = 5
+_DECAY = 1e-3
+"""Of the weights: signals that say the same share what they say."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One image with a mask.
+
+    Attributes:
+        split: Its split.
+        signals: What is known without the mask.
+        iou: Of each class of ``signals``, in [0, 1].
+        image_iou: The mean over all classes that label or mask show.
+    """
+
+    split: str
+    signals: Signals
+    iou: NDArray[np.float64]
+    image_iou: float
+
+
+def examples(store: Store) -> list[Example]:
+    """The labelled images of the published run that have masks.
+
+    Raises:
+        StoreError: There is no such run, or it has no trust table.
+    """
+    _, plan = load_run(store)
+    stage = cast(TrustStage, plan.of(Role.TRUST)[0].stage)
+    found = []
+    for part in plan.snapshot.parts:
+        if part.split not in plan.labelled:
+            continue
+        truth = read_truth(store, part, plan.snapshot.masks)
+        if truth is None:
+            continue
+        rows = live_rows(read_part(store, stage.inputs, part.name), part.dead).to_pylist()
+        masks = live_rows(truth, part.dead)["label"].to_pylist()
+        for row, mask in zip(rows, masks, strict=True):
+            if row["prediction.status"] == OK and mask is not None:
+                expected = hide_labels(decode_labels(mask), stage.classes, BACKGROUND)
+                found.append(_example(part.split, stage, row, expected))
+    return found
+
+
+def _example(split: str, stage: TrustStage, row: Any, truth: NDArray[np.uint8]) -> Example:
+    seen = stage.seen(row)
+    signals, iou = measure(seen), true_iou(seen.label, truth)
+    of_classes = np.array([iou.get(id_, np.nan) for id_ in signals.classes])
+    return Example(split, signals, of_classes, float(np.mean([*iou.values()])) if iou else 1.0)
+
+
+def fit(corpora: Sequence[Sequence[Example]]) -> TrustModel:
+    """The weights, at least 0, under which the cross-entropy of true IoU is least.
+
+    Args:
+        corpora: Each counts as much as another, however many images it has.
+    """
+    rows, targets, shares = [], [], []
+    for images in corpora:
+        pairs = [
+            (values, iou)
+            for e in images
+            for values, iou, pixels in zip(e.signals.values, e.iou, e.signals.pixels, strict=True)
+            if pixels and not np.isnan(iou)
+        ]
+        rows += [values for values, _ in pairs]
+        targets += [iou for _, iou in pairs]
+        shares += [1 / len(pairs)] * len(pairs)
+    values, target, share = np.array(rows), np.array(targets), np.array(shares) / len(corpora)
+    with np.errstate(invalid="ignore"):
+        known = ~np.isnan(values)
+        counts = np.maximum(known.sum(axis=0), 1)
+        means = np.where(known, values, 0).sum(axis=0) / counts
+    centred = np.where(known, values - means, 0)
+
+    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        sums = centred @ theta[1:] + theta[0]
+        entropy = share * (np.logaddexp(0, sums) - target * sums)
+        error = share * (1 / (1 + np.exp(-sums)) - target)
+        value = entropy.sum() + _DECAY / 2 * (theta[1:] ** 2).sum()
+        return float(value), np.concatenate([[error.sum()], error @ centred + _DECAY * theta[1:]])
+
+    bounds = [(None, None)] + [(0, None)] * len(SIGNALS)
+    best = minimize(loss, np.zeros(len(bounds)), jac=True, bounds=bounds, method="L-BFGS-B").x
+    missed = [
+        iou
+        for images in corpora
+        for e in images
+        for iou, pixels in zip(e.iou, e.signals.pixels, strict=True)
+        if not pixels and not np.isnan(iou)
+    ]
+    empty = [e.image_iou for images in corpora for e in images if not e.signals.classes]
+    return TrustModel(
+        weights={n: round(float(w), 4) for n, w in zip(SIGNALS, best[1:], strict=True)},
+        means={n: round(float(m), 4) for n, m in zip(SIGNALS, means, strict=True)},
+        intercept=round(float(best[0]), 4),
+        no_pixels=float(np.mean(missed)) if missed else 0.0,
+        nothing=round(float(np.mean(empty)), 4) if empty else 0.5,
+        fitted={},
+    )
+
+
+def judge(model: TrustModel, images: Sequence[Example]) -> dict[str, float | None]:
+    """How well the scores of a model tell of true IoU."""
+    return judged(np.array([model.score(model.classes(e.signals)) for e in images]), images)
+
+
+def judged(scores: NDArray[np.float64], images: Sequence[Example]) -> dict[str, float | None]:
+    """Spearman, area under the curve for an IoU below a half, and what dropping a fifth brings."""
+    iou = np.array([e.image_iou for e in images])
+    kept = iou[np.argsort(scores, kind="stable")[len(iou) // 5 :]]
+    return {
+        "images": len(images),
+        "spearman": spearman(scores, iou),
+        "auc": auc(-scores, iou < LOW_IOU),
+        "gain": 100 * float(kept.mean() - iou.mean()),
+        "off": 100 * float(scores.mean() - iou.mean()),
+    }
+
+
+def crossed(images: Sequence[Example]) -> NDArray[np.float64]:
+    """The score of each image by a model that has not seen it."""
+    scores = np.zeros(len(images))
+    folds = np.random.default_rng(0).permutation(len(images)) % FOLDS
+    for fold in range(FOLDS):
+        model = fit([[e for e, f in zip(images, folds, strict=True) if f != fold]])
+        for number in np.flatnonzero(folds == fold).tolist():
+            scores[number] = model.score(model.classes(images[number].signals))
+    return scores
+
+
+def main() -> None:
+    """Fit on the stores of the command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
+    parser.add_argument("stores", nargs="+", metavar="STORE")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the model to this file")
+    parsed = parser.parse_args()
+    corpora = {name: examples(Store(name)) for name in parsed.stores}
+    report: dict[str, Any] = {}
+    for number, (name, images) in enumerate(corpora.items()):
+        others = [found for other, found in corpora.items() if other != name]
+        report[f"corpus {number}"] = {
+            "within": judged(crossed(images), images),
+            "by the shipped model": judge(shipped_model(), images),
+            **({"by the others": judge(fit(others), images)} if others else {}),
+        }
+    model = replace(fit([*corpora.values()]), fitted=report)
+    say(json.dumps(asdict(model), indent=1))
+    if parsed.out:
+        parsed.out.write_text(json.dumps(asdict(model), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""From signals to a score: the IoU that is to be expected of a label, and why it is low.
+
+A logistic function of a weighted sum, with weights of at least 0: whoever raises a signal never
+lowers the score. ``model.json`` holds the weights, and what they were fitted on;
+:mod:`dcsp.evaluation.trust_fit` fits them on runs whose images have masks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsp.trust.signals import SIGNALS, Signals
+
+MODEL_FILE = Path(__file__).with_name("model.json")
+NO_PIXELS = "no_pixels"
+"""Reason: a tag has no pixel in the label."""
+REASONS: Mapping[str, str] = {NO_PIXELS: "it is tagged and no pixel is labelled so", **SIGNALS}
+"""Reason → what it says of a class."""
+_LOW = 0.4
+"""A signal that takes this much of the sum, compared with its mean, is a reason."""
+
+
+class ClassTrust(NamedTuple):
+    """One class of one image.
+
+    Attributes:
+        class_id: Its id.
+        pixels: Labelled so.
+        score: Expected IoU in [0, 1].
+        reasons: Names in ``REASONS``, the weightiest first.
+    """
+
+    class_id: int
+    pixels: int
+    score: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrustModel:
+    """The weights of the signals.
+
+    Attributes:
+        weights: Signal → weight, at least 0.
+        means: Signal → what stands for one that is not known.
+        intercept: Of the sum.
+        no_pixels: Score of a class that is tagged and has no pixel.
+        nothing: Score of an image without tags and without any labelled pixel.
+        fitted: On what, and how well; decides nothing.
+    """
+
+    weights: Mapping[str, float]
+    means: Mapping[str, float]
+    intercept: float
+    no_pixels: float
+    nothing: float
+    fitted: Mapping[str, Any]
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What of it decides a score, as JSON values."""
+        told = asdict(self)
+        del told["fitted"]
+        return told
+
+    def parts(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each signal adds to the sum, compared with its mean.
+
+        Args:
+            values: (n, signals), as in :class:`Signals`.
+        """
+        means = np.array([self.means.get(name, 0.0) for name in SIGNALS])
+        weights = np.array([self.weights.get(name, 0.0) for name in SIGNALS])
+        parts: NDArray[np.float64] = np.where(np.isnan(values), 0.0, values - means) * weights
+        return parts
+
+    def classes(self, signals: Signals) -> list[ClassTrust]:
+        """The score of each class of an image, and what lowers it."""
+        parts = self.parts(signals.values)
+        scores = 1 / (1 + np.exp(-(parts.sum(axis=1) + self.intercept)))
+        found = []
+        for id_, pixels, score, row in zip(
+            signals.classes, signals.pixels, scores.tolist(), parts, strict=True
+        ):
+            if pixels == 0:
+                found.append(ClassTrust(id_, 0, self.no_pixels, (NO_PIXELS,)))
+                continue
+            low = sorted(
+                (value, name) for name, value in zip(SIGNALS, row, strict=True) if value <= -_LOW
+            )
+            found.append(ClassTrust(id_, pixels, score, tuple(name for _, name in low)))
+        return found
+
+    def score(self, classes: list[ClassTrust]) -> float:
+        """Of a whole image: the mean over its classes, which is that of their IoU."""
+        return float(np.mean([c.score for c in classes])) if classes else self.nothing
+
+
+@cache
+def shipped_model() -> TrustModel:
+    """The model of this version of dcsp."""
+    return TrustModel(**json.loads(MODEL_FILE.read_text()))

@@ -1,0 +1,166 @@
+"""What scores say of a whole run: expectations against the truth, and how well they tell."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torchmetrics.functional.classification import binary_auroc
+
+from dcsp.evaluation.confusion import ConfusionMatrix
+from dcsp.evaluation.trust import (
+    BINS,
+    TrustFigures,
+    TrustSums,
+    _compare,
+    _count,
+    auc,
+    spearman,
+    true_iou,
+    trust_metrics,
+)
+from dcsp.tables.codecs import encode_labels
+
+NAMES = ("cat", "dog")
+SIDE = 40
+
+
+def pictures(images: int, seed: int = 0) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Label and truth: boxes, of which the label has some columns more or fewer."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(images):
+        truth = np.zeros((SIDE, SIDE), np.uint8)
+        label = truth.copy()
+        class_id, width = 1 + number % 2, 16
+        truth[10:30, 10 : 10 + width] = class_id
+        label[10:30, 10 : 10 + width + int(rng.integers(-10, 11))] = class_id
+        found.append((label, truth))
+    return found
+
+
+def row(label: NDArray[np.uint8], score: float, tags: list[int] | None = None) -> dict[str, Any]:
+    ids = [int(id_) for id_ in np.unique(label) if id_]
+    ids = sorted({*ids, *(tags or [])})
+    classes = [
+        {"class": id_, "pixels": int((label == id_).sum()), "score": score, "reasons": ["size"]}
+        for id_ in ids
+    ]
+    return {
+        "height": SIDE, "width": SIDE, "tags": tags or ids, "score": score, "classes": classes
+    }  # fmt: skip
+
+
+def summed(
+    found: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], masks: bool, bias: float = 0.0
+) -> TrustSums:
+    """Sums of images whose scores are their true IoU, or off by so much."""
+    total = TrustSums(len(NAMES))
+    for label, truth in found:
+        iou = float(np.mean([*true_iou(label, truth).values()]))
+        of_image = row(label, float(np.clip(iou + bias, 0, 1)))
+        part = TrustSums(len(NAMES))
+        _count(part, of_image)
+        if masks:
+            _compare(part, of_image, label, encode_labels(truth))
+        total += part
+    return total
+
+
+def told(sums: TrustSums) -> TrustFigures:
+    found = trust_metrics({"train": sums}, NAMES)
+    assert found is not None
+    return found
+
+
+def test_true_scores_make_the_true_miou_expected() -> None:
+    found = pictures(200)
+    matrix = sum((ConfusionMatrix.of(t, p, 2) for p, t in found), ConfusionMatrix.empty(2))
+    expected = told(summed(found, masks=False))
+    assert expected["expected_miou"] == pytest.approx(matrix.mean_iou(), abs=2.0)
+    assert expected["calibration"] is None
+    for name, iou in zip(NAMES, matrix.iou()[1:], strict=True):
+        assert expected["per_class"][name]["expected_iou"] == pytest.approx(iou, abs=3.0)
+
+
+def test_masks_correct_scores_that_are_off() -> None:
+    found = pictures(200)
+    matrix = sum((ConfusionMatrix.of(t, p, 2) for p, t in found), ConfusionMatrix.empty(2))
+    blind = told(summed(found, masks=False, bias=0.2))
+    seeing = told(summed(found, masks=True, bias=0.2))
+    assert blind["expected_miou"] > matrix.mean_iou() + 5
+    assert seeing["expected_miou"] == pytest.approx(matrix.mean_iou(), abs=2.5)
+    assert seeing["calibration"] is not None
+    assert seeing["calibration"]["images"] == 200
+    assert seeing["calibration"]["spearman"] == pytest.approx(1.0, abs=0.05)  # clipped ones tie
+    groups = seeing["calibration"]["reliability"]
+    assert [g["images"] for g in groups] == [20] * 10
+    assert all(one["score"] <= other["score"] for one, other in pairwise(groups))
+
+
+def test_tags_without_pixels_lower_what_is_expected() -> None:
+    label = pictures(1)[0][0]
+    whole, missing = TrustSums(len(NAMES)), TrustSums(len(NAMES))
+    for number in range(10):
+        _count(whole, row(label, 0.9))
+        _count(missing, row(label, 0.9, [1, 2] if number < 5 else [1]))
+    _count(missing, row((label * 2).astype(np.uint8), 0.9))
+    found = told(missing)
+    assert found["tag_consistency"] == pytest.approx(6 / 11)
+    assert found["per_class"]["dog"]["without_pixels"] == 5
+    assert found["expected_miou"] < told(whole)["expected_miou"] - 20
+    assert found["reasons"]["size"] == 16
+
+
+def test_figures_are_plain_json_and_parts_add_up() -> None:
+    found = pictures(120)
+    halves = summed(found[:60], masks=True) + summed(found[60:], masks=True)
+    assert told(halves) == told(summed(found, masks=True))
+    assert json.loads(json.dumps(told(halves), allow_nan=False)) == told(halves)
+    assert halves.scores.shape == (BINS,) and halves.scores.sum() == 120
+
+
+def test_without_scores_there_is_nothing_to_tell() -> None:
+    assert trust_metrics({"train": TrustSums(2)}, NAMES) is None
+    assert trust_metrics({}, NAMES) is None
+
+
+def test_what_a_label_leaves_out_is_wrong_and_what_the_truth_leaves_out_does_not_count() -> None:
+    truth = np.array([[1, 1, 1, 1, 255, 255]], np.uint8)
+    label = np.array([[1, 1, 255, 0, 1, 2]], np.uint8)
+    assert true_iou(label, truth) == {1: 0.5}
+    assert true_iou(np.array([[2, 0]], np.uint8), np.array([[0, 1]], np.uint8)) == {1: 0, 2: 0}
+
+
+PAIRS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.2, 0.4, 0.9]), st.floats(0, 1, width=32)), min_size=2
+)
+
+
+@given(PAIRS)
+def test_spearman_is_that_of_scipy(pairs: list[tuple[float, float]]) -> None:
+    score, iou = np.array(pairs).T
+    found = spearman(score, iou)
+    if found is None:
+        assert len(set(score)) == 1 or len(set(iou)) == 1
+    else:
+        assert found == pytest.approx(spearmanr(score, iou).statistic, abs=1e-9)
+
+
+@given(PAIRS)
+def test_area_under_the_curve_is_that_of_torchmetrics(pairs: list[tuple[float, float]]) -> None:
+    score, iou = np.array(pairs).T
+    found = auc(score, iou < 0.5)
+    if found is None:
+        assert (iou < 0.5).all() or not (iou < 0.5).any()
+    else:
+        expected = binary_auroc(torch.tensor(score), torch.tensor((iou < 0.5).astype(np.int64)))
+        assert found == pytest.approx(float(expected), abs=1e-6)

@@ -1,0 +1,85 @@
+"""From signals to scores: monotone, explained, and shipped with what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from dcsp.trust.score import NO_PIXELS, REASONS, TrustModel, shipped_model
+from dcsp.trust.signals import SIGNALS, Signals
+
+VALUES = arrays(np.float64, (1, len(SIGNALS)), elements=st.floats(0, 1) | st.just(np.nan))
+
+
+def model(**weights: float) -> TrustModel:
+    return TrustModel(weights, dict.fromkeys(SIGNALS, 0.5), 0.0, 0.02, 0.7, {})
+
+
+def signals(values: NDArray[np.float64], pixels: int = 100) -> Signals:
+    return Signals((1,), (pixels,), values)
+
+
+@given(VALUES, st.sampled_from(list(SIGNALS)), st.floats(0, 1))
+def test_a_signal_that_rises_never_lowers_the_score(
+    values: NDArray[np.float64], name: str, higher: float
+) -> None:
+    column = list(SIGNALS).index(name)
+    if np.isnan(values[0, column]):
+        values[0, column] = 0.0
+    raised = values.copy()
+    raised[0, column] = max(higher, values[0, column])
+    one, other = (shipped_model().classes(signals(v))[0].score for v in (values, raised))
+    assert 0 <= one <= other <= 1
+
+
+def test_what_is_unknown_counts_as_the_mean() -> None:
+    values = np.full((1, len(SIGNALS)), np.nan)
+    known = np.full((1, len(SIGNALS)), 0.5)
+    rated = model(cue=3.0, size=1.0)
+    assert rated.classes(signals(values)) == rated.classes(signals(known))
+    assert rated.classes(signals(known))[0].score == 0.5
+
+
+def test_a_score_is_the_logistic_function_of_the_weighted_sum() -> None:
+    values = np.full((1, len(SIGNALS)), 0.5)
+    values[0, list(SIGNALS).index("cue")] = 0.1
+    (found,) = replace(model(cue=3.0), intercept=0.2).classes(signals(values))
+    assert found.score == pytest.approx(1 / (1 + np.exp(-(0.2 + 3.0 * (0.1 - 0.5)))))
+
+
+def test_reasons_are_the_signals_that_take_most_the_weightiest_first() -> None:
+    values = np.full((1, len(SIGNALS)), 0.5)
+    for name in ("cue", "size", "whole"):
+        values[0, list(SIGNALS).index(name)] = 0.0
+    (found,) = model(cue=1.0, size=4.0, whole=0.5).classes(signals(values))
+    assert found.reasons == ("size", "cue")
+    assert set(found.reasons) <= set(REASONS)
+
+
+def test_a_tag_without_pixels_has_its_own_score_and_reason() -> None:
+    values = np.full((1, len(SIGNALS)), np.nan)
+    (found,) = model(cue=1.0).classes(signals(values, pixels=0))
+    assert (found.score, found.reasons) == (0.02, (NO_PIXELS,))
+
+
+def test_an_image_has_the_mean_of_its_classes() -> None:
+    rated = model(cue=2.0)
+    values = np.full((2, len(SIGNALS)), 0.5)
+    values[1, list(SIGNALS).index("cue")] = 1.0
+    found = rated.classes(Signals((1, 2), (5, 5), values))
+    assert rated.score(found) == pytest.approx((0.5 + 1 / (1 + np.exp(-1.0))) / 2)
+    assert rated.score([]) == 0.7
+
+
+def test_the_shipped_model_knows_every_signal_and_what_it_was_fitted_on() -> None:
+    shipped = shipped_model()
+    assert set(shipped.weights) == set(shipped.means) == set(SIGNALS)
+    assert min(shipped.weights.values()) >= 0
+    assert shipped.fitted, "python -m dcsp.evaluation.trust_fit says on what"
+    assert "fitted" not in shipped.decides
