@@ -119,7 +119,7 @@ RULES = Rules(
         "dcsp.capacity.*": "says what a run would take",
         "dcsp.inspection.*": SHOWS,
         "dcsp.upkeep.*": "removes files, and blanks rows that no table is made of again",
-        "dcsp.cli": SHOWS,
+        "dcsp.cli.*": SHOWS,
     },
     settings=("dcsp.config.*",),
 )
