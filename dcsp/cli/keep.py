@@ -17,15 +17,37 @@ def publish(
     store: StoreArgument,
     run: Annotated[str, typer.Argument(help="Id of a run that has ended, or the start of it.")],
 ) -> None:
-    """Make a run the published one: back to an earlier one, or forward again."""
+    """Make a run the published one, whatever its gates say; its job may publish it again."""
+    from dcsp.run.publishing import require_whole
     from dcsp.run.record import publish as make_current
 
     opened = open_store(store)
     chosen = find_run(opened, run)
-    with held(opened, "dcsp publish", chosen.run_id):
+    with held(opened, "dcsp publish", chosen.run_id) as lease:
+        require_whole(opened, chosen.run_id)
         before = current_run(opened)
+        lease.confirm()
         make_current(opened, chosen.run_id)
-    typer.echo(shown(f"published: {chosen.run_id}, before that {before or 'none'}"))
+    typer.echo(_moved(chosen.run_id, before))
+
+
+@app.command()
+def rollback(
+    store: StoreArgument,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Left out: the run that was published before."),
+    ] = None,
+) -> None:
+    """Go back to the run that was published before; jobs do not publish what is gone back from."""
+    from dcsp.run.publishing import roll_back
+
+    opened = open_store(store)
+    target = find_run(opened, to).run_id if to else None
+    with held(opened, "dcsp rollback", target or "") as lease:
+        before = current_run(opened)
+        roll_back(opened, target, lease.confirm)
+        typer.echo(_moved(current_run(opened), before))
 
 
 @app.command()
@@ -72,3 +94,10 @@ def erase(
         done = erase_images(opened, ids or (), lease.check)
     for line in told(done, ids or ()):
         typer.echo(line)
+
+
+def _moved(run: str | None, before: str | None) -> str:
+    """What became of the pointer."""
+    if run == before:
+        return shown(f"{run} is published already")
+    return shown(f"published: {run}, before that {before or 'none'}")

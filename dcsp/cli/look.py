@@ -14,7 +14,7 @@ import yaml
 from dcsp.cli.base import RunArgument, StoreArgument, app, as_path, held, write
 from dcsp.errors import StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
-from dcsp.inspection.text import difference_text, section, store_text
+from dcsp.inspection.text import difference_text, history_text, section, store_text
 from dcsp.tables.layout import STAGE_FILE, report_file
 from dcsp.text import shown
 
@@ -76,6 +76,15 @@ def diff(
     """Show the settings, stages and figures in which two runs differ."""
     opened = open_store(store)
     typer.echo(difference_text(find_run(opened, first), find_run(opened, second)))
+
+
+@app.command()
+def history(store: StoreArgument) -> None:
+    """List what was published when and by what, what was held back and why, and what is current."""
+    from dcsp.run.history import read_history
+
+    opened = open_store(store)
+    typer.echo(history_text(read_history(opened), {run.run_id for run in runs(opened)}))
 
 
 @app.command()
