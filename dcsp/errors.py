@@ -1,7 +1,8 @@
 """Errors a user can cause, each one sentence long: what was wrong, where, and what to do.
 
-Jobs and the command line print these without a traceback and exit with code 2; every other
-exception, and :class:`LostClusterError`, is a fault of the software or of the machines: code 1.
+Jobs and the command line print these without a traceback and exit with code 2, or 3 where a run is
+held back; every other exception, and :class:`LostClusterError`, is a fault of the software or of
+the machines: code 1.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class PlaceError(CorpusError):
 
 class StoreError(DcspError):
     """The store is missing, incomplete, or holds something this version cannot read."""
+
+
+class HeldBackError(DcspError):
+    """A run has ended and is not published: it fails a gate, or was withdrawn; exit code 3."""
 
 
 class WeightsError(DcspError):

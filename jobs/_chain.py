@@ -31,7 +31,8 @@ from dcsp.progress import Progress, say
 from dcsp.report.collect import write_report
 from dcsp.run.here import Here
 from dcsp.run.plan import Plan, draft_plan
-from dcsp.run.record import publish, save_run, step_record, table_rows
+from dcsp.run.publishing import settle
+from dcsp.run.record import save_run, step_record, table_rows
 from dcsp.run.retraining import new_share, plan_run
 from dcsp.stages.parts import begin_stage
 from dcsp.stages.stage import Executor, Stage, TableStage
@@ -268,13 +269,20 @@ class Chain:
             counts = ", ".join(f"{count} {status}" for status, count in rows.items())
             say(f"{step.title}: {counts} rows in {duration(seconds)}")
 
-    def finish(self, plan: Plan) -> None:
-        """Evaluate, write the report, and publish the run."""
+    def finish(self, plan: Plan, tell: Callable[[Plan], None] = lambda _: None) -> None:
+        """Evaluate, write the report, and publish the run if its config and its gates let it.
+
+        Args:
+            plan: The run.
+            tell: Called once the figures and the report are there, published or not.
+
+        Raises:
+            HeldBackError: It fails a gate, or was withdrawn.
+        """
         self.record(plan)
-        if self.lease:
-            self.lease.confirm()
-        publish(self.store, plan.run_id)
-        say(f"run {plan.run_id} is published")
+        tell(plan)
+        job, confirm = (self.lease.job, self.lease.confirm) if self.lease else ("job", lambda: None)
+        settle(self.store, plan, job, confirm)
 
     def record(self, plan: Plan) -> None:
         """Evaluate and write the report, where that was not done before."""

@@ -18,6 +18,8 @@ from contextlib import suppress
 
 from dcsp.store import lease
 
+FAULT, MISTAKE, HELD_BACK = 1, 2, 3
+"""Exit codes of a job that no signal has ended."""
 BY_SIGNAL = 128
 """What a shell adds to the number of the signal that ended a process."""
 ENDINGS = {
@@ -35,6 +37,8 @@ GRACE = 5.0
 
 last_words: list[Callable[[], object]] = []
 """What is done when the process must end and its main thread cannot."""
+told_of_errors: list[Callable[[str], object]] = []
+"""Who is told, in a line, that an error ends the job; not of signals, nor of a run held back."""
 _turn = threading.Lock()
 _from_inside = threading.Event()
 
@@ -119,4 +123,13 @@ def end(told: str, code: int) -> None:
                 word()
         with suppress(OSError):
             print(told, file=sys.stderr, flush=True)
+        if code in (FAULT, MISTAKE):
+            tell_error(told.removeprefix("error: "))
         os._exit(code)
+
+
+def tell_error(told: str) -> None:
+    """Tell those who are to know that an error ends the job; the lease was given back before."""
+    for tell in told_of_errors:
+        with suppress(Exception):
+            tell(told)

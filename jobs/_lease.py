@@ -7,14 +7,17 @@ from contextlib import contextmanager
 
 from dcsp.config import RunConfig
 from dcsp.progress import say
+from dcsp.run.notify import FAILED, Notice, notify
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
-from jobs._ending import interrupt, last_words
+from jobs._ending import interrupt, last_words, told_of_errors
 
 
 @contextmanager
 def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
     """Hold the lease of a store; a job that loses it is interrupted and says why.
+
+    From here on errors that end the job are told to whom its config names.
 
     Args:
         store: The store.
@@ -24,6 +27,12 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
     Raises:
         StoreError: Another job holds it, or has taken it after this one was suspended for long.
     """
+
+    def tell(error: str) -> None:
+        notice = Notice(FAILED, job, config.name, store.url, reasons=(error,))
+        notify(config.notify, notice)
+
+    told_of_errors[:] = [tell]
     wait = config.cluster.lease_wait_minutes * 60
     with Lease(store, job, config.name, on_loss=interrupt, wait=wait, on_wait=say) as lease:
         last_words.append(lease.__exit__)

@@ -1,8 +1,9 @@
 """The command line that every job shares: config and overrides in, an exit code out.
 
-0: done; 2: the user's mistake, told in one line; 1: a fault, with its traceback, or a cluster that
-went away, told in one line; 128 and the number
-of the signal: the job was told to end, and has given back what it held.
+0: done; 2: the user's mistake, told in one line; 3: the run has ended and is not published, since
+it fails a gate or was withdrawn; 1: a fault, with its traceback, or a cluster that went away, told
+in one line; 128 and the number of the signal: the job was told to end, and has given back what it
+held.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from typing import Any
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
 from dcsp.config.text import user_path
-from dcsp.errors import ConfigError, DcspError, LostClusterError, StoreError
-from dcsp.progress import show_any_text
+from dcsp.errors import ConfigError, DcspError, HeldBackError, LostClusterError, StoreError
+from dcsp.progress import say, show_any_text
+from dcsp.run.plan import Plan
+from dcsp.store.store import Store
+from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import TRAIN, VAL
-from jobs._ending import BY_SIGNAL, Ending, end
+from jobs._ending import BY_SIGNAL, FAULT, HELD_BACK, MISTAKE, Ending, end, tell_error
 from jobs._places import check_places
 
-FAULT, MISTAKE = 1, 2
 NOISE = (
     "has constructor arguments in the object store and max_restarts > 0",
     "Failed to push error to driver for task",
@@ -84,11 +87,13 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
         if ending.is_told:  # whatever the interrupt has become on its way through Ray
             told, code = ending.words()
         elif isinstance(error, DcspError):
-            told, code = f"error: {error}", MISTAKE
+            code = HELD_BACK if isinstance(error, HeldBackError) else MISTAKE
+            told = f"error: {error}"
         elif isinstance(error, BrokenPipeError) and any(map(_is_left, (sys.stdout, sys.stderr))):
             told = "nobody reads what this job prints; submit the job again to resume"
             code = BY_SIGNAL + signal.SIGPIPE
         else:
+            tell_error(f"a fault ({type(error).__name__}): its log has the traceback")
             raise
     with suppress(OSError):
         sys.stdout.flush()
@@ -123,6 +128,13 @@ def drop_lines_of_stderr(*texts: str) -> None:
     sys.stderr = os.fdopen(
         terminal, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace"
     )
+
+
+def show_figures(store: Store, plan: Plan) -> None:
+    """Say the figures of a run that was evaluated, and print where its report is."""
+    for line in summary(store.read_json(metrics_file(plan.run_id))):
+        say(line)
+    print(f"report: {store.path(report_file(plan.run_id))}", flush=True)
 
 
 def summary(metrics: dict[str, Any]) -> list[str]:

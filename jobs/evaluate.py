@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
 
-from dcsp.progress import say
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from dcsp.tables.layout import metrics_file, report_file
 from jobs._chain import Chain
 from jobs._lease import hold
-from jobs._main import config_parser, read_config, run_job, summary
+from jobs._main import config_parser, read_config, run_job, show_figures
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,17 +31,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def evaluate(chain: Chain) -> None:
-    """Predict where that is missing, evaluate, report and publish."""
+    """Predict where that is missing, evaluate, report, and publish as ``relabel`` does."""
     plan = chain.plan()
     own = (Role.PREDICTIONS, Role.TRUST)
     before = [step for step in plan if step.role not in own]
     chain.require(plan, before, "jobs/relabel.py")
     for step in plan:
         chain.run(plan, step)
-    chain.finish(plan)
-    for line in summary(chain.store.read_json(metrics_file(plan.run_id))):
-        say(line)
-    print(f"report: {chain.store.path(report_file(plan.run_id))}")
+    chain.finish(plan, partial(show_figures, chain.store))
 
 
 if __name__ == "__main__":

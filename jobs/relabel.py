@@ -3,13 +3,15 @@
     python jobs/relabel.py --config jobs/configs/demo.yaml [key=value …] [--dry-run] [--until STAGE]
 
 Submitting the same config again does nothing and says so; a killed job resumes; a changed setting
-computes what depends on it and no more.
+computes what depends on it and no more. The run that it ends with is published if its gates let it
+(exit code 3 where not); submitted again with other gates, it is judged anew and computes nothing.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
@@ -19,10 +21,9 @@ from dcsp.errors import ConfigError
 from dcsp.progress import say
 from dcsp.run.overview import describe
 from dcsp.store.store import Store
-from dcsp.tables.layout import metrics_file, report_file
 from jobs._chain import Chain
 from jobs._lease import hold
-from jobs._main import config_parser, read_config, run_job, summary
+from jobs._main import config_parser, read_config, run_job, show_figures
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,13 +54,9 @@ def run_chain(chain: Chain, until: str | None = None) -> None:
         chain.run(plan, step)
         if step.title == until:
             return
-    chain.finish(plan)
     if not any(chain.computed.values()):
         say("nothing to do: every stage of this config was done before")
-    metrics = chain.store.read_json(metrics_file(plan.run_id))
-    for line in summary(metrics):
-        say(line)
-    print(f"report: {chain.store.path(report_file(plan.run_id))}")
+    chain.finish(plan, partial(show_figures, chain.store))
 
 
 if __name__ == "__main__":

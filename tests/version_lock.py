@@ -96,6 +96,7 @@ RULES = Rules(
         "dcsp": "holds the version of the package",
         "dcsp.errors": "says what went wrong",
         "dcsp.progress": "says how far a stage is",
+        "dcsp.config.publishing": "says what is published, and who is told",
         "dcsp.config.file": "reads settings, which the fingerprints hold",
         "dcsp.store.*": "gives back the bytes that were written",
         "dcsp.tables.fingerprint": "names outputs: computed otherwise, it names others",
@@ -119,7 +120,7 @@ RULES = Rules(
         "dcsp.capacity.*": "says what a run would take",
         "dcsp.inspection.*": SHOWS,
         "dcsp.upkeep.*": "removes files, and blanks rows that no table is made of again",
-        "dcsp.cli": SHOWS,
+        "dcsp.cli.*": SHOWS,
     },
     settings=("dcsp.config.*",),
 )

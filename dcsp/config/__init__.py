@@ -16,6 +16,7 @@ from dcsp.config.cues import (
     SuperpixelSettings,
 )
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
+from dcsp.config.publishing import GateSettings, NotifySettings
 from dcsp.config.run import ClusterSettings, PredictSettings, ReportSettings, RunConfig
 from dcsp.config.saliency import DetectorSettings, SaliencySettings
 from dcsp.config.selftags import SelfTagSettings
@@ -33,9 +34,11 @@ __all__ = [
     "DCSPSettings",
     "DetectorSettings",
     "FCANSettings",
+    "GateSettings",
     "HttpSettings",
     "MCOFSettings",
     "NetworkSettings",
+    "NotifySettings",
     "PrecisionSettings",
     "PredictSettings",
     "ReportSettings",

@@ -102,7 +102,10 @@ def _merged(below: Any, above: Any) -> Any:
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved config as YAML that :func:`load_config` reads back to an equal config."""
+    """The resolved config as YAML that :func:`load_config` reads back to an equal config.
+
+    But for ``notify``, which may hold secrets and is left out.
+    """
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

@@ -11,6 +11,7 @@ from dcsp.config.base import Fuse, Place, PositiveFloat, PositiveInt, Scales, Se
 from dcsp.config.corpus import CorpusSettings
 from dcsp.config.cues import METHOD_NAMES, CueSettings
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
+from dcsp.config.publishing import GateSettings, NotifySettings, Policy
 from dcsp.config.saliency import SaliencySettings
 from dcsp.config.selftags import SelfTagSettings
 from dcsp.config.training import FCANSettings, TrainSettings
@@ -112,6 +113,12 @@ class RunConfig(Settings):
     predict: PredictSettings = PredictSettings()
     precision: PrecisionSettings = PrecisionSettings()
     report: ReportSettings = ReportSettings()
+    publish: Policy = "gated"
+    """``gated``: a run that has ended is published if it keeps to all ``gates``; else the one
+    before stays, and the job ends with exit code 3. ``always``: gates are told of and stop nothing.
+    ``never``: ``dcsp publish`` alone publishes."""
+    gates: GateSettings = GateSettings()
+    notify: Annotated[NotifySettings, Field(exclude=True)] = NotifySettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from dcsp.inspection.inventory import Output, Run, differences, flatten
+from dcsp.run.history import History
 from dcsp.tables.schemas import STATUSES
 from dcsp.text import in_columns, quantity, shown, size
 
@@ -65,6 +66,33 @@ def difference_text(left: Run, right: Run) -> str:
     )
     said.append(section("figures", (*header, "change"), figures, "<>>>", none="the same"))
     return "\n".join(said)
+
+
+def history_text(history: History, there: Set[str]) -> str:
+    """What was published and held back, the oldest first, and the run that is published now.
+
+    Args:
+        history: Of a store.
+        there: Ids of the runs that the store still has.
+    """
+    rows = [_event_row(history, place, there) for place in range(len(history.events))]
+    told = section("history", ("when", "what", "run", "now", "by", "before", "why"), rows, "<" * 7)
+    named = {event.run for event in history.events}
+    other = "" if history.current in {None, *named} else ", which the history does not name"
+    return f"{told}\npublished now: {shown(history.current or 'none')}{other}"
+
+
+def _event_row(history: History, place: int, there: Set[str]) -> Sequence[str]:
+    event = history.events[place]
+    what = "not carried out" if place in history.not_carried_out else event.kind
+    states = (
+        ("published", event.run == history.current),
+        ("withdrawn", event.run in history.withdrawn),
+        ("gone", event.run not in there),
+    )
+    now = ", ".join(state for state, holds in states if holds)
+    why = f"back from {', '.join(event.withdrawn)}" if event.withdrawn else "; ".join(event.reasons)
+    return (event.at, what, event.run, now or "-", event.by, event.before or "none", why)
 
 
 def _run_row(run: Run) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from dcsp.config import CueSettings, RunConfig
 from dcsp.config.file import parse_config
 from dcsp.errors import StoreError
 from dcsp.networks.checkpoint import checkpoint_is_complete
+from dcsp.run.history import Event, Kind, add_event
 from dcsp.run.plan import Plan, build_plan
 from dcsp.stages.libraries import NETWORKS, versions
 from dcsp.stages.stage import Stage
@@ -189,15 +190,35 @@ def _with_several_detectors(saliency: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def publish(store: Store, run_id: str) -> None:
-    """Make a run the published one, in one write.
+def publish(
+    store: Store,
+    run_id: str,
+    by: str = "dcsp publish",
+    reasons: Sequence[str] = (),
+    withdrawn: Sequence[str] = (),
+) -> None:
+    """Make a run the published one: an event of the history, then the pointer, each in one write.
+
+    Nothing is written where it is published already.
+
+    Args:
+        store: The store, whose lease the caller holds.
+        run_id: Id of the run.
+        by: Name of the job or command.
+        reasons: Gates that it failed, and that were to stop nothing.
+        withdrawn: Runs that are gone back from: their jobs do not publish them again.
 
     Raises:
         StoreError: The run has not ended.
     """
     if not store.exists(metrics_file(run_id)):
         raise StoreError(f"The run {run_id} in {store.url} has not ended: run it to its end first.")
-    store.write_bytes(CURRENT, f"{run_id}\n".encode())
+    before = current_run(store)
+    if run_id != before:
+        kind: Kind = "rolled back" if withdrawn else "published"
+        event = Event(kind, run_id, by, before, withdrawn=tuple(withdrawn), reasons=tuple(reasons))
+        add_event(store, event)
+        store.write_bytes(CURRENT, f"{run_id}\n".encode())
 
 
 def step_record(store: Store, plan: Plan, step: Step[Stage]) -> dict[str, Any]:

@@ -160,6 +160,11 @@ class Lease:
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._keep, name="lease", daemon=True)
 
+    @property
+    def job(self) -> str:
+        """Name of the job that holds it."""
+        return self._me.job
+
     def __enter__(self) -> Self:
         """Take the lease.
 

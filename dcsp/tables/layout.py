@@ -57,12 +57,14 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report/index.html"
 CURRENT = "CURRENT"
 """File that names the published run."""
+HISTORY = "history"
+"""Directory for what was published and refused, an event a file (:mod:`dcsp.run.history`)."""
 MARKS = {"predict.json": "jobs/predict.py", "export.json": "dcsp export"}
 """File in a folder of masks → who wrote them, which it holds under ``job``."""
 COMPARISONS = "comparisons"
 """Directory of the pages that show runs side by side."""
 
-_NO_STAGES = (CORPUS, TRUTH_DIRECTORY, RUNS, COMPARISONS, CURRENT, LEASE)
+_NO_STAGES = (CORPUS, TRUTH_DIRECTORY, RUNS, COMPARISONS, HISTORY, CURRENT, LEASE)
 """What lies at the top of a store and is written by no stage."""
 
 

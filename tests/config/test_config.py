@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from dcsp.config import DCSPSettings, FCANSettings, RunConfig, TrainSettings
+from dcsp.config import DCSPSettings, FCANSettings, GateSettings, RunConfig, TrainSettings
 from dcsp.config.file import dump_config, load_config, parse_config
 from dcsp.errors import ConfigError
 from dcsp.labels import VOC_CLASSES
+from dcsp.run.plan import build_plan
+from dcsp.tables.snapshot import CorpusPart, Snapshot
 
 GIVEN = {"folder": ["corpus.classes=[cat, dog]"]}
 """Shipped config → what it says must be given to it."""
@@ -234,3 +236,44 @@ def test_classes_are_asked_for_where_the_corpus_does_not_know_them(kind: str) ->
     assert f"corpus.kind={kind} needs corpus.classes" in refusal(**own)
     assert parse_config(tree(**own, corpus__classes="voc")).corpus.classes == VOC_CLASSES
     assert parse_config(tree(corpus__kind="voc", corpus__root="a")).corpus.classes == VOC_CLASSES
+
+
+def test_gates_and_who_is_told_change_no_run_and_no_fingerprint() -> None:
+    snapshot = Snapshot(("cat",), (CorpusPart("aa", "train", 4), CorpusPart("bb", "val", 2)))
+    corpus = {"kind": "scenes"}
+    plain = build_plan(parse_config(tree(corpus=corpus)), snapshot)
+    gates = {name: 0.5 if "miou" not in name else 50 for name in GateSettings.model_fields}
+    told = {"url": "https://host/hook", "command": "tell me"}
+    for more in ({"gates": gates}, {"publish": "never"}, {"notify": told}):
+        other = build_plan(parse_config(tree(corpus=corpus, **more)), snapshot)
+        assert other.run_id == plain.run_id
+        assert [s.stage.key for s in other] == [s.stage.key for s in plain]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"gates": {"min_miou": 101}}, "gates.min_miou=101: "),
+        ({"gates": {"max_changed_share": -0.1}}, "gates.max_changed_share=-0.1: "),
+        ({"gates": {"max_changed_share": 20}}, "less than or equal to 1"),
+        ({"gates": {"min_iou": 1}}, "did you mean 'min_miou'?"),
+        ({"publish": "sometimes"}, "publish='sometimes': "),
+        ({"notify": {"command": "tell 's3cr3t"}}, "notify.command: a quote in it does not close"),
+        ({"notify": {"command": " "}}, "notify.command: it is empty"),
+        ({"notify": {"url": "hooks.example.org/s3cr3t"}}, "notify.url: write an address such as"),
+        ({"notify": {"url": "file:///s3cr3t"}}, "notify.url: write an address such as"),
+        ({"notify": {"url": "https://me:s3cr3t@host/"}}, "without a user and password"),
+        ({"notify": {"url": "https://host:s3cr3t/"}}, "notify.url: write an address such as"),
+        ({"notify": {"url": "https://host/a b s3cr3t"}}, "notify.url: write an address such as"),
+    ],
+)
+def test_wrong_gates_and_addresses_are_told_without_secrets(
+    wrong: dict[str, Any], words: str
+) -> None:
+    told = refusal(**wrong)
+    assert words in told and "s3cr3t" not in told
+
+
+def test_who_is_told_is_no_part_of_a_dumped_config() -> None:
+    config = parse_config(tree(notify={"url": "https://host/s3cr3t", "command": "tell s3cr3t"}))
+    assert config.notify.url == "https://host/s3cr3t" and "s3cr3t" not in dump_config(config)

@@ -27,7 +27,7 @@ def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"]["spec"] for group in groups]
 
 
-@pytest.mark.parametrize(("code", "attempts"), [(0, 1), (2, 1), (143, 1), (1, 3), (137, 3)])
+@pytest.mark.parametrize(("code", "attempts"), [(0, 1), (2, 1), (3, 1), (143, 1), (1, 3), (137, 3)])
 def test_a_fault_is_tried_again_and_a_mistake_is_not(
     tmp_path: Path, code: int, attempts: int
 ) -> None:

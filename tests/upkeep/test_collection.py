@@ -90,6 +90,19 @@ def test_the_published_run_stays_however_old_it_is(nights: Nights) -> None:
     assert verify_store(nights.store).problems == []
 
 
+def test_the_history_stays_and_tells_which_of_its_runs_are_gone(nights: Nights) -> None:
+    store = nights.store
+    events = {f"history/{name}" for name in store.list("history")}
+    aged(store)
+    dcsp("gc", store.url, "--keep", 1, "--days", 0, "--delete")
+    assert events <= set(store.files()) and verify_store(store).problems == []
+    row = next(r for r in dcsp("history", store.url).splitlines() if nights.runs[0] in r)
+    assert " gone " in row
+    told = CliRunner().invoke(app, ["rollback", store.url])
+    assert told.exit_code == 2 and f"run {nights.runs[0]} cannot be published" in told.output
+    assert current_run(store) == nights.runs[1]
+
+
 def test_what_was_written_of_late_stays(nights: Nights) -> None:
     assert collect(nights.store, 1, 7).goes == []
     aged(nights.store)

@@ -67,6 +67,7 @@ PLACES = {
     "comparison as CSV": "comparisons/*/table.csv",
     "comparison as a page": "comparisons/*/index.html",
     "published run": "CURRENT",
+    "event of what was published": "history/*.json",
     "lease": "LEASE",
 }
 """Kind of file → where the files of that kind lie."""
@@ -94,6 +95,7 @@ HARMLESS = {
     ("report", "flipped"),  # one letter of a page that people read
     ("comparison as a page", "flipped"),
     ("comparison as a page", "replaced"),
+    ("event of what was published", "deleted"),  # the others still tell the truth
     ("published run", "replaced"),  # by another run that has ended: it is published then
     ("lease", "replaced"),
     ("lease", "flipped"),  # another host, say: it expires as any other
