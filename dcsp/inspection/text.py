@@ -100,11 +100,11 @@ def _directories(run: Run) -> dict[str, str]:
 
 
 def _figures(run: Run) -> dict[str, Any]:
-    """Metrics without what only repeats them or names the run."""
+    """Metrics without what only repeats them, names the run, or is of yet another run."""
     return {
         key: value
         for key, value in flatten(run.metrics or {}).items()
-        if ".figures." not in key and key != "run_id"
+        if ".figures." not in key and key != "run_id" and key.partition(".")[0] != "against"
     }
 
 
