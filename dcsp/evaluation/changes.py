@@ -159,6 +159,39 @@ class Pairing(NamedTuple):
     images: int
 
 
+class ClassPair(NamedTuple):
+    """Pixels that were of one class and are of another.
+
+    Attributes:
+        before: Name of the class before: as :func:`names` has them.
+        after: Name of the class after.
+        pixels: How many.
+        share: Of all pixels that changed, in (0, 1].
+    """
+
+    before: str
+    after: str
+    pixels: int
+    share: float
+
+
+def class_pairs(changes: Changes, classes: Sequence[str]) -> list[ClassPair]:
+    """From which class to which pixels changed, most first.
+
+    Args:
+        changes: Of two runs.
+        classes: Names of both runs' classes, as their comparison has them.
+    """
+    told = names(classes)
+    moved = changes.counts - np.diag(np.diag(changes.counts))
+    pairs = [
+        ClassPair(told[row], told[column], n, n / changes.pixels_changed)
+        for row, column in np.argwhere(moved).tolist()
+        if (n := int(moved[row, column]))
+    ]
+    return sorted(pairs, key=lambda pair: -pair.pixels)
+
+
 def names(classes: Sequence[str]) -> tuple[str, ...]:
     """Names of the rows and columns of :attr:`Changes.counts`."""
     return ("background", *classes, "ignored")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dcsp.inspection.inventory import Output, Run, differences, flatten
@@ -48,23 +48,48 @@ def store_text(known: Iterable[Run], found: Sequence[Output]) -> str:
     )
 
 
-def difference_text(left: Run, right: Run) -> str:
-    """The settings, stages and figures in which two runs differ."""
-    header = ("", left.run_id, right.run_id)
-    said = []
-    for title, one, other in (
-        ("settings", left.record.get("config", {}), right.record.get("config", {})),
-        ("corpus", _corpus(left), _corpus(right)),
-        ("stages", _directories(left), _directories(right)),
-    ):
-        rows = ((d.key, _cell(d.first), _cell(d.second)) for d in differences(one, other))
-        said.append(section(title, header, rows, "<<<", none="the same"))
-    figures = (
+Versions = Mapping[str, Any]
+"""What has a version → it, of one run."""
+
+
+def run_differences(
+    left: Run, right: Run, versions: tuple[Versions, Versions]
+) -> dict[str, list[tuple[str, ...]]]:
+    """The settings, corpora, stages, versions and figures in which two runs differ.
+
+    Args:
+        left: A run.
+        right: Another.
+        versions: Of both.
+
+    Returns:
+        What of them → rows of a key and both values; of figures also their difference.
+    """
+    config = (left.record.get("config", {}), right.record.get("config", {}))
+    compared = {
+        "settings": config,
+        "corpus": (_corpus(left), _corpus(right)),
+        "stages": (_directories(left), _directories(right)),
+        "versions": versions,
+    }
+    rows: dict[str, list[tuple[str, ...]]] = {
+        title: [(d.key, _cell(d.first), _cell(d.second)) for d in differences(*both)]
+        for title, both in compared.items()
+    }
+    rows["figures"] = [
         (d.key, _cell(d.first), _cell(d.second), _change(d.first, d.second))
         for d in differences(_figures(left), _figures(right))
+    ]
+    return rows
+
+
+def difference_text(found: Mapping[str, Sequence[tuple[str, ...]]], ids: tuple[str, str]) -> str:
+    """What :func:`run_differences` found of two runs of these ids."""
+    header = {title: ("", *ids, *(["change"] if title == "figures" else [])) for title in found}
+    return "\n".join(
+        section(title, header[title], rows, "<>>>" if title == "figures" else "<<<", "the same")
+        for title, rows in found.items()
     )
-    said.append(section("figures", (*header, "change"), figures, "<>>>", none="the same"))
-    return "\n".join(said)
 
 
 def _run_row(run: Run) -> Sequence[str]:
