@@ -129,7 +129,7 @@ def test_diff_tells_which_labels_changed(store: Store) -> None:
     relabel(store, "demo-2222", "sub/two", ROUGH)
     relabel(store, "demo-2222", "four", None)
     result = dcsp("diff", store.url, "demo-1111", "demo-2222")
-    text = result.output
+    text = result.stdout
     assert "5/5 images" in result.stderr
     assert line(text, "in both") == ["in", "both", "5", "24"]
     # LABELS has two pixels of each of background and dog, one of cat and one ignored.

@@ -33,6 +33,7 @@ _MOST_PAIRS = 12
 """Pairs of classes that are shown."""
 _STYLE = """
 .panels { grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); }
+.more { color: var(--faint); font-size: 13px; margin-top: 8px; }
 .differences td { vertical-align: top; overflow-wrap: anywhere; }
 """
 
@@ -141,7 +142,8 @@ def build_changes_page(runs: TwoRuns) -> str:
         ),
         section(
             "Class by class",
-            "Pixels of each class in images that both runs label.",
+            "Pixels of each class in images that both runs label; in both: those where the runs "
+            "agree, in percent of those that either gives the class.",
             _classes(runs),
         ),
         section(
@@ -230,7 +232,7 @@ def _pairs(runs: TwoRuns) -> Markup | None:
         element("th", "", class_="wide"),
         element("th", "%", class_="num"),
     )
-    more = element("p", f"and {left} more", class_="muted") if left > 0 else None
+    more = element("p", f"and {left} more", class_="more") if left > 0 else None
     return element("div", element("div", element("table", head, rows), class_="scroll"), more,
                    class_="card")  # fmt: skip
 
