@@ -23,6 +23,8 @@ from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
 from dcsp.corpus.unknown_tags import tag_notes
 from dcsp.errors import ClusterError, DcspError, StoreError
+from dcsp.evaluation.changes import Against, Changes, against
+from dcsp.evaluation.pairing import compare_runs
 from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
 from dcsp.evaluation.trust import TrustCounter, TrustSums, trust_metrics
@@ -39,7 +41,7 @@ from dcsp.stages.stage import Executor, Stage, TableStage
 from dcsp.stages.step import Role, Step
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
-from dcsp.tables.layout import LINEAGES, metrics_file, report_file, run_file
+from dcsp.tables.layout import LINEAGES, current_run, metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
 from jobs._watch import Patience, Result, within
@@ -318,10 +320,12 @@ class Chain:
 
             self.executor.items(Evaluator(self.store, plan), parts, count, "evaluation")
         trust = self._trust(plan)
+        changed = self._against(plan)
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
         metrics["trust"] = trust_metrics(trust, plan.config.corpus.classes)
         metrics |= self._within("evaluation", lambda: selftag_metrics(self.store, plan))
+        metrics["against"] = changed
         self.store.write_json(metrics_file(plan.run_id), metrics)
 
     def _trust(self, plan: Plan) -> dict[str, TrustSums]:
@@ -340,3 +344,30 @@ class Chain:
 
             self.executor.items(TrustCounter(self.store, plan), parts, count, "trust figures")
         return sums
+
+    def _against(self, plan: Plan) -> Against | None:
+        """What changed against the published run; None where nothing can be compared.
+
+        It never stops a run: what was published before may be gone, or of another version.
+        """
+        before = current_run(self.store)
+        if not before or before == plan.run_id or not plan.labelled:
+            return None
+        try:
+            return self._compare(before, plan.run_id)
+        except StoreError as error:
+            say(f"evaluation: it is not told what changed against the run {before}: {error}")
+            return None
+
+    def _compare(self, before: str, after: str) -> Against:
+        work = self._within("evaluation", lambda: compare_runs(self.store, before, after))
+        total, ended = work.start, iter(work.pairings)
+        with Progress("changes", sum(pairing.images for pairing in work.pairings)) as progress:
+
+            def count(changes: Changes) -> None:
+                nonlocal total
+                total += changes
+                progress.advance(next(ended).images)
+
+            self.executor.items(work.part, work.pairings, count, "evaluation")
+        return against(total, work.classes, before)

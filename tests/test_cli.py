@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -14,7 +15,10 @@ from dcsp.cli import app
 from dcsp.inspection.inventory import find_output, find_run, flatten, open_store, outputs, runs
 from dcsp.run.history import Event, add_event
 from dcsp.store.store import Store
+from dcsp.tables.codecs import encode_labels
 from dcsp.tables.layout import part_file, report_file
+from dcsp.tables.schemas import RULES_SINCE
+from tests.report.pages import Reader, assert_self_contained
 from tests.store_fixture import CUES_KEY, LABELS, ROUGH, build_store
 
 REPOSITORY = Path(__file__).parents[1]
@@ -106,8 +110,86 @@ def test_diff_shows_only_what_differs(store: Store) -> None:
     assert "seed" not in text and "cues.phase0.miou" not in text and "val.figures.x" not in text
     same = dcsp("diff", store.url, "demo-1", "demo-1").output
     assert [line for line in same.splitlines() if line] == [
-        f"{name}: the same" for name in ("settings", "corpus", "stages", "figures")
+        f"{name}: the same"
+        for name in ("settings", "corpus", "stages", "versions", "figures", "labels")
     ]
+
+
+def relabel(store: Store, run_id: str, image_id: str, label: np.ndarray | None) -> None:
+    """Give an image of a run another label, or none."""
+    directory = store.read_json(f"runs/{run_id}/run.json")["steps"][-1]["directory"]
+    for name in sorted(store.parts(directory)):
+        table = store.read_table(part_file(directory, name))
+        rows = table.to_pylist()
+        for row in rows:
+            if row["image_id"] == image_id:
+                row["label"] = None if label is None else encode_labels(label)
+        store.write_table(part_file(directory, name), pa.Table.from_pylist(rows, table.schema))
+
+
+def test_diff_tells_which_labels_changed(store: Store) -> None:
+    relabel(store, "demo-2222", "sub/two", ROUGH)
+    relabel(store, "demo-2222", "four", None)
+    result = dcsp("diff", store.url, "demo-1111", "demo-2222")
+    text = result.stdout
+    assert "5/5 images" in result.stderr
+    assert line(text, "in both") == ["in", "both", "5", "24"]
+    # LABELS has two pixels of each of background and dog, one of cat and one ignored.
+    assert line(text, "changed")[:3] == ["changed", "2", "9"]
+    assert line(text, "label lost") == ["label", "lost", "1"]
+    assert "label gained" not in text and "gone" not in text
+    lines = text.splitlines()
+    first = next(i for i, told in enumerate(lines) if told.startswith("pixels that changed"))
+    assert [told.split() for told in lines[first + 2 : first + 9]] == [
+        ["background", "ignored", "2", "22.2"],
+        ["dog", "background", "2", "22.2"],
+        ["dog", "ignored", "2", "22.2"],
+        ["cat", "background", "1", "11.1"],
+        ["cat", "ignored", "1", "11.1"],
+        ["ignored", "background", "1", "11.1"],
+        [],
+    ]
+    assert line(text, "four") == ["four", "83.3"] and line(text, "sub/two") == ["sub/two", "66.7"]
+
+
+def test_diff_writes_a_page_of_the_most_changed_images(store: Store, tmp_path: Path) -> None:
+    relabel(store, "demo-2222", "sub/two", ROUGH)
+    relabel(store, "demo-2222", "four", None)
+    out = tmp_path / "deep" / "diff.html"
+    assert str(out) in dcsp("diff", store.url, "demo-1111", "demo-2222", "--out", out).output
+    page = Reader(out.read_text())
+    assert_self_contained(out.read_text())
+    for words in ("demo-1111 → demo-2222", "Most changed images", "demo-2222 has no label of it"):
+        assert words in page.text, words
+    assert page.text.index("four") < page.text.index("sub/two")
+    alternatives = [value for name, value in page.attributes if name == "alt"]
+    assert alternatives == [
+        *(f"{title} of four" for title in ("image", "demo-1111")),
+        *(f"{title} of sub/two" for title in ("image", "demo-1111", "demo-2222", "changed")),
+    ]
+
+
+def test_diff_of_a_run_without_labels_tells_the_rest(store: Store, tmp_path: Path) -> None:
+    record = store.read_json("runs/demo-1111/run.json")
+    record["steps"] = record["steps"][:1]
+    store.write_json("runs/demo-1111/run.json", record)
+    text = dcsp("diff", store.url, "demo-1111", "demo-2222").output
+    assert "cues.gamma" in text
+    assert "labels: not compared: The run demo-1111 ended with its cues" in text
+    out = tmp_path / "diff.html"
+    told = dcsp("diff", store.url, "demo-1111", "demo-2222", "--out", out, code=2).output
+    assert "ended with its cues" in told and not out.exists()
+
+
+def test_diff_tells_versions_of_code_and_libraries(store: Store) -> None:
+    record = store.read_json("runs/demo-1111/run.json")
+    store.write_json("runs/demo-1111/run.json", record | {"versions": {"torch": "2.6"}})
+    file = f"{record['steps'][-1]['directory']}/stage.json"
+    store.write_json(file, store.read_json(file) | {"version": 2})
+    text = dcsp("diff", store.url, "demo-1111", "demo-2222").output
+    assert line(text, "torch") == ["torch", "2.6", "-"]
+    assert line(text, "stage predictions") == ["stage", "predictions", "2", str(RULES_SINCE)]
+    assert "stage cues_phase0" not in text
 
 
 def test_verify_tells_whether_the_store_is_whole(store: Store) -> None:

@@ -14,7 +14,13 @@ import yaml
 from dcsp.cli.base import RunArgument, StoreArgument, app, as_path, held, write
 from dcsp.errors import StoreError
 from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
-from dcsp.inspection.text import difference_text, history_text, section, store_text
+from dcsp.inspection.text import (
+    difference_text,
+    history_text,
+    run_differences,
+    section,
+    store_text,
+)
 from dcsp.tables.layout import STAGE_FILE, report_file
 from dcsp.text import shown
 
@@ -72,10 +78,39 @@ def diff(
     store: StoreArgument,
     first: Annotated[str, typer.Argument(metavar="RUN_A")],
     second: Annotated[str, typer.Argument(metavar="RUN_B")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=as_path,
+            help="Also write a page with the most changed images, such as diff.html.",
+        ),
+    ] = None,
 ) -> None:
-    """Show the settings, stages and figures in which two runs differ."""
+    """Show the settings, stages, versions, figures and labels in which two runs differ."""
+    from dcsp.inspection.changed import changes_text, count_changes, versions
+
     opened = open_store(store)
-    typer.echo(difference_text(find_run(opened, first), find_run(opened, second)))
+    left, right = find_run(opened, first), find_run(opened, second)
+    ids = (left.run_id, right.run_id)
+    found = run_differences(left, right, (versions(opened, left), versions(opened, right)))
+    typer.echo(difference_text(found, ids))
+    try:
+        changed = count_changes(opened, *ids)
+    except StoreError as error:
+        if out is not None:
+            raise
+        typer.echo(f"labels: not compared: {error}")
+        return
+    typer.echo(changes_text(changed))
+    if out is not None:
+        from dcsp.report.changes import TwoRuns, build_changes_page, changed_images
+
+        work, total = changed
+        images = changed_images(opened, work, total.most)
+        page = TwoRuns(ids, opened.url, work.classes, total, images, found)
+        write(out, build_changes_page(page).encode())
+        typer.echo(str(out))
 
 
 @app.command()

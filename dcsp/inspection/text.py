@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from dcsp.inspection.inventory import Output, Run, differences, flatten
@@ -49,23 +49,48 @@ def store_text(known: Iterable[Run], found: Sequence[Output]) -> str:
     )
 
 
-def difference_text(left: Run, right: Run) -> str:
-    """The settings, stages and figures in which two runs differ."""
-    header = ("", left.run_id, right.run_id)
-    said = []
-    for title, one, other in (
-        ("settings", left.record.get("config", {}), right.record.get("config", {})),
-        ("corpus", _corpus(left), _corpus(right)),
-        ("stages", _directories(left), _directories(right)),
-    ):
-        rows = ((d.key, _cell(d.first), _cell(d.second)) for d in differences(one, other))
-        said.append(section(title, header, rows, "<<<", none="the same"))
-    figures = (
+Versions = Mapping[str, Any]
+"""What has a version → it, of one run."""
+
+
+def run_differences(
+    left: Run, right: Run, versions: tuple[Versions, Versions]
+) -> dict[str, list[tuple[str, ...]]]:
+    """The settings, corpora, stages, versions and figures in which two runs differ.
+
+    Args:
+        left: A run.
+        right: Another.
+        versions: Of both.
+
+    Returns:
+        What of them → rows of a key and both values; of figures also their difference.
+    """
+    config = (left.record.get("config", {}), right.record.get("config", {}))
+    compared = {
+        "settings": config,
+        "corpus": (_corpus(left), _corpus(right)),
+        "stages": (_directories(left), _directories(right)),
+        "versions": versions,
+    }
+    rows: dict[str, list[tuple[str, ...]]] = {
+        title: [(d.key, _cell(d.first), _cell(d.second)) for d in differences(*both)]
+        for title, both in compared.items()
+    }
+    rows["figures"] = [
         (d.key, _cell(d.first), _cell(d.second), _change(d.first, d.second))
         for d in differences(_figures(left), _figures(right))
+    ]
+    return rows
+
+
+def difference_text(found: Mapping[str, Sequence[tuple[str, ...]]], ids: tuple[str, str]) -> str:
+    """What :func:`run_differences` found of two runs of these ids."""
+    header = {title: ("", *ids, *(["change"] if title == "figures" else [])) for title in found}
+    return "\n".join(
+        section(title, header[title], rows, "<>>>" if title == "figures" else "<<<", "the same")
+        for title, rows in found.items()
     )
-    said.append(section("figures", (*header, "change"), figures, "<>>>", none="the same"))
-    return "\n".join(said)
 
 
 def history_text(history: History, there: Set[str]) -> str:
@@ -128,11 +153,11 @@ def _directories(run: Run) -> dict[str, str]:
 
 
 def _figures(run: Run) -> dict[str, Any]:
-    """Metrics without what only repeats them or names the run."""
+    """Metrics without what only repeats them, names the run, or is of yet another run."""
     return {
         key: value
         for key, value in flatten(run.metrics or {}).items()
-        if ".figures." not in key and key != "run_id"
+        if ".figures." not in key and key != "run_id" and key.partition(".")[0] != "against"
     }
 
 

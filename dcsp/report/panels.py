@@ -28,6 +28,8 @@ _DIM = 0.45
 """Brightness of the grey image behind labels and attention."""
 _OPACITY = 0.72
 """Opacity of a class colour over the image."""
+_CHANGED = np.array((255, 196, 61), np.float32)
+"""Colour of pixels that changed: amber, of no class's colour."""
 _HATCH = 6
 """Period in pixels of the stripes of ignored regions."""
 
@@ -90,6 +92,19 @@ def overlay_labels(image: Picture, labels: NDArray[np.uint8]) -> Picture:
     stripes = (ids == IGNORE) & ((rows + columns) % _HATCH < _HATCH // 2)
     painted[stripes] = 0.55 * painted[stripes] + 0.45 * 255
     painted[_outline(ids)] = 250
+    return painted.astype(np.uint8)
+
+
+def overlay_changed(image: Picture, changed: NDArray[np.bool_]) -> Picture:
+    """The dimmed image with the pixels lit that changed, HWC uint8.
+
+    Args:
+        image: HWC uint8 RGB.
+        changed: HW bool, any size.
+    """
+    lit = resize_labels(changed.astype(np.uint8), *image.shape[:2])
+    painted = _dimmed(image)
+    painted[lit == 1] = 0.2 * painted[lit == 1] + 0.8 * _CHANGED
     return painted.astype(np.uint8)
 
 

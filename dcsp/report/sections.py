@@ -51,11 +51,11 @@ def tiles(run: ReportData) -> Markup:
         note = f"train, {images}, phase {last_cues.phase}"
         shown.append(_tile("Cue mIoU", last_cues.figures["miou"], note))
     if labelled is not None:
-        shown.append(_plain_tile("Images labelled", count(labelled), "rows of predictions"))
+        shown.append(plain_tile("Images labelled", count(labelled), "rows of predictions"))
     if run.seconds:
         reused = f"; {quantity(len(run.reused), 'stage')} reused" if run.reused else ""
         total = _small_units(duration(sum(run.seconds.values())))
-        shown.append(_plain_tile("Time", total, f"over {len(run.seconds)} stages{reused}"))
+        shown.append(plain_tile("Time", total, f"over {len(run.seconds)} stages{reused}"))
     return element("div", shown, class_="tiles")
 
 
@@ -84,7 +84,7 @@ def ladder(run: ReportData) -> Markup | None:
                 element(
                     "span", step.name, element("span", step.where, class_="where"), class_="name"
                 ),
-                _bar(step.miou, step.style),
+                bar(step.miou, step.style),
                 element("span", percent(step.miou), class_="num"),
                 element("span", None if gain is None else points(gain), class_=f"gain{tone}"),
                 class_="step",
@@ -128,7 +128,7 @@ def class_table(run: ReportData) -> Markup | None:
         _number(cues["miou"]) if cues else None,
         _number(crf["miou"]) if crf else None,
         _number(final["miou"]),
-        element("td", _bar(final["miou"] or 0.0), class_="wide"),
+        element("td", bar(final["miou"] or 0.0), class_="wide"),
         [element("td", "", class_="num")] * 3,
         class_="total",
     )
@@ -199,7 +199,7 @@ def _steps(run: ReportData) -> list[_Step]:
 def _class_cells(figures: ClassFigures) -> Markup:
     return join(
         _number(figures["iou"]),
-        element("td", _bar(figures["iou"] or 0.0), class_="wide"),
+        element("td", bar(figures["iou"] or 0.0), class_="wide"),
         _number(figures["precision"]),
         _number(figures["recall"]),
         _number(figures["share"]),
@@ -247,7 +247,7 @@ def _seconds_card(run: ReportData) -> Markup | None:
         element(
             "tr",
             element("td", title(stage), _reused(stage, run.reused)),
-            element("td", _bar(100 * seconds / longest), class_="wide"),
+            element("td", bar(100 * seconds / longest), class_="wide"),
             element("td", duration(seconds), class_="num"),
         )
         for stage, seconds in run.seconds.items()
@@ -276,10 +276,11 @@ def _reused(stage: str, reused: frozenset[str]) -> Markup | None:
 
 def _tile(name: str, value: float | None, note: str) -> Markup:
     shown = join(percent(value), element("small", " %") if value is not None else None)
-    return _plain_tile(name, shown, note)
+    return plain_tile(name, shown, note)
 
 
-def _plain_tile(name: str, value: str, note: str) -> Markup:
+def plain_tile(name: str, value: str, note: str) -> Markup:
+    """A headline figure with its name above and a note below."""
     return element(
         "div",
         element("p", name, class_="name"),
@@ -299,6 +300,7 @@ def _number(value: float | None) -> Markup:
     return element("td", percent(value), class_="num" if value is not None else "num zero")
 
 
-def _bar(share: float, style: str = "") -> Markup:
+def bar(share: float, style: str = "") -> Markup:
+    """A bar of a length of 0-100 percent."""
     width = min(max(share, 0.0), 100.0)
     return element("div", element("i", style=f"width:{width:.1f}%"), class_=f"bar {style}".rstrip())

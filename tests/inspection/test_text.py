@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsp.inspection.inventory import Output, Run
-from dcsp.inspection.text import difference_text, section, store_text
+from dcsp.inspection.text import difference_text, run_differences, section, store_text
 
 
 def run(name: str, metrics: dict[str, Any] | None = None, **config: Any) -> Run:
@@ -34,6 +34,7 @@ def test_sizes_stand_below_each_other() -> None:
 
 def test_long_values_are_cut_and_numbers_compared() -> None:
     one = run("a", {"val.miou": 40.0}, root="x" * 99)
-    text = difference_text(one, run("b", {"val.miou": 42.5}, root="y"))
+    found = run_differences(one, run("b", {"val.miou": 42.5}, root="y"), ({}, {}))
+    text = difference_text(found, ("a", "b"))
     assert f"root  {'x' * 59}…  y" in text
     assert text.splitlines()[-1].split() == ["val.miou", "40.00", "42.50", "+2.50"]

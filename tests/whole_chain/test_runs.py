@@ -9,24 +9,29 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dcsp.config import RunConfig
 from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, add_qualities
 from dcsp.inspection.verify import verify_store
+from dcsp.labels import SCENE_CLASSES
 from dcsp.report.collect import gallery_items
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import load_run, publish
 from dcsp.store.store import Store
+from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import (
     catalogue_file,
     current_run,
+    metrics_file,
     part_file,
     rejected_file,
     report_file,
     run_directory,
 )
+from jobs._chain import Chain
 from tests import chain
 from tests.chain import CORRUPT, UNTAGGED
 from tests.whole_chain.conftest import Done
@@ -107,6 +112,49 @@ def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: s
     assert metrics["val"]["miou_crf"] is None and metrics["val"]["miou"] is not None
     assert metrics["rows"]["predictions"] == {"ok": 2, "skipped": 0, "error": 0}
     publish(done.store, done.plan.run_id)
+    old, new = (
+        np.stack(
+            [decode_labels(row["label"]) for row in chain.table(p, "predictions", ["val"]).values()]
+        )
+        for p in (done.plan, plan)
+    )
+    told = metrics["against"]
+    per_class = told.pop("per_class")
+    assert told == {
+        "run": done.plan.run_id,
+        "images": 2,
+        "images_changed": int((old != new).any(axis=(1, 2)).sum()),
+        "images_new": 0,
+        "images_gone": 6,
+        "pixels": old.size,
+        "pixels_changed": int((old != new).sum()),
+        "changed_share": round(float((old != new).mean()), 6),
+    }
+    for number, name in enumerate(("background", *SCENE_CLASSES)):
+        sums = [int((labels == number).sum()) for labels in (old, new)]
+        both = int(((old == number) & (new == number)).sum())
+        assert per_class[name] == {"before": sums[0], "after": sums[1], "both": both}
+
+
+def test_a_published_run_that_cannot_be_read_stops_no_run(
+    done: Done, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert done.metrics["against"] is None  # the first run of a store
+    config = done.config.model_copy(update={"name": "other"})
+    other = build_plan(config, done.plan.snapshot)
+    made = Chain(config)
+    made.computed = {step.title: False for step in other}
+    try:
+        for current in ("of-long-ago", "../outside", ""):
+            done.store.write_bytes("CURRENT", current.encode())
+            made.record(other)
+            metrics = done.store.read_json(metrics_file(other.run_id))
+            assert metrics["against"] is None and metrics["val"]["miou"] is not None
+            told = [line for line in capsys.readouterr().err.splitlines() if "what changed" in line]
+            assert len(told) == bool(current) and all(current in line for line in told)
+            done.store.remove(run_directory(other.run_id))
+    finally:
+        publish(done.store, done.plan.run_id)
 
 
 def test_a_corpus_without_ground_truth_is_labelled_and_not_measured(done: Done) -> None:
