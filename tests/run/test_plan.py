@@ -238,14 +238,15 @@ def test_each_round_adapts_cues_and_trains_again(rounds: int) -> None:
         for phase in range(rounds + 1)
         for title in (f"cues_phase{phase}", f"joint_phase{phase}")
     ]
-    assert [step.title for step in made] == ["saliency", "fcan", *phases, "predictions"]
+    assert [step.title for step in made] == ["saliency", "fcan", *phases, "predictions", "trust"]
     assert [step.title for step in made.cue_steps] == phases[::2]
     assert made.model.title == f"joint_phase{rounds}"
     model = made.model.key.fingerprint
     saliency = made.step("saliency").stage.key.fingerprint
     assert made.step("predictions").stage.key.inputs == {"network": model, "saliency": saliency}
     known = prints(plan({"cues.adapt": {"rounds": 3}}))
-    shared = {title: name for title, name in prints(made).items() if title != "predictions"}
+    last = ("predictions", "trust")
+    shared = {title: name for title, name in prints(made).items() if title not in last}
     assert shared.items() <= known.items()  # another round goes on from the one before
 
 
@@ -318,7 +319,7 @@ def test_labels_are_others_where_other_classes_are_shown() -> None:
     )
     snapshot = replace(SNAPSHOT, classes=("cat", "dog", "cow"))
     one, two = (plan({"corpus": corpus}, snapshot) for corpus in corpora)
-    assert changed(one, two) == ["predictions"] and one.run_id != two.run_id
+    assert changed(one, two) == ["predictions", "trust"] and one.run_id != two.run_id
     assert one.until("cues_phase0").run_id != two.until("cues_phase0").run_id
 
 
