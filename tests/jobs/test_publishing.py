@@ -227,7 +227,7 @@ def test_a_comparison_neither_publishes_nor_is_gated(run: Run) -> None:
     before = states(run.store)
     told = ["--config", str(run.config_file), f"store={run.store}", "cluster.executor=here"]
     compare.main([*told, STRICT, "--grid", "report.gallery=2,3"])
-    assert changed(run, before) == {"comparisons", "corpus", "runs"} and len(events(run)) == 1
+    assert changed(run, before) == {"comparisons", "runs"} and len(events(run)) == 1
 
 
 # --- who is told ----------------------------------------------------------------------------------

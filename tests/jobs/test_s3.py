@@ -29,6 +29,7 @@ SPOILED = 0.05
 STORE = "shelf/deep/store"
 RENAMED = [
     (r"events\.out\.tfevents\.[\w.-]+", "events"),  # named after time, machine and process
+    (r"history/(\d+)-\w+", r"history/\1"),  # and this after a random number
 ]
 
 
