@@ -16,7 +16,7 @@ from dcsp.inspection.inventory import find_output, find_run, flatten, open_store
 from dcsp.run.history import Event, add_event
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
-from dcsp.tables.layout import part_file, report_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, catalogue_file, part_file, report_file
 from dcsp.tables.schemas import RULES_SINCE
 from tests.report.pages import Reader, assert_self_contained
 from tests.store_fixture import CUES_KEY, LABELS, ROUGH, build_store
@@ -99,6 +99,68 @@ def test_explain_tells_where_an_input_lies(store: Store) -> None:
     key["inputs"] = {"fcan": checkpoint.partition("/")[2]}
     store.write_json(f"{CUES_KEY.directory}/stage.json", key)
     assert checkpoint in dcsp("explain", store.url, CUES_KEY.directory).output
+
+
+def test_explain_tells_all_that_was_made_of_an_image(store: Store) -> None:
+    text = dcsp("explain", store.url, "sub/two").output
+    assert line(text, "image") == ["image:", "sub/two"] and line(text, "tags") == ["tags:", "cat"]
+    assert line(text, "part") == ["part:", "aa11,", "row", "1"]
+    assert line(text, "cues phase 0") == ["cues", "phase", "0:", "ok"]
+    assert "error, torn" in dcsp("explain", store.url, "three").output
+    earlier = dcsp("explain", store.url, "four", "--run", "demo-1").output
+    assert line(earlier, "run") == ["run:", "demo-1111"]
+
+
+def test_explain_draws_the_sheet_of_an_image(store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "sheets"
+    told = dcsp("explain", store.url, "sub/two", "--out", out).output
+    files = [out / "sub_two.html", out / "sub_two.png"]
+    assert told.split() == [str(file) for file in files] and sorted(out.iterdir()) == files
+    assert_self_contained(files[0].read_text())
+    with Image.open(files[1]) as picture:
+        assert picture.format == "PNG"
+    dcsp("explain", store.url, "sub/two", "--out", tmp_path / "one.html")
+    assert (tmp_path / "one.html").read_text() == files[0].read_text()
+    told = dcsp("explain", store.url, "one", "--out", tmp_path / "a.pdf", code=2).output
+    assert "is neither .html nor .png nor a folder" in told.replace("\n", " ")
+
+
+def rename(store: Store, old: str, new: str) -> None:
+    """Give an image of the training part another id, wherever it is named."""
+    run = store.read_json("runs/demo-2222/run.json")
+    directories = [CORPUS_DIRECTORY, *(step["directory"] for step in run["steps"])]
+    files = [part_file(directory, "aa11") for directory in directories]
+    files += ["truth/aa11.parquet", catalogue_file(run["snapshot"])]
+    for file in filter(store.exists, files):
+        table = store.read_table(file)
+        ids = [new if name == old else name for name in table["image_id"].to_pylist()]
+        column = table.schema.get_field_index("image_id")
+        store.write_table(file, table.set_column(column, table.schema.field(column), [ids]))
+
+
+def test_an_image_is_reached_whatever_its_id_looks_like(store: Store) -> None:
+    start = CUES_KEY.fingerprint[:6]
+    assert "decided by" in dcsp("explain", store.url, start).output
+    rename(store, "one", start)
+    assert line(dcsp("explain", store.url, start).output, "image") == ["image:", start]
+    for table in (CUES_KEY.directory, CUES_KEY.fingerprint[:7]):
+        assert "decided by" in dcsp("explain", store.url, table).output
+    rename(store, start, CUES_KEY.directory)
+    assert "decided by" in dcsp("explain", store.url, CUES_KEY.directory).output
+    text = dcsp("explain", store.url, CUES_KEY.directory, "--run", "demo-2222").output
+    assert line(text, "image") == ["image:", CUES_KEY.directory]
+
+
+def test_explain_says_what_was_meant(store: Store) -> None:
+    told = dcsp("explain", store.url, "sub/tow", code=2).output
+    assert "did you mean 'sub/two'?" in told and "no output 'sub/tow'" in told
+    told = dcsp("explain", store.url, "sub/tow", "--run", "demo-1111", code=2).output
+    assert told.strip().endswith(
+        "The run demo-1111 has no image 'sub/tow': did you mean 'sub/two'?"
+    )
+    store.remove("CURRENT")
+    told = dcsp("explain", store.url, "sub/two", code=2).output
+    assert told.startswith("error: The store") and "no output 'sub/two'" in told
 
 
 def test_diff_shows_only_what_differs(store: Store) -> None:

@@ -12,8 +12,17 @@ import typer
 import yaml
 
 from dcsp.cli.base import RunArgument, StoreArgument, app, as_path, held, write
-from dcsp.errors import StoreError
-from dcsp.inspection.inventory import find_output, find_run, open_store, outputs, runs
+from dcsp.errors import ConfigError, StoreError
+from dcsp.inspection.images import find_image
+from dcsp.inspection.inventory import (
+    Run,
+    find_output,
+    find_run,
+    open_store,
+    outputs,
+    read_run,
+    runs,
+)
 from dcsp.inspection.text import (
     difference_text,
     history_text,
@@ -21,7 +30,8 @@ from dcsp.inspection.text import (
     section,
     store_text,
 )
-from dcsp.tables.layout import STAGE_FILE, report_file
+from dcsp.store.store import Store
+from dcsp.tables.layout import STAGE_FILE, current_run, report_file
 from dcsp.text import shown
 
 _MOST_TAGS = 50
@@ -49,20 +59,84 @@ def plan(context: typer.Context) -> None:
 @app.command()
 def explain(
     store: StoreArgument,
-    table: Annotated[
-        str, typer.Argument(metavar="TABLE/FP", help="Directory, or the start of a fingerprint.")
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE|TABLE/FP",
+            help="Id of an image; or directory of a table or checkpoint, or the start of its "
+            "fingerprint.",
+        ),
     ],
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Of an image; left out: the published run."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            parser=as_path,
+            help="Of an image: draw its sheet as FILE.html, FILE.png, or both into a folder.",
+        ),
+    ] = None,
 ) -> None:
-    """Say what decided the fingerprint of a table or checkpoint, and what became of it."""
+    """Say what a run made of an image, step by step; or what decided a table or checkpoint.
+
+    An image of exactly this id goes first; a table can always be named as TABLE/FINGERPRINT. With
+    --run or --out an image is meant, whatever its id looks like.
+    """
     opened = open_store(store)
-    output = find_output(opened, table)
+    if run is None and out is None and (reason := _why_no_image(opened, what)) is not None:
+        try:
+            _explain_output(opened, what)
+        except StoreError as error:
+            raise StoreError(f"{reason} {error}".strip()) from error
+    else:
+        _explain_image(opened, find_run(opened, run), what, out)
+
+
+def _why_no_image(store: Store, what: str) -> str | None:
+    """Why no image of the published run is meant; None where one is."""
+    home, slash, _ = what.partition("/")
+    published = current_run(store)
+    run = read_run(store, published) if published else None
+    if run is None or (slash and home in store.list("")):
+        return ""
+    try:
+        find_image(store, run, what)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _explain_image(store: Store, run: Run, image_id: str, out: Path | None) -> None:
+    from dcsp.report.sheet import read_sheet
+    from dcsp.report.sheet_page import build_sheet_page, draw_sheet, sheet_lines
+
+    place = find_image(store, run, image_id)
+    if out is not None and out.suffix not in ("", ".html", ".png"):
+        raise ConfigError(f"--out {out} is neither .html nor .png nor a folder.")
+    sheet = read_sheet(store, run.record, *place)
+    if out is None:
+        typer.echo("\n".join(sheet_lines(sheet)))
+        return
+    name = image_id.replace("/", "_")
+    files = [out] if out.suffix else [out / f"{name}.html", out / f"{name}.png"]
+    for file in files:
+        is_page = file.suffix == ".html"
+        write(file, build_sheet_page(sheet).encode() if is_page else draw_sheet(sheet))
+        typer.echo(str(file))
+
+
+def _explain_output(store: Store, name: str) -> None:
+    output = find_output(store, name)
     if STAGE_FILE not in output.files:
         raise StoreError(
-            f"{opened.path(output.directory)} has no {STAGE_FILE}, which says what decided it: "
+            f"{store.path(output.directory)} has no {STAGE_FILE}, which says what decided it: "
             "submit the job again."
         )
-    key = opened.read_json(f"{output.directory}/{STAGE_FILE}")
-    places = {other.directory.rpartition("/")[2]: other.directory for other in outputs(opened)}
+    key = store.read_json(f"{output.directory}/{STAGE_FILE}")
+    places = {other.directory.rpartition("/")[2]: other.directory for other in outputs(store)}
     key["inputs"] = {
         name: f"{value} ({places[value]})" if value in places else value
         for name, value in key.get("inputs", {}).items()

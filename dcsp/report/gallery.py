@@ -21,7 +21,7 @@ from dcsp.report.panels import (
     shrink,
 )
 from dcsp.text import percent
-from dcsp.trust.score import REASONS
+from dcsp.trust.score import told_reasons
 
 
 def gallery(items: Sequence[GalleryItem], classes: Sequence[str]) -> Markup:
@@ -91,7 +91,8 @@ def _row(item: GalleryItem, classes: Sequence[str]) -> Markup:
         tag_spans(item.tags, classes),
         _scores(item.trust, score),
     )
-    told = element("p", _told(item.reasons, classes), class_="reasons") if item.reasons else None
+    reasons = told_reasons((class_name(id_, classes), why) for id_, why in item.reasons)
+    told = element("p", "; ".join(reasons), class_="reasons") if reasons else None
     problem = element("p", item.error, class_="problem") if item.error else None
     figures = [figure(item.image_id, *panel) for panel in _panels(item)]
     return element(
@@ -108,14 +109,6 @@ def _scores(trust: float | None, iou: float | None) -> Markup | None:
         if value is not None
     ]
     return element("span", told, class_="score") if told else None
-
-
-def _told(reasons: Sequence[tuple[int, str]], classes: Sequence[str]) -> str:
-    """What lowers the trust in the labels of an image, class by class."""
-    by_class: dict[str, list[str]] = {}
-    for class_id, reason in reasons:
-        by_class.setdefault(class_name(class_id, classes), []).append(REASONS[reason])
-    return "; ".join(f"{name}: {', '.join(told)}" for name, told in by_class.items())
 
 
 def _panels(item: GalleryItem) -> Iterator[tuple[str, Picture]]:

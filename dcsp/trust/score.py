@@ -8,7 +8,7 @@ lowers the score. ``model.json`` holds the weights, and what they were fitted on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -102,6 +102,18 @@ class TrustModel:
     def score(self, classes: list[ClassTrust]) -> float:
         """Of a whole image: the mean over its classes, which is that of their IoU."""
         return float(np.mean([c.score for c in classes])) if classes else self.nothing
+
+
+def told_reasons(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """What lowers trust, a text for each class.
+
+    Args:
+        reasons: Name of a class, and one of ``REASONS``.
+    """
+    by_class: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        by_class.setdefault(name, []).append(REASONS.get(reason, reason))
+    return [f"{name}: {', '.join(told)}" for name, told in by_class.items()]
 
 
 @cache

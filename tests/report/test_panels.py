@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from dcsp.labels import voc_palette
-from dcsp.report.panels import SIDE, data_url, heat, overlay_attention, overlay_labels, shrink
+from dcsp.report.panels import (
+    SIDE,
+    data_url,
+    heat,
+    overlay_attention,
+    overlay_changed,
+    overlay_labels,
+    shrink,
+)
 
 GREY = np.full((40, 60, 3), 200, dtype=np.uint8)
 
@@ -61,3 +69,11 @@ def test_a_data_url_holds_the_picture() -> None:
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         assert image.size == (60, 40)
         assert np.abs(np.asarray(image).astype(int) - 200).max() <= 3
+
+
+def test_pixels_that_changed_are_lit() -> None:
+    changed = np.zeros((20, 30), bool)
+    changed[:, 15:] = True
+    picture = overlay_changed(GREY, changed).astype(int)
+    assert picture[20, 50, 0] > 200 > picture[20, 50, 2]
+    assert np.ptp(picture[20, 10]) == 0 and picture[20, 10, 0] < 120
