@@ -23,11 +23,8 @@ from dcsp.corpus.sources.open import open_source
 from dcsp.corpus.sources.shards import Shard, ShardedSource, ShardLister
 from dcsp.corpus.unknown_tags import tag_notes
 from dcsp.errors import ClusterError, DcspError, StoreError
-from dcsp.evaluation.changes import Against, Changes, against
-from dcsp.evaluation.pairing import compare_runs
-from dcsp.evaluation.run import Evaluator, Qualities, add_qualities, build_metrics
+from dcsp.evaluation.run import build_metrics
 from dcsp.evaluation.selftags import selftag_metrics
-from dcsp.evaluation.trust import TrustCounter, TrustSums, trust_metrics
 from dcsp.inspection.recompute import check_recompute
 from dcsp.progress import Progress, say
 from dcsp.report.collect import write_report
@@ -44,6 +41,7 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import LINEAGES, current_run, metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
+from jobs._figures import Figures
 from jobs._watch import Patience, Result, within
 
 
@@ -292,6 +290,8 @@ class Chain:
         if not done:
             save_run(self.store, plan, self.computed)
             self.evaluate(plan)
+        else:
+            self._compare_again(plan)
         if not (done and self.store.exists(report_file(plan.run_id))):
             self._within("report", lambda: write_report(self.store, plan))
 
@@ -308,66 +308,28 @@ class Chain:
     def evaluate(self, plan: Plan) -> None:
         """Compare every table with the ground truth and write ``metrics.json``."""
         started = time.monotonic()
-        parts = [part for part in plan.snapshot.parts if part.truth]
-        qualities: Qualities = {}
-        ended = iter(parts)  # results come in the order of the parts
-        with Progress("evaluation", sum(part.rows for part in parts)) as progress:
-
-            def count(quality: Qualities) -> None:
-                nonlocal qualities
-                qualities = add_qualities(qualities, quality)
-                progress.advance(next(ended).rows)
-
-            self.executor.items(Evaluator(self.store, plan), parts, count, "evaluation")
-        trust = self._trust(plan)
-        changed = self._against(plan)
+        figures = self._figures
+        qualities, trust, changed = (
+            figures.qualities(plan),
+            figures.trust(plan),
+            figures.against(plan),
+        )
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
-        metrics["trust"] = trust_metrics(trust, plan.config.corpus.classes)
         metrics |= self._within("evaluation", lambda: selftag_metrics(self.store, plan))
-        metrics["against"] = changed
+        metrics |= {"trust": trust, "against": changed}
         self.store.write_json(metrics_file(plan.run_id), metrics)
 
-    def _trust(self, plan: Plan) -> dict[str, TrustSums]:
-        """What the trust table says of each split, compared with the masks that there are."""
-        sums: dict[str, TrustSums] = {}
-        if not plan.of(Role.TRUST):
-            return sums
-        parts = [part for part in plan.snapshot.parts if part.split in plan.labelled]
-        ended = iter(parts)
-        with Progress("trust figures", sum(part.rows for part in parts)) as progress:
-
-            def count(found: TrustSums) -> None:
-                part = next(ended)
-                sums[part.split] = sums[part.split] + found if part.split in sums else found
-                progress.advance(part.rows)
-
-            self.executor.items(TrustCounter(self.store, plan), parts, count, "trust figures")
-        return sums
-
-    def _against(self, plan: Plan) -> Against | None:
-        """What changed against the published run; None where nothing can be compared.
-
-        It never stops a run: what was published before may be gone, or of another version.
-        """
+    def _compare_again(self, plan: Plan) -> None:
+        """Tell what changed against the run that is published now, where another one was then."""
         before = current_run(self.store)
-        if not before or before == plan.run_id or not plan.labelled:
-            return None
-        try:
-            return self._compare(before, plan.run_id)
-        except StoreError as error:
-            say(f"evaluation: it is not told what changed against the run {before}: {error}")
-            return None
+        if before in (None, plan.run_id):
+            return
+        metrics = self.store.read_json(metrics_file(plan.run_id))
+        if (metrics.get("against") or {}).get("run") != before:
+            metrics["against"] = self._figures.against(plan)
+            self.store.write_json(metrics_file(plan.run_id), metrics)
 
-    def _compare(self, before: str, after: str) -> Against:
-        work = self._within("evaluation", lambda: compare_runs(self.store, before, after))
-        total, ended = work.start, iter(work.pairings)
-        with Progress("changes", sum(pairing.images for pairing in work.pairings)) as progress:
-
-            def count(changes: Changes) -> None:
-                nonlocal total
-                total += changes
-                progress.advance(next(ended).images)
-
-            self.executor.items(work.part, work.pairings, count, "evaluation")
-        return against(total, work.classes, before)
+    @property
+    def _figures(self) -> Figures:
+        return Figures(self.store, self.executor, self._within)

@@ -66,6 +66,7 @@ FLOORS = (
     "jobs._blocks",
     "jobs._cluster",
     "jobs._lease",
+    "jobs._figures",
     "jobs._chain",
     "jobs._places",
     "jobs._main",

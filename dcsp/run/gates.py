@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcsp.config import GateSettings
-from dcsp.tables.layout import metrics_file
 from dcsp.tables.schemas import ERROR
 from dcsp.tables.snapshot import TRAIN, VAL
 
@@ -142,10 +141,9 @@ def _why_not_compared(run: Candidate) -> str:
     before = (run.metrics.get("against") or {}).get("run")
     if before == run.published:
         return f"this run and the published {run.published} have no image in common that has labels"
-    compared = f"it was compared with {before}" if before else "it was compared with none"
     return (
-        f"{compared} and {run.published} is published now: remove {metrics_file(run.run_id)} "
-        "and submit the job again"
+        f"it could not be compared with the published {run.published}, as the job says: publish "
+        "another run"
     )
 
 

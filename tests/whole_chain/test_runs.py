@@ -136,6 +136,26 @@ def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: s
         assert per_class[name] == {"before": sums[0], "after": sums[1], "both": both}
 
 
+def test_a_run_that_ended_before_is_compared_again_where_another_is_published_now(
+    done: Done,
+) -> None:
+    made = Chain(done.config)
+    other = build_plan(done.config.model_copy(update={"name": "between"}), done.plan.snapshot)
+    try:
+        for run in (other, done.plan):
+            made.computed = {step.title: False for step in run}
+            made.record(run)
+        assert done.store.read_json(metrics_file(done.plan.run_id))["against"] is None
+        publish(done.store, other.run_id)
+        made.record(done.plan)
+        told = done.store.read_json(metrics_file(done.plan.run_id))["against"]
+        assert (told["run"], told["changed_share"]) == (other.run_id, 0.0)
+    finally:
+        publish(done.store, done.plan.run_id)
+        done.store.remove(run_directory(other.run_id))
+        done.store.write_json(metrics_file(done.plan.run_id), done.metrics)
+
+
 def test_a_published_run_that_cannot_be_read_stops_no_run(
     done: Done, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,7 +136,6 @@ def test_the_page_needs_nothing_from_elsewhere_and_says_all(done: Done, image_id
     for row in sheet.rows:
         assert row.directory in reader.text and row.error in reader.text
     assert ("Published label" in reader.text) == bool(sheet.areas)
-    assert "Trust" not in reader.text
 
 
 def test_the_picture_holds_every_panel(done: Done) -> None:

@@ -1,0 +1,102 @@
+"""The figures of a run, part by part and by whichever executor: masks, trust, and what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dcsp.errors import StoreError
+from dcsp.evaluation.changes import Against, Changes, against
+from dcsp.evaluation.pairing import compare_runs
+from dcsp.evaluation.run import Evaluator, Qualities, add_qualities
+from dcsp.evaluation.trust import TrustCounter, TrustFigures, TrustSums, trust_metrics
+from dcsp.progress import Progress, say
+from dcsp.run.plan import Plan
+from dcsp.stages.stage import Executor
+from dcsp.stages.step import Role
+from dcsp.store.store import Store
+from dcsp.tables.layout import current_run
+from jobs._watch import Result
+
+
+class Within(Protocol):
+    """Does what this process does alone, within the limits of the job."""
+
+    def __call__(self, title: str, work: Callable[[], Result]) -> Result:
+        """Do it, and return what it returns."""
+        ...
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Measures finished runs.
+
+    Attributes:
+        store: The store.
+        executor: Where parts are looked at.
+        within: Keeps the job's limits.
+    """
+
+    store: Store
+    executor: Executor
+    within: Within
+
+    def qualities(self, plan: Plan) -> Qualities:
+        """How every table compares with the ground truth."""
+        parts = [part for part in plan.snapshot.parts if part.truth]
+        qualities: Qualities = {}
+        ended = iter(parts)  # results come in the order of the parts
+        with Progress("evaluation", sum(part.rows for part in parts)) as progress:
+
+            def count(quality: Qualities) -> None:
+                nonlocal qualities
+                qualities = add_qualities(qualities, quality)
+                progress.advance(next(ended).rows)
+
+            self.executor.items(Evaluator(self.store, plan), parts, count, "evaluation")
+        return qualities
+
+    def trust(self, plan: Plan) -> TrustFigures | None:
+        """What the trust table says of each split, compared with the masks that there are."""
+        if not plan.of(Role.TRUST):
+            return None
+        sums: dict[str, TrustSums] = {}
+        parts = [part for part in plan.snapshot.parts if part.split in plan.labelled]
+        ended = iter(parts)
+        with Progress("trust figures", sum(part.rows for part in parts)) as progress:
+
+            def count(found: TrustSums) -> None:
+                part = next(ended)
+                sums[part.split] = sums[part.split] + found if part.split in sums else found
+                progress.advance(part.rows)
+
+            self.executor.items(TrustCounter(self.store, plan), parts, count, "trust figures")
+        return trust_metrics(sums, plan.config.corpus.classes)
+
+    def against(self, plan: Plan) -> Against | None:
+        """What changed against the published run; None where nothing can be compared.
+
+        It never stops a run: what was published before may be gone, or of another version.
+        """
+        before = current_run(self.store)
+        if not before or before == plan.run_id or not plan.labelled:
+            return None
+        try:
+            return self._compare(before, plan.run_id)
+        except StoreError as error:
+            say(f"evaluation: it is not told what changed against the run {before}: {error}")
+            return None
+
+    def _compare(self, before: str, after: str) -> Against:
+        work = self.within("evaluation", lambda: compare_runs(self.store, before, after))
+        total, ended = work.start, iter(work.pairings)
+        with Progress("changes", sum(pairing.images for pairing in work.pairings)) as progress:
+
+            def count(changes: Changes) -> None:
+                nonlocal total
+                total += changes
+                progress.advance(next(ended).images)
+
+            self.executor.items(work.part, work.pairings, count, "evaluation")
+        return against(total, work.classes, before)
