@@ -8,6 +8,7 @@ the samples of parts add up, whichever worker looked at them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,19 +39,22 @@ class Samples:
         return cls(np.zeros((SAMPLES, 3, classes + 1), np.int64), np.zeros(classes + 1, np.int64))
 
     @classmethod
-    def of(cls, image_id: str, matrix: ConfusionMatrix) -> Samples:
-        """Of one image.
+    def of(cls, images: Mapping[str, ConfusionMatrix]) -> Samples:
+        """Of some images.
 
         Args:
-            image_id: Its id, which decides how often each sample draws it.
-            matrix: Its pixel counts.
+            images: Id, which decides how often each sample draws the image → its pixel counts.
         """
-        seed = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8])
-        times = np.random.default_rng(seed).poisson(1.0, SAMPLES)
-        right = np.diagonal(matrix.counts)
-        true = matrix.counts.sum(axis=1)
-        counts = np.stack([right, matrix.counts[:, :-1].sum(axis=0), true])
-        return cls(times[:, None, None] * counts, (true > 0).astype(np.int64))
+        found = np.stack([matrix.counts for matrix in images.values()])
+        right = np.diagonal(found, axis1=1, axis2=2)
+        true = found.sum(axis=2)
+        counts = np.stack([right, found[:, :, :-1].sum(axis=1), true], axis=1)
+        times = np.stack([_times(image_id) for image_id in images])
+        # In float64, where it is one matrix product; exact, since no count reaches 2**53.
+        drawn = times.T.astype(np.float64) @ counts.reshape(len(images), -1).astype(np.float64)
+        return cls(
+            drawn.astype(np.int64).reshape(SAMPLES, *counts.shape[1:]), (true > 0).sum(axis=0)
+        )
 
     def __add__(self, other: Samples) -> Samples:
         """The samples of both."""
@@ -77,3 +81,10 @@ class Samples:
             return None
         low, high = np.quantile(np.nanmean(drawn, axis=1), [(1 - COVERS) / 2, (1 + COVERS) / 2])
         return float(low), float(high)
+
+
+def _times(image_id: str) -> NDArray[np.int64]:
+    """How often each sample draws an image: (SAMPLES,)."""
+    seed = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8])
+    times: NDArray[np.int64] = np.random.default_rng(seed).poisson(1.0, SAMPLES)
+    return times

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -130,7 +130,7 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
             "A part and its ground truth hold different images: the store was changed by hand; "
             "remove that part, or the truth table, and run the job again."
         )
-    total = Quality.empty(classes)
+    total, matrices = Quality.empty(classes), dict[str, ConfusionMatrix]()
     statuses = table["status"].to_pylist()
     ids: list[Any] = truth["image_id"].to_pylist()
     masks = zip(ids, truth["status"].to_pylist(), truth["label"], strict=True)
@@ -144,8 +144,11 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
             expected = hide_labels(decode_labels(mask.as_py()), classes, BACKGROUND)
             shown = np.full_like(expected, IGNORE) if failed else labeller(row)
             found = hide_labels(shown, classes, BACKGROUND)
-            total += _compare(image_id, expected, found, classes, failed)
-    return total
+            compared = _compare(expected, found, classes, failed)
+            total += compared
+            if compared.images:
+                matrices[image_id] = compared.matrix
+    return replace(total, samples=Samples.of(matrices) if matrices else None)
 
 
 def evaluate_table(
@@ -211,17 +214,11 @@ def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:
 
 
 def _compare(
-    image_id: str,
-    expected: NDArray[np.uint8],
-    found: NDArray[np.uint8],
-    classes: int,
-    failed: bool,
+    expected: NDArray[np.uint8], found: NDArray[np.uint8], classes: int, failed: bool
 ) -> Quality:
     if expected.shape != found.shape:
         return Quality(ConfusionMatrix.empty(classes), mismatched=1)
-    matrix = ConfusionMatrix.of(expected, found, classes)
-    samples = Samples.of(image_id, matrix)
-    return Quality(matrix, images=1, failed=int(failed), samples=samples)
+    return Quality(ConfusionMatrix.of(expected, found, classes), images=1, failed=int(failed))
 
 
 def _or_none(value: float) -> float | None:

@@ -26,6 +26,7 @@ from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import part_file
 from dcsp.tables.schemas import OK
 from dcsp.tables.snapshot import CorpusPart
+from dcsp.trust.score import shipped_model
 from dcsp.trust.signals import overlaps
 
 BINS = 50
@@ -230,14 +231,14 @@ def _expected(
     """The mIoU that scores make expect, in percent, and what is told of each class.
 
     A class of P pixels whose IoU is e shares I of them with the truth; were the truth as large, the
-    union U would be 2P − I, so that U = 2P / (1 + e). One that is tagged and has no pixels is
-    missed as large as it is elsewhere. Wrong pixels are taken from the background, or given to it,
-    in equal parts.
+    union U would be 2P − I, so that U = 2P / (1 + e). What is tagged and has no pixels is smaller
+    than what is found, by as much as it was where the weights were fitted. Wrong pixels are taken
+    from the background, or given to it, in equal parts.
     """
     union = 2 * (sums.areas / (1 + levels)).sum(axis=1)
     shared = 2 * (sums.areas * levels / (1 + levels)).sum(axis=1)
     usual = sums.areas.sum(axis=1) / np.maximum(sums.shown, 1)
-    union += sums.missing * usual
+    union += sums.missing * usual * shipped_model().missed
     wrong = float((union - shared).sum()) / 2
     ground = max(0.0, sums.unlabelled - wrong) / max(1.0, sums.unlabelled + wrong)
     known = (sums.shown + sums.missing) > 0

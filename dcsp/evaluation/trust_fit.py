@@ -2,8 +2,9 @@
 
     python -m dcsp.evaluation.trust_fit STORE… [--out dcsp/trust/model.json]
 
-The published run of each store. Told is how well scores tell of true IoU by cross-validation within
-each corpus, and on each corpus by the weights that the others give. Every corpus counts as much.
+The published run of each store, whatever model rated it. Told is how well scores tell of true IoU
+by cross-validation within each corpus, and on each corpus by the weights that the others give.
+Every corpus counts as much.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from scipy.optimize import minimize
 from dcsp.evaluation.trust import LOW_IOU, auc, spearman, true_iou
 from dcsp.evaluation.truth import read_truth
 from dcsp.labels import BACKGROUND, hide_labels
-from dcsp.progress import say
-from dcsp.run.record import load_run
+from dcsp.run.plan import Plan
+from dcsp.run.record import plan_now
 from dcsp.stages.parts import live_rows, read_part
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
@@ -47,21 +48,22 @@ class Example:
         signals: What is known without the mask.
         iou: Of each class of ``signals``, in [0, 1].
         image_iou: The mean over all classes that label or mask show.
+        areas: True share of the image's pixels of each class of ``signals``.
     """
 
     split: str
     signals: Signals
     iou: NDArray[np.float64]
     image_iou: float
+    areas: NDArray[np.float64]
 
 
-def examples(store: Store) -> list[Example]:
-    """The labelled images of the published run that have masks.
+def examples(store: Store, plan: Plan) -> list[Example]:
+    """The labelled images of a run that have masks.
 
     Raises:
-        StoreError: There is no such run, or it has no trust table.
+        StoreError: A table cannot be read.
     """
-    _, plan = load_run(store)
     stage = cast(TrustStage, plan.of(Role.TRUST)[0].stage)
     found = []
     for part in plan.snapshot.parts:
@@ -83,7 +85,9 @@ def _example(split: str, stage: TrustStage, row: Any, truth: NDArray[np.uint8]) 
     seen = stage.seen(row)
     signals, iou = measure(seen), true_iou(seen.label, truth)
     of_classes = np.array([iou.get(id_, np.nan) for id_ in signals.classes])
-    return Example(split, signals, of_classes, float(np.mean([*iou.values()])) if iou else 1.0)
+    areas = np.bincount(truth.ravel(), minlength=256)[list(signals.classes)] / truth.size
+    of_image = float(np.mean([*iou.values()])) if iou else 1.0
+    return Example(split, signals, of_classes, of_image, areas)
 
 
 def fit(corpora: Sequence[Sequence[Example]]) -> TrustModel:
@@ -119,22 +123,29 @@ def fit(corpora: Sequence[Sequence[Example]]) -> TrustModel:
 
     bounds = [(None, None)] + [(0, None)] * len(SIGNALS)
     best = minimize(loss, np.zeros(len(bounds)), jac=True, bounds=bounds, method="L-BFGS-B").x
-    missed = [
-        iou
-        for images in corpora
-        for e in images
-        for iou, pixels in zip(e.iou, e.signals.pixels, strict=True)
-        if not pixels and not np.isnan(iou)
-    ]
-    empty = [e.image_iou for images in corpora for e in images if not e.signals.classes]
+    every = [e for images in corpora for e in images]
+    empty = [e.image_iou for e in every if not e.signals.classes]
     return TrustModel(
         weights={n: round(float(w), 4) for n, w in zip(SIGNALS, best[1:], strict=True)},
         means={n: round(float(m), 4) for n, m in zip(SIGNALS, means, strict=True)},
         intercept=round(float(best[0]), 4),
-        no_pixels=float(np.mean(missed)) if missed else 0.0,
         nothing=round(float(np.mean(empty)), 4) if empty else 0.5,
+        missed=round(_missed(every), 4),
         fitted={},
     )
+
+
+def _missed(images: Sequence[Example]) -> float:
+    """True size of what is tagged and has no pixel, as a share of the size of what has some."""
+    of_classes = [
+        (pixels > 0, area)
+        for e in images
+        for pixels, area in zip(e.signals.pixels, e.areas, strict=True)
+    ]
+    missed, found = (
+        [area for has, area in of_classes if has is is_found] for is_found in (False, True)
+    )
+    return float(np.mean(missed) / np.mean(found)) if missed and found else 1.0
 
 
 def judge(model: TrustModel, images: Sequence[Example]) -> dict[str, float | None]:
@@ -172,17 +183,21 @@ def main() -> None:
     parser.add_argument("stores", nargs="+", metavar="STORE")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the model to this file")
     parsed = parser.parse_args()
-    corpora = {name: examples(Store(name)) for name in parsed.stores}
+    corpora: dict[str, list[Example]] = {}
+    for store in map(Store, parsed.stores):
+        run, plan = plan_now(store)
+        corpora[run["run_id"]] = examples(store, plan)
     report: dict[str, Any] = {}
-    for number, (name, images) in enumerate(corpora.items()):
+    for name, images in corpora.items():
         others = [found for other, found in corpora.items() if other != name]
-        report[f"corpus {number}"] = {
+        report[name] = {
             "within": judged(crossed(images), images),
-            "by the shipped model": judge(shipped_model(), images),
             **({"by the others": judge(fit(others), images)} if others else {}),
         }
     model = replace(fit([*corpora.values()]), fitted=report)
-    say(json.dumps(asdict(model), indent=1))
+    print(json.dumps(asdict(model), indent=1))
+    for name, images in corpora.items():
+        print(f"{name} by the shipped model: {judge(shipped_model(), images)}")
     if parsed.out:
         parsed.out.write_text(json.dumps(asdict(model), indent=1) + "\n")
 

@@ -114,13 +114,7 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
         StoreError: There is no such run, or its stages have other fingerprints now: another
             version of dcsp made it, or a weights file that it names has changed.
     """
-    run = _read_run(store, run_id)
-    learned = run.get("learned", run["snapshot"])
-    plan = build_plan(
-        _config_of(run),
-        Snapshot.load(store, run["snapshot"]),
-        Snapshot.load(store, learned) if learned != run["snapshot"] else None,
-    )
+    run, plan = plan_now(store, run_id)
     known = [step["fingerprint"] for step in run["steps"]]
     plan = plan.first(len(known))  # it may have ended with a cue table
     changed = [
@@ -134,6 +128,26 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
             "the version of dcsp and the weights files that it was made with, or run "
             "jobs/relabel.py again."
         )
+    return run, plan
+
+
+def plan_now(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], Plan]:
+    """What :func:`save_run` wrote, and what the same config is with this version of dcsp.
+
+    Args:
+        store: The store.
+        run_id: Left out: the published run.
+
+    Raises:
+        StoreError: There is no such run.
+    """
+    run = _read_run(store, run_id)
+    learned = run.get("learned", run["snapshot"])
+    plan = build_plan(
+        _config_of(run),
+        Snapshot.load(store, run["snapshot"]),
+        Snapshot.load(store, learned) if learned != run["snapshot"] else None,
+    )
     return run, plan
 
 

@@ -8,7 +8,7 @@ lowers the score. ``model.json`` holds the weights, and what they were fitted on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,13 @@ from dcsp.trust.signals import SIGNALS, Signals
 MODEL_FILE = Path(__file__).with_name("model.json")
 NO_PIXELS = "no_pixels"
 """Reason: a tag has no pixel in the label."""
-REASONS: Mapping[str, str] = {NO_PIXELS: "it is tagged and no pixel is labelled so", **SIGNALS}
+UNTAGGED = "untagged"
+"""Reason: the image has tags, and the class is none of them."""
+REASONS: Mapping[str, str] = {
+    NO_PIXELS: "it is tagged and no pixel is labelled so",
+    UNTAGGED: "the image has tags and it is none of them",
+    **SIGNALS,
+}
 """Reason → what it says of a class."""
 _LOW = 0.4
 """A signal that takes this much of the sum, compared with its mean, is a reason."""
@@ -52,24 +58,23 @@ class TrustModel:
         weights: Signal → weight, at least 0.
         means: Signal → what stands for one that is not known.
         intercept: Of the sum.
-        no_pixels: Score of a class that is tagged and has no pixel.
         nothing: Score of an image without tags and without any labelled pixel.
+        missed: How large what is tagged and has no pixel is, as a share of what is labelled.
         fitted: On what, and how well; decides nothing.
     """
 
     weights: Mapping[str, float]
     means: Mapping[str, float]
     intercept: float
-    no_pixels: float
     nothing: float
+    missed: float
     fitted: Mapping[str, Any]
 
     @property
     def decides(self) -> dict[str, Any]:
         """What of it decides a score, as JSON values."""
         told = asdict(self)
-        del told["fitted"]
-        return told
+        return {name: told[name] for name in told if name not in ("fitted", "missed")}
 
     def parts(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each signal adds to the sum, compared with its mean.
@@ -82,8 +87,13 @@ class TrustModel:
         parts: NDArray[np.float64] = np.where(np.isnan(values), 0.0, values - means) * weights
         return parts
 
-    def classes(self, signals: Signals) -> list[ClassTrust]:
-        """The score of each class of an image, and what lowers it."""
+    def classes(self, signals: Signals, tags: Sequence[int] = ()) -> list[ClassTrust]:
+        """The score of each class of an image, and what lowers it.
+
+        Args:
+            signals: Of the image.
+            tags: Its tags, for the reasons.
+        """
         parts = self.parts(signals.values)
         scores = 1 / (1 + np.exp(-(parts.sum(axis=1) + self.intercept)))
         found = []
@@ -91,12 +101,13 @@ class TrustModel:
             signals.classes, signals.pixels, scores.tolist(), parts, strict=True
         ):
             if pixels == 0:
-                found.append(ClassTrust(id_, 0, self.no_pixels, (NO_PIXELS,)))
+                found.append(ClassTrust(id_, 0, 0.0, (NO_PIXELS,)))
                 continue
             low = sorted(
                 (value, name) for name, value in zip(SIGNALS, row, strict=True) if value <= -_LOW
             )
-            found.append(ClassTrust(id_, pixels, score, tuple(name for _, name in low)))
+            untagged = [UNTAGGED] if tags and id_ not in tags else []
+            found.append(ClassTrust(id_, pixels, score, (*untagged, *(name for _, name in low))))
         return found
 
     def score(self, classes: list[ClassTrust]) -> float:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dcsp.labels import BACKGROUND, IGNORE
 
@@ -22,21 +21,11 @@ SIGNALS: Mapping[str, str] = {
     "salient": "it does not stand out",
     "contrast": "it stands out no more than what is background",
     "covered": "what stands out is labelled as background",
-    "passes": "later passes of the detector find other things",
-    "size": "it is small",
-    "filling": "it fills the image",
-    "border": "it lies along the border of the image",
-    "whole": "it is in pieces",
     "smooth": "its outline is ragged",
     "alone": "many classes share the image",
-    "tagged": "nobody tagged it",
 }
 """Signal → what a low one says of a label."""
 
-_SMALL = 0.1
-"""Share of the image from which on a thing is not small."""
-_LARGE = 0.5
-"""Share of the image from which on a thing comes to fill it."""
 _TINY = 1e-6
 
 
@@ -50,8 +39,7 @@ class Seen:
         network: HW uint8: the network's own label, without tags, saliency and CRF.
         confidences: Class id → mean probability in the pixels that are labelled so.
         cue: HW uint8: its last cue; None where it has none.
-        first: HW float32 in [0, 1], S_1; None where there is no saliency.
-        last: HW float32 in [0, 1], S_K; None where there is none.
+        saliency: HW float32 in [0, 1], S_1; None where there is none.
     """
 
     tags: Sequence[int]
@@ -59,8 +47,7 @@ class Seen:
     network: NDArray[np.uint8]
     confidences: Mapping[int, float]
     cue: NDArray[np.uint8] | None = None
-    first: NDArray[np.float32] | None = None
-    last: NDArray[np.float32] | None = None
+    saliency: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +77,6 @@ def measure(seen: Seen) -> Signals:
         **_of_saliency(seen, counts, classes),
         **_of_shapes(seen.label, classes, pixels),
         "alone": 1 / max(1, len(classes)),
-        "tagged": np.isin(classes, seen.tags) if seen.tags else np.nan,
     }
     for column, name in enumerate(SIGNALS):
         values[:, column] = columns.get(name, np.nan)
@@ -137,53 +123,32 @@ def _of_saliency(
     seen: Seen, counts: NDArray[np.int64], classes: Sequence[int]
 ) -> dict[str, NDArray[np.float64] | float]:
     """Whether what is labelled stands out, and what stands out is labelled."""
-    if seen.first is None:
+    if seen.saliency is None:
         return {}
     flat = seen.label.ravel()
-    sums = np.bincount(flat, weights=seen.first.ravel(), minlength=256)
+    sums = np.bincount(flat, weights=seen.saliency.ravel(), minlength=256)
     ids = list(classes)
     inside = sums[ids] / np.maximum(counts[ids], 1)
     outside = sums[BACKGROUND] / max(1, counts[BACKGROUND])
     labelled = counts.sum() - counts[BACKGROUND] - counts[IGNORE]
     shared = sums.sum() - sums[BACKGROUND] - sums[IGNORE]
     either = labelled + sums[BACKGROUND] + _TINY
-    found: dict[str, NDArray[np.float64] | float] = {
+    return {
         "salient": inside,
         "contrast": np.clip(inside - outside, 0, 1),
         "covered": float(shared / either),
     }
-    if seen.last is not None:
-        least, most = np.minimum(seen.first, seen.last), np.maximum(seen.first, seen.last)
-        found["passes"] = float(least.sum() / (most.sum() + _TINY))
-    return found
 
 
 def _of_shapes(
     label: NDArray[np.uint8], classes: Sequence[int], pixels: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
     """Whether what is labelled has the look of a thing."""
-    share = pixels / label.size
     ids = list(classes)
-    edge = np.concatenate([label[0], label[-1], label[1:-1, 0], label[1:-1, -1]])
-    on_edge = np.bincount(edge, minlength=256)[ids]
-    pieces = [_largest_piece(label == id_) for id_ in ids]
     outline = _outlines(label)[ids]
     return {
-        "size": np.minimum(share / _SMALL, 1),
-        "filling": 1 - np.clip((share - _LARGE) / (1 - _LARGE), 0, 1),
-        "border": 1 - on_edge / max(1, edge.size),
-        "whole": np.array(pieces, np.float64),
         "smooth": np.clip(4 * np.sqrt(pixels) / np.maximum(outline, 1), 0, 1),
     }
-
-
-def _largest_piece(mask: NDArray[np.bool_]) -> float:
-    """Share of the pixels of a mask that its largest connected piece has."""
-    named, number = ndimage.label(mask)
-    if number <= 1:
-        return 1.0
-    sizes: NDArray[np.int64] = np.bincount(named.ravel())[1:]
-    return float(sizes.max() / sizes.sum())
 
 
 def _outlines(label: NDArray[np.uint8]) -> NDArray[np.int64]:

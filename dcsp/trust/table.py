@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from dcsp.images.resize import resize_map
 from dcsp.stages.parts import TableInput
@@ -45,7 +43,7 @@ class TrustStage(TableStage):
     model: TrustModel
 
     schema = TRUST
-    libraries = ("numpy", "scipy")
+    libraries = ("numpy",)
 
     @classmethod
     def of(
@@ -97,7 +95,8 @@ class TrustStage(TableStage):
         kept |= {"status": row["prediction.status"], "error": row["prediction.error"]}
         if kept["status"] != OK:
             return kept
-        classes = self.model.classes(measure(self.seen(row)))
+        seen = self.seen(row)
+        classes = self.model.classes(measure(seen), seen.tags)
         told = [
             {"class": c.class_id, "pixels": c.pixels, "score": c.score, "reasons": list(c.reasons)}
             for c in classes
@@ -108,15 +107,11 @@ class TrustStage(TableStage):
         """What the tables say of an image that has a label."""
         label = decode_labels(row["prediction.label"])
         cue, maps = row["cue.label"], row.get("saliency.maps")
-
-        def map_of(data: bytes) -> NDArray[np.float32]:
-            return resize_map(decode_map(data), *label.shape)
-
-        seen = Seen(
+        return Seen(
             tags=[tag for tag in row["tags"] or () if tag <= self.classes],
             label=label,
             network=decode_labels(row["prediction.label_without_crf"]),
             confidences={area["class"]: area["confidence"] for area in row["prediction.areas"]},
             cue=decode_labels(cue) if cue else None,
+            saliency=resize_map(decode_map(maps[0]), *label.shape) if maps else None,
         )
-        return replace(seen, first=map_of(maps[0]), last=map_of(maps[-1])) if maps else seen

@@ -25,10 +25,7 @@ def matrices(images: int, seed: int = 0) -> list[ConfusionMatrix]:
 
 
 def together(found: list[ConfusionMatrix]) -> Samples:
-    total = Samples.empty(CLASSES)
-    for number, matrix in enumerate(found):
-        total += Samples.of(f"image{number}", matrix)
-    return total
+    return Samples.of({f"image{number}": matrix for number, matrix in enumerate(found)})
 
 
 def mean_iou(found: list[ConfusionMatrix]) -> float:
@@ -37,7 +34,7 @@ def mean_iou(found: list[ConfusionMatrix]) -> float:
 
 def test_samples_add_up_in_any_order() -> None:
     found = matrices(20)
-    parts = [Samples.of(f"image{n}", m) for n, m in enumerate(found)]
+    parts = [Samples.of({f"image{n}": m}) for n, m in enumerate(found)]
     assert sum(parts[::-1], Samples.empty(CLASSES)) == together(found)
     assert together(found).counts.shape == (SAMPLES, 3, CLASSES + 1)
 
@@ -68,4 +65,4 @@ def test_of_no_image_there_is_none() -> None:
 def test_images_that_show_a_class_are_counted() -> None:
     truth = np.array([[0, 2, 2]], np.uint8)
     matrix = ConfusionMatrix.of(truth, np.array([[1, 1, 2]], np.uint8), CLASSES)
-    assert (Samples.of("a", matrix) + Samples.of("b", matrix)).shown.tolist() == [2, 0, 2]
+    assert Samples.of({"a": matrix, "b": matrix}).shown.tolist() == [2, 0, 2]

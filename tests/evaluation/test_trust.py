@@ -51,7 +51,7 @@ def row(label: NDArray[np.uint8], score: float, tags: list[int] | None = None) -
     ids = [int(id_) for id_ in np.unique(label) if id_]
     ids = sorted({*ids, *(tags or [])})
     classes = [
-        {"class": id_, "pixels": int((label == id_).sum()), "score": score, "reasons": ["size"]}
+        {"class": id_, "pixels": int((label == id_).sum()), "score": score, "reasons": ["alone"]}
         for id_ in ids
     ]
     return {
@@ -117,7 +117,7 @@ def test_tags_without_pixels_lower_what_is_expected() -> None:
     assert found["tag_consistency"] == pytest.approx(6 / 11)
     assert found["per_class"]["dog"]["without_pixels"] == 5
     assert found["expected_miou"] < told(whole)["expected_miou"] - 20
-    assert found["reasons"]["size"] == 16
+    assert found["reasons"]["alone"] == 16
 
 
 def test_figures_are_plain_json_and_parts_add_up() -> None:

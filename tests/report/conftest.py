@@ -18,7 +18,7 @@ def figures(wrong: float, images: int = 200, seed: int = 0) -> Figures:
     truth = rng.integers(0, 4, (60, 60), dtype=np.uint8)
     labels = np.where(rng.random(truth.shape) < wrong, 0, truth).astype(np.uint8)
     matrix = ConfusionMatrix.of(truth, labels, 3)
-    samples = Samples(Samples.of("all", matrix).counts, np.full(4, images))
+    samples = Samples(Samples.of({"all": matrix}).counts, np.full(4, images))
     return summarize(Quality(matrix, images=images, samples=samples), CLASSES)
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcsp.evaluation.bootstrap import Samples
+from dcsp.evaluation.confusion import ConfusionMatrix
+from dcsp.evaluation.quality import Quality, summarize
 from dcsp.evaluation.trust import TrustFigures
 from dcsp.report.data import ReportData
 from dcsp.report.standing import EXPECTED_ERROR, GOOD_MIOU, USABLE_MIOU, standing
 from dcsp.tables.snapshot import ALL_MASKS, Masks
-from tests.report.conftest import figures
+from tests.report.conftest import CLASSES, figures
 
 ORDER = ("bad", "caution", "good")
 
@@ -25,7 +29,7 @@ def trust(expected: float, **changes: Any) -> TrustFigures:
         "per_class": {"cat": {"expected_iou": expected, "images": 100, "without_pixels": 2}},
         "tag_consistency": 1.0,
         "quantiles": {"5": 0.2, "50": 0.6, "95": 0.9},
-        "reasons": {"size": 12},
+        "reasons": {"alone": 12},
         "splits": {"train": expected},
         "calibration": None,
     }
@@ -96,3 +100,20 @@ def test_worse_figures_never_get_a_better_verdict(one: float, other: float) -> N
         for wrong in sorted((one, other))
     )
     assert better >= worse
+
+
+def test_42_photographs_whose_dogs_are_half_wrong_are_drafts(run: ReportData) -> None:
+    """Training images, three classes, an mIoU above the mark: seen as "good enough" before."""
+    quality = Quality.empty(3)
+    for number in range(42):
+        truth = np.zeros((30, 30), np.uint8)
+        truth[5:25, 5:25] = 1 + number % 3
+        label = truth.copy()
+        label[5:25, 5:15] = 2  # half of every cat and cow is called a dog
+        matrix = ConfusionMatrix.of(truth, label, 3)
+        quality += Quality(matrix, images=1, samples=Samples.of({str(number): matrix}))
+    figures_ = summarize(quality, CLASSES)
+    assert figures_["miou"] is not None and figures_["miou"] > GOOD_MIOU
+    assert figures_["per_class"]["dog"]["precision"] == 50.0
+    found = standing(replace(run, prediction_crf=None, prediction=figures_))
+    assert found.level == "caution"

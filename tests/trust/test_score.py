@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from dcsp.trust.score import NO_PIXELS, REASONS, TrustModel, shipped_model
+from dcsp.trust.score import NO_PIXELS, REASONS, UNTAGGED, TrustModel, shipped_model
 from dcsp.trust.signals import SIGNALS, Signals
 
 VALUES = arrays(np.float64, (1, len(SIGNALS)), elements=st.floats(0, 1) | st.just(np.nan))
 
 
 def model(**weights: float) -> TrustModel:
-    return TrustModel(weights, dict.fromkeys(SIGNALS, 0.5), 0.0, 0.02, 0.7, {})
+    return TrustModel(weights, dict.fromkeys(SIGNALS, 0.5), 0.0, 0.7, 0.5, {})
 
 
 def signals(values: NDArray[np.float64], pixels: int = 100) -> Signals:
@@ -41,7 +41,7 @@ def test_a_signal_that_rises_never_lowers_the_score(
 def test_what_is_unknown_counts_as_the_mean() -> None:
     values = np.full((1, len(SIGNALS)), np.nan)
     known = np.full((1, len(SIGNALS)), 0.5)
-    rated = model(cue=3.0, size=1.0)
+    rated = model(cue=3.0, alone=1.0)
     assert rated.classes(signals(values)) == rated.classes(signals(known))
     assert rated.classes(signals(known))[0].score == 0.5
 
@@ -55,17 +55,25 @@ def test_a_score_is_the_logistic_function_of_the_weighted_sum() -> None:
 
 def test_reasons_are_the_signals_that_take_most_the_weightiest_first() -> None:
     values = np.full((1, len(SIGNALS)), 0.5)
-    for name in ("cue", "size", "whole"):
+    for name in ("cue", "alone", "smooth"):
         values[0, list(SIGNALS).index(name)] = 0.0
-    (found,) = model(cue=1.0, size=4.0, whole=0.5).classes(signals(values))
-    assert found.reasons == ("size", "cue")
+    (found,) = model(cue=1.0, alone=4.0, smooth=0.5).classes(signals(values))
+    assert found.reasons == ("alone", "cue")
     assert set(found.reasons) <= set(REASONS)
 
 
-def test_a_tag_without_pixels_has_its_own_score_and_reason() -> None:
+def test_a_tag_without_pixels_is_not_trusted_at_all() -> None:
     values = np.full((1, len(SIGNALS)), np.nan)
     (found,) = model(cue=1.0).classes(signals(values, pixels=0))
-    assert (found.score, found.reasons) == (0.02, (NO_PIXELS,))
+    assert (found.score, found.reasons) == (0.0, (NO_PIXELS,))
+
+
+def test_a_class_that_is_none_of_the_tags_has_a_reason_more_and_the_same_score() -> None:
+    values = np.full((1, len(SIGNALS)), 0.5)
+    rated = model(cue=1.0)
+    plain, told = (rated.classes(signals(values), tags)[0] for tags in ((), (2,)))
+    assert (plain.reasons, told.reasons) == ((), (UNTAGGED,))
+    assert plain.score == told.score and rated.classes(signals(values), (1,)) == [plain]
 
 
 def test_an_image_has_the_mean_of_its_classes() -> None:

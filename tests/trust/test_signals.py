@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from skimage.measure import label as named_pieces
 from torchmetrics.functional.segmentation import mean_iou
 
 from dcsp.trust.signals import SIGNALS, Seen, Signals, measure, overlaps
@@ -32,7 +31,7 @@ def seen(label: Labels, **changes: object) -> Seen:
     """An image of which everything says the same as its label."""
     bright = (label > 0).astype(np.float32)
     sure = {int(id_): 0.9 for id_ in np.unique(label)}
-    whole = Seen((1,), label, label, sure, label, bright, bright)
+    whole = Seen((1,), label, label, sure, label, bright)
     return replace(whole, **changes)
 
 
@@ -41,16 +40,15 @@ def signal(found: Signals, name: str, class_id: int = 1) -> float:
     return float(found.values[row, list(SIGNALS).index(name)])
 
 
-@given(IMAGES, IMAGES, IMAGES, MAPS, MAPS, st.sets(st.integers(1, 4)))
+@given(IMAGES, IMAGES, IMAGES, MAPS, st.sets(st.integers(1, 4)))
 def test_every_signal_is_in_its_range_or_unknown(
     label: Labels,
     network: Labels,
     cue: Labels,
-    first: NDArray[np.float32],
-    last: NDArray[np.float32],
+    saliency: NDArray[np.float32],
     tags: set[int],
 ) -> None:
-    found = measure(Seen(sorted(tags), label, network, {1: 0.5, 2: 1.0}, cue, first, last))
+    found = measure(Seen(sorted(tags), label, network, {1: 0.5, 2: 1.0}, cue, saliency))
     shown = set(np.unique(label).tolist()) - {0, 255}
     assert found.classes == tuple(sorted(shown | tags))
     assert found.pixels == tuple(int((label == id_).sum()) for id_ in found.classes)
@@ -94,17 +92,11 @@ def test_a_label_that_all_agree_on_has_high_signals() -> None:
         "confidence": seen(box(), confidences={0: 0.9, 1: 0.2}),
         "network": seen(box(), network=box(left=7)),
         "cue": seen(box(), cue=box(left=7)),
-        "salient": seen(box(), first=np.full((12, 14), 0.1, np.float32)),
-        "contrast": seen(box(), first=np.ones((12, 14), np.float32)),
-        "covered": seen(box(), first=np.ones((12, 14), np.float32)),
-        "passes": seen(box(), last=np.ones((12, 14), np.float32)),
-        "size": seen(box(bottom=4, right=4)),
-        "filling": seen(box(0, 0, 12, 14)),
-        "border": seen(box(0, 0, 8, 14)),
-        "whole": seen(box() + box(9, 10, 12, 14)),
+        "salient": seen(box(), saliency=np.full((12, 14), 0.1, np.float32)),
+        "contrast": seen(box(), saliency=np.ones((12, 14), np.float32)),
+        "covered": seen(box(), saliency=np.ones((12, 14), np.float32)),
         "smooth": seen(np.where(np.indices((12, 14)).sum(axis=0) % 2, box(), 0).astype(np.uint8)),
         "alone": seen(box(), tags=(1, 2, 3)),
-        "tagged": seen(box(), tags=(2,)),
     }.items(),
 )
 def test_each_signal_falls_where_it_should(name: str, worse: Seen) -> None:
@@ -112,17 +104,9 @@ def test_each_signal_falls_where_it_should(name: str, worse: Seen) -> None:
 
 
 def test_what_is_not_there_is_unknown() -> None:
-    found = measure(seen(box(), cue=None, first=None, last=None, tags=()))
+    found = measure(seen(box(), cue=None, saliency=None, tags=()))
     unknown = {name for name in SIGNALS if np.isnan(signal(found, name))}
-    assert unknown == {"cue", "salient", "contrast", "covered", "passes", "tagged"}
-
-
-@given(IMAGES)
-def test_the_largest_piece_is_that_of_scikit_image(label: Labels) -> None:
-    found = measure(seen(label, tags=()))
-    for id_ in found.classes:
-        sizes = np.bincount(named_pieces(label == id_, connectivity=1).ravel())[1:]
-        assert signal(found, "whole", id_) == pytest.approx(sizes.max() / sizes.sum())
+    assert unknown == {"cue", "salient", "contrast", "covered"}
 
 
 def test_an_image_without_classes_has_no_signals() -> None:
