@@ -160,7 +160,7 @@ def _made(image: ComparedImage, classes: Sequence[str]) -> Iterator[Markup]:
     for label, made in image.made.items():
         figures = []
         for title, labels in made.items():
-            score = agreement(labels, image.truth, len(classes))
+            score = agreement(labels, image.truth)
             caption = title if score is None else f"{title}, IoU {percent(score)}"
             figures.append(figure(image.image_id, caption, overlay_labels(picture, labels)))
         content = element("div", figures, class_="panels") if figures else element("p", "nothing")

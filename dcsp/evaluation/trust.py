@@ -163,6 +163,11 @@ def true_iou(label: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[int, fl
     return dict(zip(ids, overlaps(said, truth, ids).tolist(), strict=True))
 
 
+def mean_true_iou(found: Mapping[int, float]) -> float:
+    """Of a whole image, in [0, 1]: what its score is to be. 1 where nothing is shown, rightly."""
+    return float(np.mean([*found.values()])) if found else 1.0
+
+
 def _count(total: TrustSums, row: Mapping[str, Any]) -> None:
     """Add the scores of one image."""
     total.images += 1
@@ -188,7 +193,7 @@ def _compare(
     if truth.shape != label.shape:
         return
     found = true_iou(label, truth)
-    total.of_images.append((row["score"], float(np.mean([*found.values()])) if found else 1.0))
+    total.of_images.append((row["score"], mean_true_iou(found)))
     total.of_classes += [
         (c["score"], found[c["class"]])
         for c in row["classes"]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from dcsp.evaluation.trust import LOW_IOU, auc, spearman, true_iou
+from dcsp.evaluation.trust import LOW_IOU, auc, mean_true_iou, spearman, true_iou
 from dcsp.evaluation.truth import read_truth
 from dcsp.labels import BACKGROUND, hide_labels
 from dcsp.run.plan import Plan
@@ -86,8 +86,7 @@ def _example(split: str, stage: TrustStage, row: Any, truth: NDArray[np.uint8]) 
     signals, iou = measure(seen), true_iou(seen.label, truth)
     of_classes = np.array([iou.get(id_, np.nan) for id_ in signals.classes])
     areas = np.bincount(truth.ravel(), minlength=256)[list(signals.classes)] / truth.size
-    of_image = float(np.mean([*iou.values()])) if iou else 1.0
-    return Example(split, signals, of_classes, of_image, areas)
+    return Example(split, signals, of_classes, mean_true_iou(iou), areas)
 
 
 def fit(corpora: Sequence[Sequence[Example]]) -> TrustModel:

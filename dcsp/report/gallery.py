@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.evaluation.confusion import ConfusionMatrix
+from dcsp.evaluation.trust import mean_true_iou, true_iou
 from dcsp.labels import IGNORE, voc_palette
 from dcsp.report.data import GalleryItem
 from dcsp.report.markup import Markup, element, join
@@ -73,17 +72,16 @@ def tag_spans(tags: Sequence[int], classes: Sequence[str]) -> Markup:
 
 
 def agreement(
-    prediction: NDArray[np.uint8] | None, truth: NDArray[np.uint8] | None, classes: int
+    prediction: NDArray[np.uint8] | None, truth: NDArray[np.uint8] | None
 ) -> float | None:
-    """Mean IoU of one image's labels, 0-100, over the classes it shows or is given."""
+    """Mean IoU of one image's labels, 0-100, over the classes that either shows, no background."""
     if prediction is None or truth is None or prediction.shape != truth.shape:
         return None
-    value = ConfusionMatrix.of(truth, prediction, classes).mean_iou()
-    return None if math.isnan(value) else value
+    return 100 * mean_true_iou(true_iou(prediction, truth))
 
 
 def _row(item: GalleryItem, classes: Sequence[str]) -> Markup:
-    score = agreement(item.prediction, item.truth, len(classes))
+    score = agreement(item.prediction, item.truth)
     head = element(
         "header",
         element("h3", item.image_id),

@@ -112,6 +112,7 @@ td.alert { color: var(--bad); font-weight: 600; }
 .chart { display: block; width: 100%; height: auto; overflow: visible; }
 .chart text { fill: var(--faint); font-size: 11px; }
 .chart .grid { stroke: var(--rule); stroke-width: 1; }
+.card .muted { font-size: 13px; margin-top: 12px; }
 .chart.square { max-width: 340px; margin: 0 auto; } .dot { fill: var(--accent); }
 .line { fill: none; stroke: var(--c); stroke-linejoin: round; }
 .line.raw { stroke-width: 1; opacity: 0.28; } .line.smooth { stroke-width: 2; }

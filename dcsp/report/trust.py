@@ -36,7 +36,7 @@ def trust_section(run: ReportData) -> Markup | None:
 
 
 def _classes(found: TrustFigures) -> Markup:
-    names = ("Class", "Expected IoU", "Images", "Tagged, no pixel")
+    names = ("Class", "Expected", "Images", "None")
     rows = [
         element(
             "tr",
@@ -55,7 +55,11 @@ def _classes(found: TrustFigures) -> Markup:
         _cell(""),
         class_="total",
     )
-    return _card("Expected, by class", _table(names, [*rows, total]))
+    note = (
+        "Expected IoU in percent; images that show the class, and those tagged so that show none."
+    )
+    told = element("p", note, class_="muted")
+    return _card("Expected, by class", _table(names, [*rows, total]), told)
 
 
 def _reasons(found: TrustFigures) -> Markup:
