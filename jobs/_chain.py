@@ -280,6 +280,7 @@ class Chain:
             HeldBackError: It fails a gate, or was withdrawn.
         """
         self.record(plan)
+        self._compare_again(plan)
         tell(plan)
         job, confirm = (self.lease.job, self.lease.confirm) if self.lease else ("job", lambda: None)
         settle(self.store, plan, job, confirm)
@@ -290,8 +291,6 @@ class Chain:
         if not done:
             save_run(self.store, plan, self.computed)
             self.evaluate(plan)
-        else:
-            self._compare_again(plan)
         if not (done and self.store.exists(report_file(plan.run_id))):
             self._within("report", lambda: write_report(self.store, plan))
 
@@ -323,7 +322,7 @@ class Chain:
     def _compare_again(self, plan: Plan) -> None:
         """Tell what changed against the run that is published now, where another one was then."""
         before = current_run(self.store)
-        if before in (None, plan.run_id):
+        if before in (None, plan.run_id) or not plan.labelled:
             return
         metrics = self.store.read_json(metrics_file(plan.run_id))
         if (metrics.get("against") or {}).get("run") != before:

@@ -32,9 +32,9 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
         notice = Notice(FAILED, job, config.name, store.url, reasons=(error,))
         notify(config.notify, notice)
 
-    told_of_errors[:] = [tell]
     wait = config.cluster.lease_wait_minutes * 60
     with Lease(store, job, config.name, on_loss=interrupt, wait=wait, on_wait=say) as lease:
+        told_of_errors[:] = [tell]
         last_words.append(lease.__exit__)
         try:
             yield lease

@@ -41,8 +41,8 @@ class GateSettings(Settings):
     """Largest share of rows in error, in the table that has most. Against nodes and libraries that
     cannot read what ingest could."""
     max_changed_share: Unit | None = None
-    """Largest share of pixels with another label than in the published run, of images that both
-    have. Against a night that turns everything over."""
+    """Largest share of an image's pixels with another label than in the published run, in the mean
+    over the images that both have. Against a night that turns everything over."""
     max_miou_drop: Points | None = None
     """Largest fall of the measured mIoU below that of the published run, in points. Against many
     small steps down."""

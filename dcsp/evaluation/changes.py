@@ -90,6 +90,7 @@ class Changes:
         new: Images that only the second run labels.
         gone: Images that only the first run labelled.
         most: The most changed images, most first.
+        shares: Sum over images of the share of their pixels that changed: 1 of another size.
     """
 
     counts: NDArray[np.int64]
@@ -101,6 +102,7 @@ class Changes:
     new: int = 0
     gone: int = 0
     most: tuple[ChangedImage, ...] = ()
+    shares: float = 0.0
 
     @classmethod
     def empty(cls, classes: int) -> Changes:
@@ -119,10 +121,12 @@ class Changes:
 
     @property
     def changed_share(self) -> float | None:
-        """Share of the pixels in [0, 1]; None where it cannot be told."""
-        if self.pixels:
-            return round(self.pixels_changed / self.pixels, 6)
-        return 0.0 if self.images and not self.images_changed else None
+        """Of the pixels of an image, in the mean over all images that are in both, in [0, 1].
+
+        So images that one table has for both runs count, though their pixels are not. None where
+        no image is in both.
+        """
+        return round(self.shares / self.images, 6) if self.images else None
 
     def __add__(self, other: Changes) -> Changes:
         """Both together.
@@ -142,6 +146,7 @@ class Changes:
             self.new + other.new,
             self.gone + other.gone,
             _most((*self.most, *other.most)),
+            self.shares + other.shares,
         )
 
 
@@ -320,6 +325,7 @@ class PartComparison:
             lost=lost,
             gained=gained,
             most=(image,) if share > 0 else (),
+            shares=share,
         )
 
     def _label(self, directory: str, row: pa.Table) -> NDArray[np.uint8] | None:

@@ -59,7 +59,8 @@ class TrustFigures(TypedDict):
     """What trust says of a run; mIoU and IoU in percent, 0-100, shares and scores in [0, 1]."""
 
     images: int
-    expected_miou: float
+    expected_miou: float | None
+    """None where no label shows a class and no tag names one."""
     per_class: dict[str, dict[str, float | None]]
     """Name → ``expected_iou``, ``images`` that show it, images tagged so ``without_pixels``."""
     tag_consistency: float | None
@@ -68,7 +69,7 @@ class TrustFigures(TypedDict):
     """Percent → score of images that so many are below."""
     reasons: dict[str, int]
     """Reason → classes of images that it lowers the score of, the commonest first."""
-    splits: dict[str, float]
+    splits: dict[str, float | None]
     """Split → expected mIoU."""
     calibration: Calibration | None
     """None where too few images have masks; else expectations are calibrated on them."""
@@ -83,8 +84,7 @@ class TrustSums:
         images: With a score.
         tagged: Of these, with tags.
         consistent: Of the tagged, those each of whose tags has pixels.
-        pixels: Of all images.
-        unlabelled: Of these, labelled as background.
+        unlabelled: Pixels that no class is labelled in: background, and 255.
         scores: (BINS,) images by score.
         areas: (C, BINS) pixels of each class by its score in their image.
         shown: (C,) images that show the class.
@@ -98,7 +98,6 @@ class TrustSums:
     images: int = 0
     tagged: int = 0
     consistent: int = 0
-    pixels: int = 0
     unlabelled: int = 0
     scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
     areas: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -118,8 +117,13 @@ class TrustSums:
         names = [f.name for f in fields(self) if f.name != "classes"]
         total = {name: getattr(self, name) + getattr(other, name) for name in names}
         for name in ("of_images", "of_classes"):
-            del total[name][MOST_PAIRS:]
+            total[name] = _some(total[name])
         return TrustSums(self.classes, **total)
+
+
+def _some(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Every so many of them where they are more than are kept: of all splits alike."""
+    return pairs[:: -(-len(pairs) // MOST_PAIRS)] if pairs else pairs
 
 
 @dataclass(frozen=True)
@@ -173,11 +177,10 @@ def _count(total: TrustSums, row: Mapping[str, Any]) -> None:
     total.images += 1
     total.scores[_bin(row["score"])] += 1
     classes, size = row["classes"], row["height"] * row["width"]
-    total.pixels += size
     total.unlabelled += size - sum(c["pixels"] for c in classes)
-    if row["tags"]:
+    if tags := {tag for tag in row["tags"] if tag <= total.classes}:  # beyond are distractors
         total.tagged += 1
-        total.consistent += all(c["pixels"] for c in classes if c["class"] in row["tags"])
+        total.consistent += all(c["pixels"] for c in classes if c["class"] in tags)
     for found in classes:
         total.areas[found["class"] - 1, _bin(found["score"])] += found["pixels"]
         kind = total.shown if found["pixels"] else total.missing
@@ -232,7 +235,7 @@ def trust_metrics(sums: Mapping[str, TrustSums], class_names: Sequence[str]) -> 
 
 def _expected(
     sums: TrustSums, levels: NDArray[np.float64], class_names: Sequence[str]
-) -> tuple[float, dict[str, dict[str, float | None]]]:
+) -> tuple[float | None, dict[str, dict[str, float | None]]]:
     """The mIoU that scores make expect, in percent, and what is told of each class.
 
     A class of P pixels whose IoU is e shares I of them with the truth; were the truth as large, the
@@ -256,6 +259,8 @@ def _expected(
         }
         for i, name in enumerate(class_names)
     }
+    if not known.any():
+        return None, per_class
     return round(100 * float(np.mean([ground, *iou[known]])), 4), per_class
 
 
@@ -263,8 +268,13 @@ def _levels(sums: TrustSums) -> NDArray[np.float64]:
     """The IoU that a score of each bin stands for: by masks, where there are enough."""
     if len(sums.of_classes) < ENOUGH:
         return _CENTRES
-    score, iou = np.array(sorted(sums.of_classes)).T
-    levels: NDArray[np.float64] = np.interp(_CENTRES, score, isotonic_regression(iou).x)
+    score, iou = np.array(sums.of_classes).T
+    bins = np.minimum(BINS - 1, (score * BINS).astype(np.int64))
+    weights = np.bincount(bins, minlength=BINS)
+    held = np.flatnonzero(weights)
+    means = np.bincount(bins, weights=iou, minlength=BINS)[held] / weights[held]
+    found = isotonic_regression(means, weights=weights[held]).x
+    levels: NDArray[np.float64] = np.interp(np.arange(BINS), held, found)
     return levels
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from dcsp.errors import StoreError
 from dcsp.evaluation.trust import LOW_IOU, auc, mean_true_iou, spearman, true_iou
 from dcsp.evaluation.truth import read_truth
 from dcsp.labels import BACKGROUND, hide_labels
@@ -62,7 +63,7 @@ def examples(store: Store, plan: Plan) -> list[Example]:
     """The labelled images of a run that have masks.
 
     Raises:
-        StoreError: A table cannot be read.
+        StoreError: A table cannot be read, or no labelled image has a mask.
     """
     stage = cast(TrustStage, plan.of(Role.TRUST)[0].stage)
     found = []
@@ -77,7 +78,10 @@ def examples(store: Store, plan: Plan) -> list[Example]:
         for row, mask in zip(rows, masks, strict=True):
             if row["prediction.status"] == OK and mask is not None:
                 expected = hide_labels(decode_labels(mask), stage.classes, BACKGROUND)
-                found.append(_example(part.split, stage, row, expected))
+                if expected.shape == (row["height"], row["width"]):
+                    found.append(_example(part.split, stage, row, expected))
+    if not any(np.isfinite(e.iou).any() for e in found):
+        raise StoreError(f"No labelled image of {store.url} has a mask to fit weights on.")
     return found
 
 

@@ -97,5 +97,6 @@ def _counts(total: Changes) -> list[tuple[str, str, str]]:
 
 
 def _changed_pixels(total: Changes) -> str:
-    share = f" ({percent(100 * total.changed_share)} %)" if total.changed_share else ""
+    changed = total.pixels_changed
+    share = f" ({percent(100 * changed / total.pixels)} %)" if changed else ""
     return count(total.pixels_changed) + share

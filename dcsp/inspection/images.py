@@ -29,7 +29,7 @@ class Place(NamedTuple):
     """Where an image is.
 
     Attributes:
-        image_id: Its id.
+        image_id: Its id, as the corpus has it.
         part: The part of the corpus.
         row: Its position there, and in every table.
     """
@@ -52,7 +52,7 @@ def find_image(store: Store, run: Run, image_id: str) -> Place:
     if found is None:
         raise _missing(store, run, catalogue["image_id"], image_id)
     part, row = found
-    return Place(image_id, Snapshot.load(store, run.record["snapshot"]).parts[part], row)
+    return Place(printable(image_id), Snapshot.load(store, run.record["snapshot"]).parts[part], row)
 
 
 def _found(catalogue: pa.Table, image_id: str) -> tuple[int, int] | None:

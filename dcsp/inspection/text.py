@@ -157,7 +157,9 @@ def _figures(run: Run) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(run.metrics or {}).items()
-        if ".figures." not in key and key != "run_id" and key.partition(".")[0] != "against"
+        if ".figures." not in key
+        and key not in ("run_id", "trust.calibration.reliability")
+        and key.partition(".")[0] != "against"
     }
 
 

@@ -182,7 +182,7 @@ def _labels(data: bytes | None, ids: bytes, classes: int) -> Labels | None:
 
 
 def _tiles(changes: Changes) -> Markup:
-    share = changes.changed_share
+    share = changes.pixels_changed / changes.pixels if changes.pixels else None
     shown = [
         plain_tile(
             "Images changed",

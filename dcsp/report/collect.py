@@ -25,7 +25,7 @@ from dcsp.stages.parts import CORPUS_INPUT, TableInput, live_rows, read_part
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.layout import metrics_file, rejected_file, report_file, run_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, rejected_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart
 
 TRAIN_SHARE = 2 / 3
@@ -150,15 +150,22 @@ def _chosen(store: Store, plan: Plan, split: str, count: int) -> list[tuple[Corp
         if part.split == split and rows < max(count, LOOKED_AT):
             parts.append(part)
             rows += part.live
-    places = [(part, row) for part in parts for row in range(part.live)]
+    trust = plan.of(Role.TRUST) if split in plan.labelled else []
+    directory = trust[0].stage.key.directory if trust else CORPUS_DIRECTORY
+    columns = ("image_id", "score") if trust else ("image_id",)
+    tables = list(read_columns(store, directory, [part.part for part in parts], columns))
+    places = [
+        (part, row)
+        for part, table in zip(parts, tables, strict=True)
+        for row in range(table.num_rows)  # without the erased, which the part does not know of
+    ]
     worst: list[int] = []
-    if split in plan.labelled and (trust := plan.of(Role.TRUST)):
-        directory, columns = trust[0].stage.key.directory, ("image_id", "score")
-        tables = read_columns(store, directory, [part.part for part in parts], columns)
+    if trust:
         scores = np.array([s for table in tables for s in table["score"].to_pylist()], float)
         known = np.flatnonzero(~np.isnan(scores))
         worst = known[np.argsort(scores[known], kind="stable")][: count // 2].tolist()
-    others = [number for number in range(len(places)) if number not in set(worst)]
+    is_worst = set(worst)
+    others = [number for number in range(len(places)) if number not in is_worst]
     return [places[number] for number in (worst + others)[:count]]
 
 

@@ -59,7 +59,7 @@ def standing(data: ReportData) -> Standing:
         )
     if data.final is not None and data.final["miou"] is not None:
         return _by_masks(data, data.final, data.final["miou"])
-    if data.trust is not None:
+    if data.trust is not None and data.trust["expected_miou"] is not None:
         return _by_trust(data, data.trust["expected_miou"])
     return Standing(
         "caution",
@@ -129,6 +129,9 @@ def _by_trust(data: ReportData, expected: float) -> Standing:
     consistency = data.trust["tag_consistency"]
     if consistency is not None and consistency < CONSISTENT:
         against.append("pixels for what is tagged")
+    unseen = [n for n, told in data.trust["per_class"].items() if told["expected_iou"] is None]
+    if unseen:
+        against.append(f"images that show {named(unseen)}")
     if against:
         against.append("a hundred images with masks that prove it")
         advice = "Use them as drafts that people correct, or to pretrain on."

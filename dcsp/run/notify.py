@@ -160,7 +160,7 @@ def _post(url: str, data: bytes, faults: list[str]) -> bool:
         error.close()
         faults.append(f"the server answered {error.code}")
         return error.code >= 500 or error.code == 429
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # of names no host can have
         reason = getattr(error, "reason", error)  # of a URLError: what was wrong below
         faults.append(f"{reason}" or type(error).__name__)
         return True

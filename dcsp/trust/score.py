@@ -30,8 +30,8 @@ REASONS: Mapping[str, str] = {
     **SIGNALS,
 }
 """Reason → what it says of a class."""
-_LOW = 0.4
-"""A signal that takes this much of the sum, compared with its mean, is a reason."""
+_LOW = 0.5
+"""A signal that is below this share of its mean is a reason."""
 
 
 class ClassTrust(NamedTuple):
@@ -82,7 +82,7 @@ class TrustModel:
         Args:
             values: (n, signals), as in :class:`Signals`.
         """
-        means = np.array([self.means.get(name, 0.0) for name in SIGNALS])
+        means = np.array([self.means[name] for name in SIGNALS])
         weights = np.array([self.weights.get(name, 0.0) for name in SIGNALS])
         parts: NDArray[np.float64] = np.where(np.isnan(values), 0.0, values - means) * weights
         return parts
@@ -96,15 +96,20 @@ class TrustModel:
         """
         parts = self.parts(signals.values)
         scores = 1 / (1 + np.exp(-(parts.sum(axis=1) + self.intercept)))
+        is_low = signals.values < _LOW * np.array([self.means[name] for name in SIGNALS])
         found = []
         for id_, pixels, score, row in zip(
-            signals.classes, signals.pixels, scores.tolist(), parts, strict=True
+            signals.classes,
+            signals.pixels,
+            scores.tolist(),
+            np.where(is_low, parts, 0),
+            strict=True,
         ):
             if pixels == 0:
                 found.append(ClassTrust(id_, 0, 0.0, (NO_PIXELS,)))
                 continue
             low = sorted(
-                (value, name) for name, value in zip(SIGNALS, row, strict=True) if value <= -_LOW
+                (value, name) for name, value in zip(SIGNALS, row, strict=True) if value < 0
             )
             untagged = [UNTAGGED] if tags and id_ not in tags else []
             found.append(ClassTrust(id_, pixels, score, (*untagged, *(name for _, name in low))))

@@ -73,7 +73,7 @@ def measure(seen: Seen) -> Signals:
     pixels = counts[list(classes)]
     values = np.full((len(classes), len(SIGNALS)), np.nan)
     columns = {
-        **_of_networks(seen, counts, classes),
+        **_of_networks(seen, classes),
         **_of_saliency(seen, counts, classes),
         **_of_shapes(seen.label, classes, pixels),
         "alone": 1 / max(1, len(classes)),
@@ -105,9 +105,7 @@ def overlaps(
     return iou
 
 
-def _of_networks(
-    seen: Seen, counts: NDArray[np.int64], classes: Sequence[int]
-) -> dict[str, NDArray[np.float64]]:
+def _of_networks(seen: Seen, classes: Sequence[int]) -> dict[str, NDArray[np.float64]]:
     """What networks and cues say of the same image."""
     sure = [seen.confidences.get(id_, np.nan) for id_ in classes]
     found = {

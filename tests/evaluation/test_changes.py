@@ -160,6 +160,8 @@ def test_an_image_that_was_replaced_is_compared_within_one_table(store: Store) -
     work, total = compared(store, first, second)
     assert [(p.after.name, p.images) for p in work.pairings] == [("q", 1)]
     assert (total.images, total.images_changed, total.pixels) == (3, 1, 16)
+    (image,) = total.most
+    assert total.changed_share == pytest.approx(image.share / 3, abs=1e-6), "read or not"
 
 
 def test_an_image_of_another_size_has_changed(store: Store) -> None:

@@ -22,6 +22,7 @@ from dcsp.evaluation.trust import (
     TrustSums,
     _compare,
     _count,
+    _levels,
     auc,
     spearman,
     true_iou,
@@ -118,6 +119,37 @@ def test_tags_without_pixels_lower_what_is_expected() -> None:
     assert found["per_class"]["dog"]["without_pixels"] == 5
     assert found["expected_miou"] < told(whole)["expected_miou"] - 20
     assert found["reasons"]["alone"] == 16
+
+
+def test_labels_of_no_class_are_not_called_perfect() -> None:
+    collapsed = TrustSums(len(NAMES))
+    for _ in range(100):
+        _count(collapsed, row(np.zeros((SIDE, SIDE), np.uint8), 0.5, tags=[]))
+    found = told(collapsed)
+    assert found["expected_miou"] is None and found["tag_consistency"] is None
+    assert {c["expected_iou"] for c in found["per_class"].values()} == {None}
+
+
+def test_distractors_are_no_tags_that_labels_could_be_consistent_with() -> None:
+    label = pictures(1)[0][0]
+    sums = TrustSums(len(NAMES))
+    _count(sums, {**row(label, 0.5), "tags": [3]})
+    _count(sums, {**row(label, 0.5), "tags": [1, 3]})
+    assert (sums.tagged, sums.consistent) == (1, 1)
+
+
+def test_equal_scores_stand_for_one_iou() -> None:
+    sums = TrustSums(len(NAMES))
+    sums.of_classes = [(0.5, iou) for iou in np.linspace(0, 0.98, 60).tolist()]
+    assert _levels(sums) == pytest.approx(np.full(BINS, 0.49), abs=1e-9)
+
+
+def test_of_many_pairs_some_of_every_split_are_kept() -> None:
+    one, other = TrustSums(2), TrustSums(2)
+    one.of_images, other.of_images = [(0.1, 0.1)] * 30_000, [(0.9, 0.9)] * 30_000
+    kept = (one + other).of_images
+    assert 10_000 <= len(kept) <= 20_000
+    assert kept.count((0.1, 0.1)) == pytest.approx(len(kept) / 2, rel=0.01)
 
 
 def test_figures_are_plain_json_and_parts_add_up() -> None:

@@ -34,7 +34,7 @@ SNAPSHOT = Snapshot(
 )
 GROWN = replace(SNAPSHOT, parts=(*SNAPSHOT.parts, CorpusPart("cc", "train", 20)))
 TRAIN = {"steps": 100, "batch": 10}
-NAMED_ALL = "fcan, cues_phase0, joint_phase0, cues_phase1, joint_phase1, predictions"
+NAMED_ALL = "fcan, cues_phase0, joint_phase0, cues_phase1, joint_phase1, predictions, trust"
 
 
 def plan(snapshot: Snapshot = SNAPSHOT, **settings: Any) -> Plan:
@@ -105,7 +105,7 @@ def test_a_changed_setting_that_costs_most_of_the_run_before_is_refused_with_its
 
 def test_what_would_be_made_anew_is_counted_by_images_of_stages(store: Store) -> None:
     """Saliency is 600 and stays; the rest are 3 trainings of 1000, cues of 500, labels of 600."""
-    with pytest.raises(ConfigError, match=f"make anew {NAMED_ALL}: 4.600 of the 5.200 images"):
+    with pytest.raises(ConfigError, match=f"make anew {NAMED_ALL}: 5.200 of the 5.800 images"):
         check_recompute(store, plan(seed=7))
 
 
@@ -154,7 +154,7 @@ def test_saliency_is_a_loss_though_the_corpus_grew(store: Store) -> None:
     """What new images make anew is not counted, and what would have stayed is."""
     thresholds = {"thresholds": [0.6, 0.8]}
     check_recompute(store, plan(GROWN, saliency=thresholds))
-    with pytest.raises(ConfigError, match=r"make anew saliency: 600 of the 5.200"):
+    with pytest.raises(ConfigError, match=r"make anew saliency: 600 of the 5.800"):
         check_recompute(store, plan(GROWN, saliency=thresholds, max_recompute_share=0.1))
 
 

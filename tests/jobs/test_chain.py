@@ -18,7 +18,7 @@ from dcsp.run.plan import build_plan, draft_plan
 from dcsp.stages.step import Role
 from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, part_file, run_file
 from dcsp.tables.snapshot import CorpusPart, Snapshot
-from jobs import _chain, _cluster
+from jobs import _chain, _cluster, _figures
 from jobs._chain import Chain
 from tests.corpus.tars import sample, write_tar
 from tests.inspection.test_recompute import end
@@ -52,7 +52,7 @@ def test_evaluation_counts_every_part_as_it_ends(
     parts = tuple(CorpusPart(name, "val", rows, "t") for name, rows in (("p", 4), ("q", 2)))
     counted: list[int] = []
 
-    class Watched(_chain.Progress):
+    class Watched(_figures.Progress):
         def advance(self, step: int) -> None:
             counted.append(step)
             super().advance(step)
@@ -67,12 +67,11 @@ def test_evaluation_counts_every_part_as_it_ends(
             assert len(counted) == parts.index(part)
             return {}
 
-    monkeypatch.setattr(_chain, "Progress", Watched)
-    monkeypatch.setattr(_chain, "Evaluator", Evaluator)
-    monkeypatch.setattr(_chain, "build_metrics", lambda *_: {})
-    monkeypatch.setattr(_chain, "table_rows", lambda *_: {})
+    monkeypatch.setattr(_figures, "Progress", Watched)
+    monkeypatch.setattr(_figures, "Evaluator", Evaluator)
     snapshot = Snapshot(("cat",), (CorpusPart("n", "train", 9), *parts))
-    chain.evaluate(build_plan(chain.config, snapshot))
+    figures = _figures.Figures(chain.store, chain.executor, lambda _, work: work())
+    assert figures.qualities(build_plan(chain.config, snapshot)) == {}
     assert counted == [4, 2]
 
 

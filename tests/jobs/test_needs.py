@@ -86,6 +86,7 @@ def test_the_whole_chain_runs_where_ray_is_not_there(tiny: list[str], tmp_path: 
         ("cues", 1),
         ("joint", 1),
         ("predictions", None),
+        ("trust", None),
     ]
     again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert "nothing to do" in again.stderr

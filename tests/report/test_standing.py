@@ -55,6 +55,16 @@ def test_without_masks_it_follows_what_is_expected_less_its_error(
     assert f"{expected:.1f} %" in found.summary and "No image of this corpus" in found.summary
 
 
+def test_classes_that_no_label_shows_speak_against_good_labels() -> None:
+    bare = ReportData("bare", "today", "./store", "folder", ("cat", "dog"), {"train": 5})
+    unseen = {"dog": {"expected_iou": None, "images": 0, "without_pixels": 0}}
+    seen = trust(90.0)["per_class"]
+    found = standing(replace(bare, trust=trust(90.0, per_class={**seen, **unseen})))
+    assert found.level == "caution" and "images that show dog" in found.summary
+    nothing = standing(replace(bare, trust={**trust(0.0), "expected_miou": None}))
+    assert nothing.headline == "These labels are unmeasured."
+
+
 def test_an_interval_that_reaches_below_is_not_good(run: ReportData) -> None:
     final = figures(0.1)
     surely = replace(run, prediction_crf={**final, "interval": (61.0, 90.0)})

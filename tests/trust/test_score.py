@@ -18,6 +18,7 @@ VALUES = arrays(np.float64, (1, len(SIGNALS)), elements=st.floats(0, 1) | st.jus
 
 
 def model(**weights: float) -> TrustModel:
+    weights = dict.fromkeys(SIGNALS, 0.0) | weights
     return TrustModel(weights, dict.fromkeys(SIGNALS, 0.5), 0.0, 0.7, 0.5, {})
 
 
@@ -58,7 +59,7 @@ def test_reasons_are_the_signals_that_take_most_the_weightiest_first() -> None:
     for name in ("cue", "alone", "smooth"):
         values[0, list(SIGNALS).index(name)] = 0.0
     (found,) = model(cue=1.0, alone=4.0, smooth=0.5).classes(signals(values))
-    assert found.reasons == ("alone", "cue")
+    assert found.reasons == ("alone", "cue", "smooth")
     assert set(found.reasons) <= set(REASONS)
 
 
@@ -83,6 +84,14 @@ def test_an_image_has_the_mean_of_its_classes() -> None:
     found = rated.classes(Signals((1, 2), (5, 5), values))
     assert rated.score(found) == pytest.approx((0.5 + 1 / (1 + np.exp(-1.0))) / 2)
     assert rated.score([]) == 0.7
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_every_signal_can_become_a_reason_by_the_shipped_weights(name: str) -> None:
+    values = np.array([[shipped_model().means[signal] for signal in SIGNALS]])
+    assert shipped_model().classes(signals(values))[0].reasons == ()
+    values[0, list(SIGNALS).index(name)] = 0.0
+    assert shipped_model().classes(signals(values))[0].reasons == (name,)
 
 
 def test_the_shipped_model_knows_every_signal_and_what_it_was_fitted_on() -> None:

@@ -20,7 +20,7 @@ from tests.upkeep.conftest import Nights
 def labels_of(store: Store, run_id: str) -> dict[str, np.ndarray]:
     """Image id → published label, of every image of a run that is not dead."""
     record = store.read_json(run_file(run_id))
-    directory = record["steps"][-1]["directory"]
+    (directory,) = (s["directory"] for s in record["steps"] if s["role"] == "predictions")
     found = {}
     for part in Snapshot.load(store, record["snapshot"]).parts:
         for row, told in enumerate(store.read_table(part_file(directory, part.name)).to_pylist()):

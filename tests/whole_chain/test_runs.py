@@ -147,7 +147,7 @@ def test_a_run_that_ended_before_is_compared_again_where_another_is_published_no
             made.record(run)
         assert done.store.read_json(metrics_file(done.plan.run_id))["against"] is None
         publish(done.store, other.run_id)
-        made.record(done.plan)
+        made.finish(done.plan)
         told = done.store.read_json(metrics_file(done.plan.run_id))["against"]
         assert (told["run"], told["changed_share"]) == (other.run_id, 0.0)
     finally:
