@@ -7,6 +7,7 @@ before has died. A fork takes 5 ms, where Python and its libraries take 300.
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import resource
@@ -15,6 +16,8 @@ import socket
 import sys
 from contextlib import suppress
 from typing import Any, NoReturn
+
+from PIL import Image
 
 from dcsp.errors import ImageError
 from dcsp.images.decode import check_image, decode_levels
@@ -42,6 +45,7 @@ def main() -> None:
     for number in (signal.SIGALRM, signal.SIGPROF, signal.SIGCHLD):  # whatever was inherited
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    load_decoders()
     parent, decoder = os.getpid(), 0
     while control.recv(1):
         ended = _end(decoder)
@@ -57,6 +61,18 @@ def main() -> None:
         socket.send_fds(control, [str(ended).encode()], [theirs.fileno()])
         theirs.close()
     _end(decoder)
+
+
+def load_decoders() -> None:
+    """Import all that decoding will need, some of it at the first image of a kind.
+
+    Else every decoder would import it anew, in the time that its image may take: pandas, which
+    pyarrow looks for, took two seconds where nothing had compiled it, and all masks were refused.
+    """
+    dot = io.BytesIO()
+    Image.new("L", (1, 1)).save(dot, "PNG")
+    decode_levels(dot.getvalue(), (1, 1))
+    check_image(dot.getvalue(), 1, lambda _: None)
 
 
 def _end(decoder: int) -> int:

@@ -180,3 +180,27 @@ def test_a_process_that_cannot_start_is_a_fault_of_the_machine(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="does not start"):
         isolated.check_images([GOOD])
+
+
+def test_nothing_is_left_for_decoders_to_import() -> None:
+    """They are forked: each would import it anew, in the time that its image may take."""
+    code = """
+import io, sys
+from PIL import Image
+from dcsp.images.decode import _FORMATS, _LEVEL_FORMATS, check_image, decode_levels
+from dcsp.images.decoder_process import load_decoders
+load_decoders()
+before = set(sys.modules)
+for name in _FORMATS:
+    file = io.BytesIO()
+    Image.new("RGB", (9, 7)).save(file, name)
+    before |= {m for m in sys.modules if m.startswith("PIL.")}  # writing may import more
+    check_image(file.getvalue(), 1000, lambda _: None)
+for name in _LEVEL_FORMATS:
+    file = io.BytesIO()
+    Image.new("L", (9, 7)).save(file, name)
+    decode_levels(file.getvalue(), (7, 9))
+print(sorted(set(sys.modules) - before))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

@@ -18,7 +18,7 @@ from jobs import relabel
 from tests.jobs.running import Run
 
 IMAGES = 100
-MINED = ("saliency", "cues_phase0", "predictions")
+MINED = ("saliency", "cues_phase0", "predictions", "trust")
 
 
 def paint(root: Path, numbers: range) -> None:
