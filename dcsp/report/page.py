@@ -23,6 +23,9 @@ from dcsp.report.verdict import Verdict, judge
 from dcsp.text import count
 
 
+_LEAST_TRUSTED_FIRST = "Of each split those that are trusted least come first, then any others. "
+
+
 def build_report(run: ReportData) -> str:
     """Write the report of a run.
 
@@ -57,9 +60,10 @@ def build_report(run: ReportData) -> str:
         ),
         section(
             "Gallery",
-            "Of each split those that are trusted least come first, then others as they come. "
-            "Where things stand out, attention in the colours of the tags, the labels of each "
-            "phase, and the ground truth where there is one. Click a picture to enlarge it.",
+            (_LEAST_TRUSTED_FIRST if run.trust else "")
+            + "Where things stand out, attention in the "
+            "colours of the tags, the labels of each phase, and the ground truth where there is "
+            "one. Click a picture to enlarge it.",
             gallery(run.gallery, run.classes) if run.gallery else None,
         ),
         section(
