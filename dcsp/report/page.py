@@ -22,7 +22,6 @@ from dcsp.report.trust import trust_lead, trust_section
 from dcsp.report.verdict import Verdict, judge
 from dcsp.text import count
 
-
 _LEAST_TRUSTED_FIRST = "Of each split those that are trusted least come first, then any others. "
 
 
@@ -60,8 +59,7 @@ def build_report(run: ReportData) -> str:
         ),
         section(
             "Gallery",
-            (_LEAST_TRUSTED_FIRST if run.trust else "")
-            + "Where things stand out, attention in the "
+            f"{_LEAST_TRUSTED_FIRST if run.trust else ''}Where things stand out, attention in the "
             "colours of the tags, the labels of each phase, and the ground truth where there is "
             "one. Click a picture to enlarge it.",
             gallery(run.gallery, run.classes) if run.gallery else None,
