@@ -42,6 +42,7 @@ def nodes(
         made.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", [[{"num_cpus": 3, "num_gpus": 1}]], indirect=True)
 def test_a_model_for_each_gpu_mines_whole_parts(
     finished: Run, nodes: Cluster, tmp_path: Path
@@ -72,15 +73,20 @@ def test_nodes_with_other_libraries_are_told_when_the_job_connects(
     assert told.count("has torch 2.6 (here 2.7): tables would be mixtures") == 2
 
 
-def test_mining_and_training_span_nodes(finished: Run, nodes: Cluster, tmp_path: Path) -> None:
-    settings = ClusterSettings(address=nodes.address, actors=3, train_cpus=1, train_workers=2)
+def test_mining_spans_nodes(finished: Run, nodes: Cluster, tmp_path: Path) -> None:
+    settings = ClusterSettings(address=nodes.address, actors=3)
     resources = _cluster.connect(settings)
     assert (resources.nodes, resources.cpus) == (3, 5)
     run = finished.with_corpus(tmp_path / "store")
-
     _mine(run, "saliency", resources, settings)
     assert parts(run.table("saliency")) == parts(finished.table("saliency")) != {}
 
+
+@pytest.mark.slow
+def test_training_spans_nodes(finished: Run, nodes: Cluster, tmp_path: Path) -> None:
+    settings = ClusterSettings(address=nodes.address, train_cpus=1, train_workers=2)
+    resources = _cluster.connect(settings)
+    run = finished.with_corpus(tmp_path / "store")
     fcan = run.plan().step("fcan").stage
     assert isinstance(fcan, TrainStage)
     training = faulty(fcan, tmp_path, "")
