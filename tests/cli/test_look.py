@@ -1,44 +1,25 @@
-"""The command line, on a store made with the functions that jobs use."""
+"""Commands that look into a store."""
 
-import re
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from dcsp.cli import app
-from dcsp.inspection.inventory import find_output, find_run, flatten, open_store, outputs, runs
 from dcsp.run.history import Event, add_event
 from dcsp.store.store import Store
 from dcsp.tables.codecs import encode_labels
-from dcsp.tables.layout import CORPUS_DIRECTORY, catalogue_file, part_file, report_file
+from dcsp.tables.layout import CORPUS_DIRECTORY, catalogue_file, part_file
 from dcsp.tables.schemas import RULES_SINCE
+from tests.cli.running import dcsp, line
 from tests.report.pages import Reader, assert_self_contained
-from tests.store_fixture import CUES_KEY, LABELS, ROUGH, build_store
+from tests.store_fixture import CUES_KEY, ROUGH
 
-REPOSITORY = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return build_store(tmp_path / "store")
-
-
-def dcsp(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
-
-
-def line(text: str, start: str) -> list[str]:
-    """Words of the one line that starts so."""
-    [found] = [line for line in text.splitlines() if line.strip().startswith(start)]
-    return found.split()
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_show_lists_runs_tables_and_checkpoints(store: Store) -> None:
@@ -50,19 +31,6 @@ def test_show_lists_runs_tables_and_checkpoints(store: Store) -> None:
     assert line(text, CUES_KEY.directory)[1:5] == ["1", "2", "0", "1"]
     assert line(text, CUES_KEY.directory)[-2:] == ["2", "runs"]
     assert line(text, "checkpoints/")[1:3] == ["joint_phase0", "40"]
-
-
-def test_home_is_expanded_in_every_path(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = Path(store.url).parent
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.chdir(home)
-    assert "demo-2222" in dcsp("show", "~/store").output
-    store.write_bytes(report_file("demo-2222"), b"a page")
-    dcsp("report", "~/store", "--out=~/a.html")
-    dcsp("export", "~/store", "~/masks")
-    assert {"a.html", "masks"} <= {path.name for path in home.iterdir()}
-    assert not (home / "~").exists()
-    assert "home folder that is not known" in dcsp("show", "~no one/store", code=2).output
 
 
 def test_show_marks_what_is_not_finished(store: Store) -> None:
@@ -274,60 +242,6 @@ def test_a_run_that_has_not_ended_has_no_report(store: Store) -> None:
     assert "has not ended" in dcsp("report", store.url, "demo-1111", code=2).output
 
 
-def test_publish_moves_back_to_an_earlier_run_and_forward(store: Store) -> None:
-    current = store.read_bytes("CURRENT")
-    said = dcsp("publish", store.url, "demo-1111").output
-    assert said == "published: demo-1111, before that demo-2222\n"
-    assert store.read_bytes("CURRENT") == b"demo-1111\n"
-    dcsp("publish", store.url, "demo-2222")
-    assert store.read_bytes("CURRENT") == current
-    dcsp("publish", store.url, "demo-2222")
-    assert not store.exists("LEASE") and len(store.list("history")) == 2
-
-
-@pytest.mark.parametrize("gone", ["figures", "manifest", "part", "network", "folder", "corpus"])
-def test_a_run_of_which_something_is_gone_is_not_published(store: Store, gone: str) -> None:
-    (predictions,) = {
-        step["directory"]
-        for step in store.read_json("runs/demo-1111/run.json")["steps"]
-        if step["title"] == "predictions"
-    }
-    files = {
-        "figures": "runs/demo-1111/metrics.json",
-        "manifest": f"{predictions}/{next(n for n in store.list(predictions) if 'comp' in n)}",
-        "part": part_file(predictions, "bb22"),
-        "network": f"checkpoints/{store.list('checkpoints')[0]}/complete.json",
-        "folder": predictions,
-        "corpus": next(f"corpus/{n}" for n in store.list("corpus") if n.endswith(".json")),
-    }
-    store.remove(files[gone])
-    said = dcsp("publish", store.url, "demo-1111", code=2).output
-    assert len(said.splitlines()) == 1 and ("cannot be published" in said or gone == "corpus")
-    assert store.read_bytes("CURRENT") == b"demo-2222\n" and store.list("history") == []
-
-
-def test_rollback_goes_back_by_the_history_and_says_what_is_current(store: Store) -> None:
-    told = dcsp("rollback", store.url, code=2).output
-    assert "has no history of what was published before demo-2222" in told
-    assert len(told.splitlines()) == 1 and "`dcsp publish STORE RUN`" in told
-    empty = dcsp("history", store.url).output
-    assert empty.startswith("history: none") and "demo-2222, which the history does not" in empty
-    dcsp("publish", store.url, "demo-1111")
-    assert dcsp("rollback", store.url).output == "published: demo-2222, before that demo-1111\n"
-    assert "no run before demo-2222" in dcsp("rollback", store.url, code=2).output
-    dcsp("publish", store.url, "demo-1111")
-    assert "no run 'x'" in dcsp("rollback", store.url, "--to", "x", code=2).output
-    dcsp("rollback", store.url, "--to", "demo-2")
-    text = dcsp("history", store.url).output
-    rows = [re.split(r"\s{2,}", row.strip()) for row in text.splitlines()[1:6]]
-    assert rows[0] == ["when", "what", "run", "now", "by", "before", "why"]
-    first, back = rows[1][1:], rows[2][1:]
-    assert first == ["published", "demo-1111", "withdrawn", "dcsp publish", "demo-2222"]
-    assert back[:5] == ["rolled back", "demo-2222", "published", "dcsp rollback", "demo-1111"]
-    assert back[5:] == ["back from demo-1111"]
-    assert text.endswith("\npublished now: demo-2222\n") and not store.exists("LEASE")
-
-
 def test_history_tells_of_runs_that_are_gone_and_of_what_was_not_carried_out(store: Store) -> None:
     dcsp("publish", store.url, "demo-1111")
     held = Event("held back", "demo-3333", "relabel", "demo-1111", reasons=("a\x1b", "b"))
@@ -336,96 +250,6 @@ def test_history_tells_of_runs_that_are_gone_and_of_what_was_not_carried_out(sto
     *_, told, killed, _, _ = dcsp("history", store.url).output.splitlines()
     assert "held back" in told and " gone " in told and told.endswith("a\\x1b; b")
     assert "not carried out" in killed and "demo-2222" in killed
-
-
-def test_export_writes_masks_of_the_published_run(store: Store, tmp_path: Path) -> None:
-    out = tmp_path / "masks"
-    assert "4 masks" in dcsp("export", store.url, out).output
-    written = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
-    assert written == ["five.png", "four.png", "one.png", "sub/two.png"]
-    with Image.open(out / "sub" / "two.png") as image:
-        assert np.array_equal(np.asarray(image), LABELS)
-    dcsp("export", store.url, out, "demo-1111", "--labels", "network")
-    with Image.open(out / "one.png") as image:
-        assert np.array_equal(np.asarray(image), ROUGH)
-
-
-def test_export_of_cues_writes_the_training_images_alone(store: Store, tmp_path: Path) -> None:
-    record = store.read_json("runs/demo-2222/run.json")
-    record["config"]["corpus"] |= {
-        "classes": ["cat"],
-        "distractors": ["dog"],
-        "distractors_are": "ignored",
-    }
-    store.write_json("runs/demo-2222/run.json", record)
-    dcsp("export", store.url, tmp_path / "cues", "--labels", "cues")
-    written = sorted(path.name for path in (tmp_path / "cues").rglob("*.png"))
-    assert written == ["one.png", "two.png"]
-    with Image.open(tmp_path / "cues" / "one.png") as image:
-        assert np.array_equal(np.asarray(image), np.where(LABELS == 2, 255, LABELS))
-    assert (
-        "is not one of" in dcsp("export", store.url, tmp_path / "c", "--labels", "x", code=2).output
-    )
-
-
-def test_export_never_writes_among_other_files(store: Store, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    (photos / "one.png").write_bytes(b"a photograph")
-    refused = "holds files that dcsp export did not write"
-    assert refused in dcsp("export", store.url, photos, code=2).output.replace("\n", " ")
-    record = store.read_json("runs/demo-1111/run.json")
-    record["config"]["corpus"] = {"root": str(photos)}
-    store.write_json("runs/demo-1111/run.json", record)
-    for out in (photos / "masks", Path(store.location("")) / "masks"):
-        told = dcsp("export", store.url, out, "demo-1111", code=2).output.replace("\n", " ")
-        assert "must not lie in one another" in told
-    assert [path.name for path in photos.iterdir()] == ["one.png"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["show", "{tmp}/nowhere"], "There is no store at"),
-        (["diff", "{store}", "demo", "demo-1111"], "more than one run that starts with 'demo'"),
-        (["diff", "{store}", "demo-1111", "x"], "no run 'x': name one of demo-1111, demo-2222"),
-        (["explain", "{store}", "zz"], "no output 'zz': name one of"),
-        (["export", "{store}", "{tmp}/out", "x"], "no run 'x'"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(
-    store: Store, tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    filled = [a.format(store=store.url, tmp=tmp_path) for a in arguments]
-    result = dcsp(*filled, code=2)
-    assert message in result.output and "Traceback" not in result.output
-    assert len(result.output.strip().splitlines()) == 1
-
-
-def test_without_a_published_run_one_has_to_be_named(store: Store, tmp_path: Path) -> None:
-    store.remove("CURRENT")
-    result = dcsp("export", store.url, tmp_path / "out", code=2)
-    assert "has no published run: name one of demo-1111, demo-2222" in result.output
-
-
-def test_help_lists_every_command() -> None:
-    text = dcsp("--help").output
-    for command in ("show", "explain", "diff", "verify", "report", "export", "publish", "rollback"):
-        assert command in text
-
-
-def test_inventory_finds_runs_and_outputs(store: Store) -> None:
-    assert [run.run_id for run in runs(store)] == ["demo-1111", "demo-2222"]
-    assert find_run(store).run_id == "demo-2222"
-    assert find_run(store, "demo-11").run_id == "demo-1111"
-    assert find_output(store, CUES_KEY.directory).parts == 1
-    assert [output.is_checkpoint for output in outputs(store)].count(True) == 1
-    assert open_store(store.url).url == store.url
-
-
-def test_flatten_gives_dotted_keys() -> None:
-    tree = {"a": {"b": 1, "c": {}}, "d": [1, 2], "e": None}
-    assert flatten(tree) == {"a.b": 1, "a.c": {}, "d": [1, 2], "e": None}
 
 
 def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
