@@ -38,8 +38,5 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
         last_words.append(lease.__exit__)
         try:
             yield lease
-        except KeyboardInterrupt:
-            lease.check()  # whether it was the user
-            raise
         finally:
             last_words.remove(lease.__exit__)

@@ -66,11 +66,7 @@ def held(store: Store, command: str, what: str) -> Iterator[Lease]:
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with Lease(store, command, what, on_loss=interrupt) as lease:
-            try:
-                yield lease
-            except KeyboardInterrupt:
-                lease.check()  # whether it was the user
-                raise
+            yield lease
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -190,7 +190,19 @@ class Lease:
                 is_told = True
             time.sleep(min(WAIT_PAUSE, self._wait))
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        """Give the lease back.
+
+        Raises:
+            StoreError: What interrupts the block is that another job has taken the lease.
+        """
+        try:
+            if kind is KeyboardInterrupt:
+                self.check()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self._ended.set()
         if self._renewing.is_alive():
             self._renewing.join(LAST_WORDS)
