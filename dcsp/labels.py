@@ -22,6 +22,18 @@ IGNORE = 255
 MAX_CLASSES = 254
 """Most classes a label map of one byte can hold beside background and ignore."""
 
+
+def count_pairs(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels of two label maps by their two values: (256, 256) int64, rows of ``one``.
+
+    Args:
+        one: HW uint8.
+        other: HW uint8 of the same shape.
+    """
+    pairs = one.astype(np.uint16) << 8 | other
+    return np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+
+
 VOC_CLASSES: tuple[str, ...] = (
     "aeroplane",
     "bicycle",

@@ -41,7 +41,7 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import LINEAGES, current_run, metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.text import duration
-from jobs._figures import Figures
+from jobs._figures import Measuring
 from jobs._watch import Patience, Result, within
 
 
@@ -307,12 +307,8 @@ class Chain:
     def evaluate(self, plan: Plan) -> None:
         """Compare every table with the ground truth and write ``metrics.json``."""
         started = time.monotonic()
-        figures = self._figures
-        qualities, trust, changed = (
-            figures.qualities(plan),
-            figures.trust(plan),
-            figures.against(plan),
-        )
+        qualities, trust = self._measuring.figures(plan)
+        changed = self._measuring.against(plan)
         self.seconds["evaluation"] = round(time.monotonic() - started, 3)
         metrics = build_metrics(plan, qualities, self.seconds, table_rows(self.store, plan))
         metrics |= self._within("evaluation", lambda: selftag_metrics(self.store, plan))
@@ -326,9 +322,9 @@ class Chain:
             return
         metrics = self.store.read_json(metrics_file(plan.run_id))
         if (metrics.get("against") or {}).get("run") != before:
-            metrics["against"] = self._figures.against(plan)
+            metrics["against"] = self._measuring.against(plan)
             self.store.write_json(metrics_file(plan.run_id), metrics)
 
     @property
-    def _figures(self) -> Figures:
-        return Figures(self.store, self.executor, self._within)
+    def _measuring(self) -> Measuring:
+        return Measuring(self.store, self.executor, self._within)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from dcsp.errors import StoreError
 from dcsp.evaluation.changes import Against, Changes, against
 from dcsp.evaluation.pairing import compare_runs
-from dcsp.evaluation.run import Evaluator, Qualities, add_qualities
-from dcsp.evaluation.trust import TrustCounter, TrustFigures, TrustSums, trust_metrics
+from dcsp.evaluation.run import Evaluator, PartFigures, Qualities, add_qualities
+from dcsp.evaluation.trust import TrustFigures, TrustSums, trust_metrics
 from dcsp.progress import Progress, say
 from dcsp.run.plan import Plan
 from dcsp.stages.stage import Executor
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import current_run
+from dcsp.trust.table import TrustStage
 from jobs._watch import Result
 
 
@@ -29,7 +30,7 @@ class Within(Protocol):
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measuring:
     """Measures finished runs.
 
     Attributes:
@@ -42,37 +43,24 @@ class Figures:
     executor: Executor
     within: Within
 
-    def qualities(self, plan: Plan) -> Qualities:
-        """How every table compares with the ground truth."""
-        parts = [part for part in plan.snapshot.parts if part.truth]
-        qualities: Qualities = {}
+    def figures(self, plan: Plan) -> tuple[Qualities, TrustFigures | None]:
+        """How every table compares with the ground truth, and what trust says of the labels."""
+        evaluator = Evaluator(self.store, plan)
+        parts, qualities, trust = evaluator.parts, Qualities(), dict[str, TrustSums]()
         ended = iter(parts)  # results come in the order of the parts
         with Progress("evaluation", sum(part.rows for part in parts)) as progress:
 
-            def count(quality: Qualities) -> None:
+            def count(found: PartFigures) -> None:
                 nonlocal qualities
-                qualities = add_qualities(qualities, quality)
-                progress.advance(next(ended).rows)
-
-            self.executor.items(Evaluator(self.store, plan), parts, count, "evaluation")
-        return qualities
-
-    def trust(self, plan: Plan) -> TrustFigures | None:
-        """What the trust table says of each split, compared with the masks that there are."""
-        if not plan.of(Role.TRUST):
-            return None
-        sums: dict[str, TrustSums] = {}
-        parts = [part for part in plan.snapshot.parts if part.split in plan.labelled]
-        ended = iter(parts)
-        with Progress("trust figures", sum(part.rows for part in parts)) as progress:
-
-            def count(found: TrustSums) -> None:
                 part = next(ended)
-                sums[part.split] = sums[part.split] + found if part.split in sums else found
+                qualities = add_qualities(qualities, found.qualities)
+                if found.trust:
+                    before = trust.get(part.split)
+                    trust[part.split] = before + found.trust if before else found.trust
                 progress.advance(part.rows)
 
-            self.executor.items(TrustCounter(self.store, plan), parts, count, "trust figures")
-        return trust_metrics(sums, plan.config.corpus.classes)
+            self.executor.items(evaluator, parts, count, "evaluation")
+        return qualities, _trust_figures(plan, trust)
 
     def against(self, plan: Plan) -> Against | None:
         """What changed against the published run; None where nothing can be compared.
@@ -100,3 +88,11 @@ class Figures:
 
             self.executor.items(work.part, work.pairings, count, "evaluation")
         return against(total, work.classes, before)
+
+
+def _trust_figures(plan: Plan, sums: dict[str, TrustSums]) -> TrustFigures | None:
+    steps = plan.of(Role.TRUST)
+    if not steps:
+        return None
+    missed = cast(TrustStage, steps[0].stage).model.missed
+    return trust_metrics(sums, plan.config.corpus.classes, missed)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.labels import IGNORE
+from dcsp.labels import IGNORE, count_pairs
 
 Ignored = Literal["miss", "skip"]
 
@@ -45,8 +45,7 @@ def confusion(
     if not 1 <= classes < IGNORE:
         raise ValueError(f"classes must be within 1..254, got {classes}")
     columns = classes + 2
-    pairs = truth.astype(np.uint16) << 8 | prediction
-    table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+    table = count_pairs(truth, prediction)
     _check_ids(table.sum(axis=1), classes, "truth")
     _check_ids(table.sum(axis=0), classes, "prediction")
     counts = np.empty((classes + 1, columns), dtype=np.int64)

@@ -25,6 +25,7 @@ from dcsp.tables.schemas import ERROR, OK
 
 LabelColumn = Literal["label", "label_network", "label_without_crf"]
 Labeller = Callable[[int], NDArray[np.uint8]]
+EachImage = Callable[[int, ConfusionMatrix], None]
 
 
 class ClassFigures(TypedDict):
@@ -108,7 +109,13 @@ class Quality:
         )
 
 
-def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: Labeller) -> Quality:
+def evaluate_labels(
+    table: pa.Table,
+    truth: pa.Table,
+    classes: int,
+    labeller: Labeller,
+    each: EachImage = lambda _, __: None,
+) -> Quality:
     """Compare one part with its ground truth, with labels from a function.
 
     Args:
@@ -118,6 +125,7 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
             count as background.
         labeller: Row number → HW uint8 label map at image size; called for ``ok`` rows that have a
             ground truth, and for nothing else.
+        each: Called with the row number and the pixel counts of each image compared.
 
     Returns:
         The summable quality of this part.
@@ -148,11 +156,16 @@ def evaluate_labels(table: pa.Table, truth: pa.Table, classes: int, labeller: La
             total += compared
             if compared.images:
                 matrices[image_id] = compared.matrix
+                each(row, compared.matrix)
     return replace(total, samples=Samples.of(matrices) if matrices else None)
 
 
 def evaluate_table(
-    table: pa.Table, truth: pa.Table, classes: int, column: LabelColumn = "label"
+    table: pa.Table,
+    truth: pa.Table,
+    classes: int,
+    column: LabelColumn = "label",
+    each: EachImage = lambda _, __: None,
 ) -> Quality:
     """Compare a part of a table with its ground truth.
 
@@ -162,12 +175,17 @@ def evaluate_table(
         classes: As for `evaluate_labels`.
         column: ``label``: cues, or what is published; of predictions also ``label_network`` and
             ``label_without_crf``: the network's own, after and before the CRF.
+        each: As for `evaluate_labels`.
 
     Raises:
         StoreError: The two parts do not hold the same images in the same order.
     """
     labels = table[column]
-    return evaluate_labels(table, truth, classes, lambda row: decode_labels(labels[row].as_py()))
+
+    def labeller(row: int) -> NDArray[np.uint8]:
+        return decode_labels(labels[row].as_py())
+
+    return evaluate_labels(table, truth, classes, labeller, each)
 
 
 def summarize(quality: Quality, class_names: Sequence[str]) -> Figures:

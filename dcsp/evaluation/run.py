@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from dcsp.evaluation.quality import (
     evaluate_table,
     summarize,
 )
+from dcsp.evaluation.trust import TrustCounter, TrustSums
 from dcsp.evaluation.truth import read_truth
 from dcsp.images.resize import resize_labels
 from dcsp.run.plan import Plan
@@ -38,19 +39,51 @@ Qualities = dict[str, Quality]
 _FIRST_PASS, _CRF, _PUBLISHED = "_s1", "_crf", "_published"
 
 
+class PartFigures(NamedTuple):
+    """What is known of one part.
+
+    Attributes:
+        qualities: How its tables compare with its ground truth; empty where it has none.
+        trust: What its trust table says, compared with its ground truth; None without a table.
+    """
+
+    qualities: Qualities
+    trust: TrustSums | None
+
+
 @dataclass(frozen=True)
 class Evaluator:
-    """Compares every table of a run with the ground truth of one part; picklable."""
+    """Counts the trust of one part, and compares its tables with its ground truth; picklable."""
 
     store: Store
     plan: Plan
 
-    def __call__(self, part: CorpusPart) -> Qualities:
-        """The qualities of one part; none where the part has no ground truth."""
+    @property
+    def parts(self) -> list[CorpusPart]:
+        """The parts that there is something to say of: those with masks, and those with trust."""
+        rated = self.plan.labelled if self.plan.of(Role.TRUST) else ()
+        return [part for part in self.plan.snapshot.parts if part.truth or part.split in rated]
+
+    def __call__(self, part: CorpusPart) -> PartFigures:
+        """The figures of one part."""
+        trust = self._trust(part)
         table = read_truth(self.store, part, self.plan.snapshot.masks)
         if table is None:
-            return {}
-        truth = live_rows(table, part.dead)
+            return PartFigures({}, trust.sums if trust else None)
+        qualities = self._qualities(part, live_rows(table, part.dead), trust)
+        return PartFigures(qualities, trust.sums if trust else None)
+
+    def _trust(self, part: CorpusPart) -> TrustCounter | None:
+        """The trust of the published labels of a part."""
+        steps = self.plan.of(Role.TRUST)
+        if not steps or part.split not in self.plan.labelled:
+            return None
+        rows = self._table(steps[0].stage.key.directory, part).to_pylist()
+        return TrustCounter(rows, self._classes)
+
+    def _qualities(
+        self, part: CorpusPart, truth: pa.Table, trust: TrustCounter | None
+    ) -> Qualities:
         found: Qualities = {}
         if part.split == TRAIN:
             for step in cue_tables(self.plan):
@@ -65,7 +98,8 @@ class Evaluator:
             if self.plan.config.predict.refines(part.split):
                 columns[_CRF] = "label_network"
             for ending, column in columns.items():
-                quality = evaluate_table(table, truth, self._classes, column)
+                each = [trust.compare] if trust and ending == _PUBLISHED else []
+                quality = evaluate_table(table, truth, self._classes, column, *each)
                 found[part.split + ending] = quality
         return found
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from dcsp.errors import StoreError
-from dcsp.evaluation.trust import LOW_IOU, auc, mean_true_iou, spearman, true_iou
+from dcsp.evaluation.confusion import ConfusionMatrix
+from dcsp.evaluation.trust import LOW_IOU, auc, class_iou, image_iou, spearman
 from dcsp.evaluation.truth import read_truth
 from dcsp.labels import BACKGROUND, hide_labels
 from dcsp.run.plan import Plan
@@ -70,16 +71,16 @@ def examples(store: Store, plan: Plan) -> list[Example]:
     for part in plan.snapshot.parts:
         if part.split not in plan.labelled:
             continue
-        truth = read_truth(store, part, plan.snapshot.masks)
-        if truth is None:
+        table = read_truth(store, part, plan.snapshot.masks)
+        if table is None:
             continue
         rows = live_rows(read_part(store, stage.inputs, part.name), part.dead).to_pylist()
-        masks = live_rows(truth, part.dead)["label"].to_pylist()
+        masks = live_rows(table, part.dead)["label"].to_pylist()
         for row, mask in zip(rows, masks, strict=True):
             if row["prediction.status"] == OK and mask is not None:
-                expected = hide_labels(decode_labels(mask), stage.classes, BACKGROUND)
-                if expected.shape == (row["height"], row["width"]):
-                    found.append(_example(part.split, stage, row, expected))
+                truth = hide_labels(decode_labels(mask), stage.classes, BACKGROUND)
+                if truth.shape == (row["height"], row["width"]):
+                    found.append(_example(part.split, stage, row, truth))
     if not any(np.isfinite(e.iou).any() for e in found):
         raise StoreError(f"No labelled image of {store.url} has a mask to fit weights on.")
     return found
@@ -87,10 +88,11 @@ def examples(store: Store, plan: Plan) -> list[Example]:
 
 def _example(split: str, stage: TrustStage, row: Any, truth: NDArray[np.uint8]) -> Example:
     seen = stage.seen(row)
-    signals, iou = measure(seen), true_iou(seen.label, truth)
+    signals = measure(seen)
+    iou = class_iou(ConfusionMatrix.of(truth, seen.label, stage.classes))
     of_classes = np.array([iou.get(id_, np.nan) for id_ in signals.classes])
     areas = np.bincount(truth.ravel(), minlength=256)[list(signals.classes)] / truth.size
-    return Example(split, signals, of_classes, mean_true_iou(iou), areas)
+    return Example(split, signals, of_classes, image_iou(iou), areas)
 
 
 def fit(corpora: Sequence[Sequence[Example]]) -> TrustModel:

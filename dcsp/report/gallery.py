@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.evaluation.trust import mean_true_iou, true_iou
-from dcsp.labels import IGNORE, voc_palette
+from dcsp.evaluation.confusion import ConfusionMatrix
+from dcsp.evaluation.trust import class_iou, image_iou
+from dcsp.labels import IGNORE, MAX_CLASSES, voc_palette
 from dcsp.report.data import GalleryItem
 from dcsp.report.markup import Markup, element, join
 from dcsp.report.panels import (
@@ -77,7 +78,7 @@ def agreement(
     """Mean IoU of one image's labels, 0-100, over the classes that either shows, no background."""
     if prediction is None or truth is None or prediction.shape != truth.shape:
         return None
-    return 100 * mean_true_iou(true_iou(prediction, truth))
+    return 100 * image_iou(class_iou(ConfusionMatrix.of(truth, prediction, MAX_CLASSES)))
 
 
 def _row(item: GalleryItem, classes: Sequence[str]) -> Markup:

@@ -22,15 +22,13 @@ USABLE_MIOU = 40.0
 """From here on labels help as drafts."""
 GOOD_PRECISION = 60.0
 """A class whose labelled pixels are right less often spoils what is trained on it."""
-FEW_IMAGES = 100
-"""With fewer measured images, figures of single classes move by many points between samples."""
 ENOUGH_OF_CLASS = 5
 """Measured images below which nothing is known of a class."""
 EXPECTED_ERROR = 10.0
 """Points of mIoU that an expectation without masks may be off (docs/trust.md)."""
 CONSISTENT = 0.9
 """Share of tagged images each of whose tags has pixels, below which labels miss things."""
-_NAMED = 5
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,8 @@ def _change(against: list[str]) -> str:
 
 def named(names: list[str]) -> str:
     """The first of some names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _why_unmeasured(data: ReportData) -> str:

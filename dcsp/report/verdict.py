@@ -13,19 +13,20 @@ import numpy as np
 
 from dcsp.evaluation.quality import Figures
 from dcsp.report.data import Curve, ReportData
-from dcsp.report.standing import CONSISTENT, FEW_IMAGES, Level, named, standing
+from dcsp.report.standing import CONSISTENT, NAMED, Level, named, standing
 from dcsp.tables.schemas import ERROR
 from dcsp.tables.snapshot import TRAIN
 from dcsp.text import count, percent, points, quantity, title
 from dcsp.trust.score import REASONS
 
+FEW_IMAGES = 100
+"""With fewer measured images, figures of single classes move by many points between samples."""
 WEAK_SHARE = 0.6
 """A class under this share of the mean IoU is named as weak."""
 STILL_FALLING = 0.1
 """A loss whose last quarter brought more than this share of its whole fall had not settled."""
 TELLING = 0.5
 """A rank correlation of trust and truth below this says that trust is not to be relied on."""
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _trust(data: ReportData) -> Iterator[Statement]:
             yield Statement("good", f"{text}.")
     told = [
         f"{REASONS[reason]} ({count(number)})"
-        for reason, number in list(trust["reasons"].items())[:_NAMED]
+        for reason, number in list(trust["reasons"].items())[:NAMED]
     ]
     if told:
         yield Statement(
@@ -145,8 +146,8 @@ def _classes(data: ReportData) -> Iterator[Statement]:
     if not weak:
         yield Statement("good", "No class falls far behind the others.")
         return
-    described = [_describe_weak(final, name) for _, name in weak[:_NAMED]]
-    more = f" and {len(weak) - _NAMED} more" if len(weak) > _NAMED else ""
+    described = [_describe_weak(final, name) for _, name in weak[:NAMED]]
+    more = f" and {len(weak) - NAMED} more" if len(weak) > NAMED else ""
     noun = "class is" if len(weak) == 1 else "classes are"
     yield Statement(
         "caution", f"{len(weak)} {noun} far below the mean: {'; '.join(described)}{more}."

@@ -72,9 +72,9 @@ class TrustModel:
 
     @property
     def decides(self) -> dict[str, Any]:
-        """What of it decides a score, as JSON values."""
+        """What of it decides scores and what they make expect, as JSON values."""
         told = asdict(self)
-        return {name: told[name] for name in told if name not in ("fitted", "missed")}
+        return {name: told[name] for name in told if name != "fitted"}
 
     def parts(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each signal adds to the sum, compared with its mean.
@@ -83,7 +83,7 @@ class TrustModel:
             values: (n, signals), as in :class:`Signals`.
         """
         means = np.array([self.means[name] for name in SIGNALS])
-        weights = np.array([self.weights.get(name, 0.0) for name in SIGNALS])
+        weights = np.array([self.weights[name] for name in SIGNALS])
         parts: NDArray[np.float64] = np.where(np.isnan(values), 0.0, values - means) * weights
         return parts
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsp.labels import BACKGROUND, IGNORE
+from dcsp.labels import BACKGROUND, IGNORE, count_pairs
 
 SIGNALS: Mapping[str, str] = {
     "confidence": "the network is unsure of it",
@@ -75,7 +75,7 @@ def measure(seen: Seen) -> Signals:
     columns = {
         **_of_networks(seen, classes),
         **_of_saliency(seen, counts, classes),
-        **_of_shapes(seen.label, classes, pixels),
+        "smooth": np.clip(4 * np.sqrt(pixels) / _outlines(seen.label)[list(classes)], 0, 1),
         "alone": 1 / max(1, len(classes)),
     }
     for column, name in enumerate(SIGNALS):
@@ -94,9 +94,7 @@ def overlaps(
         other: HW uint8 of the same shape; where it is 255, neither map counts.
         classes: Class ids.
     """
-    pairs = np.bincount(label.ravel().astype(np.uint16) << 8 | other.ravel(), minlength=1 << 16)
-    table = pairs.reshape(256, 256)
-    ids = list(classes)
+    table, ids = count_pairs(label, other), list(classes)
     known = table[:, :IGNORE]
     both = table[ids, ids]
     either = known[ids].sum(axis=1) + known[:, ids].sum(axis=0) - both
@@ -138,22 +136,14 @@ def _of_saliency(
     }
 
 
-def _of_shapes(
-    label: NDArray[np.uint8], classes: Sequence[int], pixels: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
-    """Whether what is labelled has the look of a thing."""
-    ids = list(classes)
-    outline = _outlines(label)[ids]
-    return {
-        "smooth": np.clip(4 * np.sqrt(pixels) / np.maximum(outline, 1), 0, 1),
-    }
-
-
 def _outlines(label: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Class id → sides of its pixels that another class is behind; the image's border is none."""
+    """Class id → sides of its pixels that another class is behind, at least 1.
+
+    The image's border is none.
+    """
     total = np.zeros(256, np.int64)
     for one, other in ((label[1:], label[:-1]), (label[:, 1:], label[:, :-1])):
         differs = one != other
         total += np.bincount(one[differs], minlength=256)
         total += np.bincount(other[differs], minlength=256)
-    return total
+    return np.maximum(total, 1)

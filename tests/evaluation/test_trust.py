@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,17 +19,17 @@ from torchmetrics.functional.classification import binary_auroc
 from dcsp.evaluation.confusion import ConfusionMatrix
 from dcsp.evaluation.trust import (
     BINS,
+    TrustCounter,
     TrustFigures,
     TrustSums,
-    _compare,
-    _count,
     _levels,
     auc,
+    class_iou,
+    image_iou,
     spearman,
-    true_iou,
     trust_metrics,
 )
-from dcsp.tables.codecs import encode_labels
+from dcsp.labels import MAX_CLASSES
 
 NAMES = ("cat", "dog")
 SIDE = 40
@@ -56,28 +57,30 @@ def row(label: NDArray[np.uint8], score: float, tags: list[int] | None = None) -
         for id_ in ids
     ]
     return {
-        "height": SIDE, "width": SIDE, "tags": tags or ids, "score": score, "classes": classes
+        "height": SIDE, "width": SIDE, "tags": ids if tags is None else tags, "score": score,
+        "classes": classes, "status": "ok",
     }  # fmt: skip
+
+
+def counted(*rows: dict[str, Any]) -> TrustSums:
+    return TrustCounter(rows, len(NAMES)).sums
 
 
 def summed(
     found: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], masks: bool, bias: float = 0.0
 ) -> TrustSums:
     """Sums of images whose scores are their true IoU, or off by so much."""
-    total = TrustSums(len(NAMES))
-    for label, truth in found:
-        iou = float(np.mean([*true_iou(label, truth).values()]))
-        of_image = row(label, float(np.clip(iou + bias, 0, 1)))
-        part = TrustSums(len(NAMES))
-        _count(part, of_image)
-        if masks:
-            _compare(part, of_image, label, encode_labels(truth))
-        total += part
-    return total
+    matrices = [ConfusionMatrix.of(truth, label, len(NAMES)) for label, truth in found]
+    scores = [float(np.clip(image_iou(class_iou(m)) + bias, 0, 1)) for m in matrices]
+    rows = [row(label, score) for (label, _), score in zip(found, scores, strict=True)]
+    counter = TrustCounter(rows, len(NAMES))
+    for number, matrix in enumerate(matrices if masks else ()):
+        counter.compare(number, matrix)
+    return counter.sums
 
 
 def told(sums: TrustSums) -> TrustFigures:
-    found = trust_metrics({"train": sums}, NAMES)
+    found = trust_metrics({"train": sums}, NAMES, missed=1.0)
     assert found is not None
     return found
 
@@ -109,11 +112,9 @@ def test_masks_correct_scores_that_are_off() -> None:
 
 def test_tags_without_pixels_lower_what_is_expected() -> None:
     label = pictures(1)[0][0]
-    whole, missing = TrustSums(len(NAMES)), TrustSums(len(NAMES))
-    for number in range(10):
-        _count(whole, row(label, 0.9))
-        _count(missing, row(label, 0.9, [1, 2] if number < 5 else [1]))
-    _count(missing, row((label * 2).astype(np.uint8), 0.9))
+    whole = counted(*[row(label, 0.9)] * 10)
+    lacking = [row(label, 0.9, [1, 2] if number < 5 else [1]) for number in range(10)]
+    missing = counted(*lacking, row((label * 2).astype(np.uint8), 0.9))
     found = told(missing)
     assert found["tag_consistency"] == pytest.approx(6 / 11)
     assert found["per_class"]["dog"]["without_pixels"] == 5
@@ -122,34 +123,22 @@ def test_tags_without_pixels_lower_what_is_expected() -> None:
 
 
 def test_labels_of_no_class_are_not_called_perfect() -> None:
-    collapsed = TrustSums(len(NAMES))
-    for _ in range(100):
-        _count(collapsed, row(np.zeros((SIDE, SIDE), np.uint8), 0.5, tags=[]))
-    found = told(collapsed)
+    found = told(counted(*[row(np.zeros((SIDE, SIDE), np.uint8), 0.5, tags=[])] * 100))
     assert found["expected_miou"] is None and found["tag_consistency"] is None
     assert {c["expected_iou"] for c in found["per_class"].values()} == {None}
 
 
 def test_distractors_are_no_tags_that_labels_could_be_consistent_with() -> None:
     label = pictures(1)[0][0]
-    sums = TrustSums(len(NAMES))
-    _count(sums, {**row(label, 0.5), "tags": [3]})
-    _count(sums, {**row(label, 0.5), "tags": [1, 3]})
+    sums = counted(*({**row(label, 0.5), "tags": tags} for tags in ([3], [1, 3])))
     assert (sums.tagged, sums.consistent) == (1, 1)
 
 
 def test_equal_scores_stand_for_one_iou() -> None:
-    sums = TrustSums(len(NAMES))
-    sums.of_classes = [(0.5, iou) for iou in np.linspace(0, 0.98, 60).tolist()]
-    assert _levels(sums) == pytest.approx(np.full(BINS, 0.49), abs=1e-9)
-
-
-def test_of_many_pairs_some_of_every_split_are_kept() -> None:
-    one, other = TrustSums(2), TrustSums(2)
-    one.of_images, other.of_images = [(0.1, 0.1)] * 30_000, [(0.9, 0.9)] * 30_000
-    kept = (one + other).of_images
-    assert 10_000 <= len(kept) <= 20_000
-    assert kept.count((0.1, 0.1)) == pytest.approx(len(kept) / 2, rel=0.01)
+    pairs = np.array([(0.5, iou) for iou in np.linspace(0, 0.98, 60)])
+    assert _levels(replace(counted(), of_classes=pairs)) == pytest.approx(
+        np.full(BINS, 0.49), abs=1e-9
+    )
 
 
 def test_figures_are_plain_json_and_parts_add_up() -> None:
@@ -161,15 +150,26 @@ def test_figures_are_plain_json_and_parts_add_up() -> None:
 
 
 def test_without_scores_there_is_nothing_to_tell() -> None:
-    assert trust_metrics({"train": TrustSums(2)}, NAMES) is None
-    assert trust_metrics({}, NAMES) is None
+    failed = {**row(pictures(1)[0][0], 0.5), "status": "error", "score": None, "classes": None}
+    assert trust_metrics({"train": counted(failed)}, NAMES, missed=1.0) is None
+    assert trust_metrics({}, NAMES, missed=1.0) is None
+
+
+def test_what_is_missed_counts_as_large_as_it_was_where_weights_were_fitted() -> None:
+    rows = [row(pictures(1)[0][0], 0.9, [1, 2])] * 4 + [row(pictures(2)[1][0], 0.9)]
+    large, small = (trust_metrics({"val": counted(*rows)}, NAMES, m) for m in (1.0, 0.1))
+    assert large and small
+    assert small["expected_miou"] > large["expected_miou"]  # type: ignore[operator]
 
 
 def test_what_a_label_leaves_out_is_wrong_and_what_the_truth_leaves_out_does_not_count() -> None:
     truth = np.array([[1, 1, 1, 1, 255, 255]], np.uint8)
     label = np.array([[1, 1, 255, 0, 1, 2]], np.uint8)
-    assert true_iou(label, truth) == {1: 0.5}
-    assert true_iou(np.array([[2, 0]], np.uint8), np.array([[0, 1]], np.uint8)) == {1: 0, 2: 0}
+    assert class_iou(ConfusionMatrix.of(truth, label, 2)) == {1: 0.5}
+    swapped = ConfusionMatrix.of(np.array([[0, 1]], np.uint8), np.array([[2, 0]], np.uint8), 2)
+    assert class_iou(swapped) == {1: 0, 2: 0} and image_iou({1: 0, 2: 0}) == 0
+    empty = np.zeros((2, 2), np.uint8)
+    assert image_iou(class_iou(ConfusionMatrix.of(empty, empty, MAX_CLASSES))) == 1
 
 
 PAIRS = st.lists(

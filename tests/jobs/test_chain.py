@@ -14,6 +14,7 @@ from dcsp.capacity.resources import Resources
 from dcsp.config.file import parse_config
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.errors import ClusterError, ConfigError, CorpusError
+from dcsp.evaluation.run import PartFigures
 from dcsp.run.plan import build_plan, draft_plan
 from dcsp.stages.step import Role
 from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, part_file, run_file
@@ -61,17 +62,17 @@ def test_evaluation_counts_every_part_as_it_ends(
         """Says how many parts had been counted before."""
 
         def __init__(self, *_: object) -> None:
-            pass
+            self.parts = parts
 
-        def __call__(self, part: CorpusPart) -> dict[str, Any]:
+        def __call__(self, part: CorpusPart) -> PartFigures:
             assert len(counted) == parts.index(part)
-            return {}
+            return PartFigures({}, None)
 
     monkeypatch.setattr(_figures, "Progress", Watched)
     monkeypatch.setattr(_figures, "Evaluator", Evaluator)
     snapshot = Snapshot(("cat",), (CorpusPart("n", "train", 9), *parts))
-    figures = _figures.Figures(chain.store, chain.executor, lambda _, work: work())
-    assert figures.qualities(build_plan(chain.config, snapshot)) == {}
+    measuring = _figures.Measuring(chain.store, chain.executor, lambda _, work: work())
+    assert measuring.figures(build_plan(chain.config, snapshot)) == ({}, None)
     assert counted == [4, 2]
 
 

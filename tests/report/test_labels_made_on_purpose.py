@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from dcsp.config import SceneSettings
 from dcsp.corpus.sources.scenes import ScenesSource
 from dcsp.evaluation.confusion import ConfusionMatrix
-from dcsp.evaluation.trust import TrustSums, _count, trust_metrics
+from dcsp.evaluation.trust import TrustCounter, trust_metrics
 from dcsp.labels import SCENE_CLASSES
 from dcsp.report.data import ReportData
 from dcsp.report.standing import EXPECTED_ERROR, GOOD_MIOU, USABLE_MIOU, standing
@@ -104,25 +104,31 @@ def seen(rng: np.random.Generator, truth: Labels, corpus: Corpus) -> Seen:
 @pytest.mark.parametrize("corpus", ON_PURPOSE, ids=str)
 def test_the_verdict_without_masks_agrees_with_the_truth(corpus: Corpus, seed: int) -> None:
     rng, model = np.random.default_rng(seed), shipped_model()
-    sums, matrix = TrustSums(CLASSES), ConfusionMatrix.empty(CLASSES)
+    rows, matrix = [], ConfusionMatrix.empty(CLASSES)
     for truth in truths():
         image = seen(rng, truth, corpus)
         classes = model.classes(measure(image), image.tags)
-        row = {
-            "height": truth.shape[0], "width": truth.shape[1], "tags": image.tags,
-            "score": model.score(classes),
-            "classes": [
-                {"class": c.class_id, "pixels": c.pixels, "score": c.score, "reasons": c.reasons}
-                for c in classes
-            ],
-        }  # fmt: skip
-        _count(sums, row)
+        told = [
+            {"class": c.class_id, "pixels": c.pixels, "score": c.score, "reasons": c.reasons}
+            for c in classes
+        ]
+        rows.append(
+            {
+                "height": truth.shape[0],
+                "width": truth.shape[1],
+                "tags": image.tags,
+                "status": "ok",
+                "score": model.score(classes),
+                "classes": told,
+            }
+        )
         matrix += ConfusionMatrix.of(truth, image.label, CLASSES)
+    sums = TrustCounter(rows, CLASSES).sums
     true = matrix.mean_iou()
     assert corpus.level == (
         "good" if true >= GOOD_MIOU else "caution" if true >= USABLE_MIOU else "bad"
     )
-    trust = trust_metrics({"train": sums}, SCENE_CLASSES)
+    trust = trust_metrics({"train": sums}, SCENE_CLASSES, model.missed)
     assert trust is not None
     assert trust["expected_miou"] == pytest.approx(true, abs=1.5 * EXPECTED_ERROR)
     run = ReportData("r", "today", "s", "scenes", SCENE_CLASSES, {"train": 24}, trust=trust)

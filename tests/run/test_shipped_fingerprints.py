@@ -9,13 +9,13 @@ from dcsp.run.plan import draft_plan
 from tests.source_tree import ROOT
 
 SHIPPED = {
-    "demo": "demo-5182f61a9f0e",
-    "folder": "folder-b437731143e8",
-    "voc12_resnet101": "voc12-resnet101-c48c612bcc1e",
-    "voc12_vgg16": "voc12-vgg16-065d114f4357",
-    "voc676_cam": "voc676-cam-d62772782810",
-    "voc676_quick": "voc676-c419daa1acb8",
-    "web_relabel": "web-2fe2e2c47a2a",
+    "demo": "demo-672c176e4ea9",
+    "folder": "folder-db0903d42474",
+    "voc12_resnet101": "voc12-resnet101-98a3963b4447",
+    "voc12_vgg16": "voc12-vgg16-92237881809d",
+    "voc676_cam": "voc676-cam-df47a0f94961",
+    "voc676_quick": "voc676-2a812d9b0e4e",
+    "web_relabel": "web-c2baed7057a0",
 }
 """Config → name of its run, a digest of the fingerprints of all steps. Who raises the version of a
 stage, or edits a config, writes the new name down."""

@@ -198,7 +198,7 @@ def test_a_corpus_without_ground_truth_is_labelled_and_not_measured(done: Done) 
 def test_evaluation_adds_up_part_by_part(done: Done) -> None:
     evaluator = pickle.loads(pickle.dumps(Evaluator(done.store, done.plan)))
     train, val = (
-        [evaluator(part) for part in done.plan.snapshot.parts if part.split == split]
+        [evaluator(part).qualities for part in evaluator.parts if part.split == split]
         for split in ("train", "val")
     )
     cues = {"cues_soft", "cues_phase0", "cues_phase0_s1", "cues_phase1"}
@@ -207,7 +207,9 @@ def test_evaluation_adds_up_part_by_part(done: Done) -> None:
     total = add_qualities(train[0], train[1])
     assert total["cues_phase0"].images == sum(found["cues_phase0"].images for found in train) == 5
     assert total["cues_phase0"].without_label == 1 and total["cues_phase0"].failed == 1
-    assert evaluator(replace(done.plan.snapshot.parts[0], truth=None)) == {}
+    blind = evaluator(replace(done.plan.snapshot.parts[0], truth=None))
+    assert blind.qualities == {} and blind.trust is not None and blind.trust.images > 0
+    assert not len(blind.trust.of_images)
 
 
 @pytest.mark.parametrize(("gallery", "train", "val"), [(0, 0, 0), (3, 2, 1), (30, 6, 2)])
