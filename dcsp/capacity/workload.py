@@ -12,6 +12,7 @@ from dcsp.capacity.pace import EVALUATION, INGEST, Pace
 from dcsp.corpus.catalogue import compare
 from dcsp.corpus.ingest import batches_of
 from dcsp.corpus.listing import Listing
+from dcsp.evaluation.run import Evaluator
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import TableInput
 from dcsp.stages.stage import Stage
@@ -125,7 +126,7 @@ class _Survey:
         return Work(step.title, "actors", len(parts), len(left), rows, bytes_in=size)
 
     def evaluation(self) -> Work:
-        parts = [part for part in self._plan.snapshot.parts if part.truth]
+        parts = Evaluator(self._store, self._plan).parts
         if self._store.exists(metrics_file(self._plan.run_id)):
             return Work(EVALUATION, "tasks", len(parts), 0, 0)
         rows = sum(part.rows for part in parts)
