@@ -203,6 +203,7 @@ def test_a_head_that_goes_away_under_a_stage_ends_the_job(
 
 
 @pytest.mark.cluster
+@pytest.mark.slow  # fast, of a heart alone: above
 @pytest.mark.timeout(600)
 def test_a_head_that_stands_still_for_a_while_costs_no_job(
     no_cluster: None, head: OneNode, tmp_path: Path

@@ -108,15 +108,28 @@ def test_a_network_labels_without_the_files_it_was_made_with(
     assert (tmp_path / "out" / "photo.png").is_file()
 
 
-def test_a_voc_root_is_labelled_and_a_killed_job_resumes(
-    cluster: Resources, finished: Run, tmp_path: Path
-) -> None:
-    root, out = tmp_path / "VOC2012", tmp_path / "out"
-    for index in range(7):
-        _picture(root / "JPEGImages" / f"2007_{index:06}.jpg", 40 + index, 56)
+def _voc_root(root: Path) -> list[str]:
+    """Seven images as VOC has them, beside what are no images to label; their names."""
+    names = [f"2007_{index:06}" for index in range(7)]
+    for index, name in enumerate(names):
+        _picture(root / "JPEGImages" / f"{name}.jpg", 40 + index, 56)
     (root / "Annotations").mkdir()
-    (root / "SegmentationClass").mkdir()
-    _picture(root / "SegmentationClass" / "2007_000000.png", 40, 56)
+    _picture(root / "SegmentationClass" / f"{names[0]}.png", 40, 56)
+    return names
+
+
+def test_images_of_a_voc_root_are_labelled_and_its_masks_are_not(
+    cluster: object, finished: Run, tmp_path: Path
+) -> None:
+    names, out = _voc_root(tmp_path / "VOC2012"), tmp_path / "out"
+    _main(finished, tmp_path / "VOC2012", out, "--no-crf")
+    assert sorted(path.stem for path in out.glob("*.png")) == names
+
+
+@pytest.mark.slow  # a killed chain resumes: test_resume.py
+def test_a_killed_job_resumes(cluster: Resources, finished: Run, tmp_path: Path) -> None:
+    root, out = tmp_path / "VOC2012", tmp_path / "out"
+    names = _voc_root(root)
     arguments = ["--store", finished.store, "--images", root, "--out", out, "--crf"]
     joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
@@ -135,8 +148,7 @@ def test_a_voc_root_is_labelled_and_a_killed_job_resumes(
     again = start("predict.py", *arguments, environment=joined, log=log)
     assert again.wait(timeout=PATIENCE) == 0, log.read_text()
     assert "nothing changed in the source" in log.read_text()
-    masks = sorted(path.stem for path in out.glob("*.png"))
-    assert masks == [f"2007_{index:06}" for index in range(7)]
+    assert sorted(path.stem for path in out.glob("*.png")) == names
     assert before, "something was done before the kill"
     for path in before:
         assert (out / "predictions" / path.name).is_file()
