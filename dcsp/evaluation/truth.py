@@ -43,7 +43,7 @@ def read_truth(store: Store, part: CorpusPart, masks: Masks) -> pa.Table | None:
 
 
 def measured(drawn: pa.Table, truth: pa.Table | None, dead: Sequence[int]) -> pa.Table:
-    """The corrections of a part that labels are measured by, as TRUTH rows: of images without masks.
+    """Corrections that labels are measured by, as TRUTH rows: those of images without masks.
 
     Args:
         drawn: Live rows of the table of corrections.
