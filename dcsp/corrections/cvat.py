@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from xml.etree import ElementTree
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from dcsp.corrections.drawn import Drawn, Mask, Region, Size, later, of_regions, polygon
 from dcsp.corrections.runs import from_runs, to_runs
 
-HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
 FOOT = "</annotations>\n"
 
 
@@ -67,6 +66,19 @@ def _mask(told: Mapping[str, str]) -> Mask:
         return found
 
     return mask
+
+
+def head(names: Sequence[str]) -> str:
+    """What stands before the images.
+
+    Args:
+        names: What can be drawn.
+    """
+    labels = "".join(f"        <label><name>{escape(name)}</name></label>\n" for name in names)
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
+        f"  <meta>\n    <task>\n      <labels>\n{labels}      </labels>\n    </task>\n  </meta>\n"
+    )
 
 
 def image(number: int, name: str, label: NDArray[np.uint8], names: Mapping[int, str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.corpus.sources.files import stem
-from dcsp.corrections.drawn import BACKGROUND_NAME, Drawn, Ids, Size
+from dcsp.corrections.drawn import Drawn, Ids, Size
 from dcsp.errors import ImageError
 from dcsp.images.isolated import decode_levels
 from dcsp.labels import IGNORE
@@ -17,9 +17,9 @@ CLASSES_FILE = "classes.txt"
 """Beside the masks: the name of each id, one a line, from 0 on."""
 
 
-def classes_text(classes: Sequence[str]) -> str:
-    """What the file says of classes 1 … C."""
-    return "".join(f"{name}\n" for name in (BACKGROUND_NAME, *classes))
+def classes_text(names: Sequence[str]) -> str:
+    """What the file says of ids from 0 on."""
+    return "".join(f"{name}\n" for name in names)
 
 
 def of_folder(files: Mapping[str, bytes]) -> Iterator[Drawn]:

@@ -76,7 +76,8 @@ def write_review(store: Store, run: Run, picked: Sequence[Picked], out: Path) ->
     labels = directory_of(run, Role.PREDICTIONS)
     assert labels is not None, "what is trusted is a prediction"
     try:
-        _write_lists(out, classes, run.run_id)
+        drawable = [BACKGROUND_NAME, *names.values()]
+        _write_lists(out, drawable, run.run_id)
         for part, group in groupby(sorted(picked, key=lambda p: p.part.name), lambda p: p.part):
             rows = [item.row for item in group]
             columns = ["image_id", "bytes", "height", "width"]
@@ -93,19 +94,18 @@ def write_review(store: Store, run: Run, picked: Sequence[Picked], out: Path) ->
                 tasks.append(label_studio.task(row["image_id"], f"images/{file}", label, names))
                 frames.append(cvat.image(len(frames), file, label, names))
         (out / "label-studio.json").write_text(json.dumps(tasks), encoding="utf-8")
-        text = "".join([cvat.HEAD, *frames, cvat.FOOT])
+        text = "".join([cvat.head(drawable), *frames, cvat.FOOT])
         (out / "cvat.xml").write_text(text, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"Cannot write to {out} ({error}): check the path.") from error
     return Reviewed(len(tasks), unnamed)
 
 
-def _write_lists(out: Path, classes: Sequence[str], run_id: str) -> None:
+def _write_lists(out: Path, names: Sequence[str], run_id: str) -> None:
     """What can be drawn, for each tool, and how to go on."""
-    names, ids = [BACKGROUND_NAME, *classes, IGNORED_NAME], [*range(len(classes) + 1), IGNORE]
-    colours = _visible(voc_palette()[ids])
+    colours = _visible(voc_palette()[[*range(len(names) - 1), IGNORE]])
     (out / "labels").mkdir(exist_ok=True)
-    (out / "labels" / CLASSES_FILE).write_text(classes_text(classes), encoding="utf-8")
+    (out / "labels" / CLASSES_FILE).write_text(classes_text(names[:-1]), encoding="utf-8")
     config = label_studio.config(names, colours)
     (out / "label-studio.xml").write_text(config, encoding="utf-8")
     told: list[dict[str, Any]] = [
