@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.corpus.sources.files import stem
-from dcsp.corrections.drawn import Drawn, Ids, Size
+from dcsp.corrections.drawn import Drawn, Ids, Size, no_label
 from dcsp.errors import ImageError
 from dcsp.images.isolated import decode_levels
 from dcsp.labels import IGNORE
@@ -47,7 +47,7 @@ def _drawn(image: str, data: bytes, names: Sequence[str] | None) -> Drawn:
     def paint(size: Size, ids: Ids) -> NDArray[np.uint8]:
         (levels,) = decode_levels([data], [size], size[0] * size[1])
         if isinstance(levels, ImageError):
-            raise levels
+            raise no_label(levels)
         meaning = range(ids.classes + 1) if names is None else [ids(name) for name in names]
         strange = np.setdiff1d(levels, [*range(len(meaning)), IGNORE])
         if strange.size:
@@ -56,4 +56,11 @@ def _drawn(image: str, data: bytes, names: Sequence[str] | None) -> Drawn:
         table[: len(meaning)] = meaning
         return table[levels]
 
-    return Drawn(image, paint)
+    return Drawn(image, paint, _size(data))
+
+
+def _size(data: bytes) -> Size | None:
+    """What the header of a PNG file says (PNG specification, 11.2.2)."""
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")

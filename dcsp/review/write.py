@@ -97,7 +97,7 @@ def write_review(store: Store, run: Run, picked: Sequence[Picked], out: Path) ->
         text = "".join([cvat.head(drawable), *frames, cvat.FOOT])
         (out / "cvat.xml").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"Cannot write to {out} ({error}): check the path.") from error
+        raise StoreError(f"Cannot write {out} ({error}): check the path.") from error
     return Reviewed(len(tasks), unnamed)
 
 

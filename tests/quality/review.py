@@ -3,10 +3,11 @@
     python -m tests.quality.review STORE --seeds 0 1 2 [--budget 30] [--work DIR] [KEY=VALUE …]
 
 STORE has finished runs of these seeds whose training images have masks; it is copied and never
-written to. For each seed, the true masks of the picked images, and of as many random ones, are taken
-as corrections, and the next round is run: joint training on phase 0, then the cues of the last
-phase. Printed is the mIoU of these cues over all training images, over those that neither of both
-corrected, and over all with the corrections in their place.
+written to. For each seed, the true masks of the picked images, and of as many random ones, are
+corrections, and the next round is run: joint training on phase 0, then the cues of the last phase.
+Printed is the mIoU of these cues over all training images, over those that neither choice
+corrected, and over all with the corrections in their place. A half of the corrections is learned
+from, as ever. KEY=VALUE changes the config of the run.
 """
 
 from __future__ import annotations
