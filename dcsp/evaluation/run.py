@@ -76,7 +76,7 @@ class Evaluator:
         found: Qualities = {}
         if table is not None:
             found = self._qualities(part, live_rows(table, part.dead), trust)
-        for step in self.plan.of(Role.CORRECTIONS):
+        for step in (s for s in self.plan.of(Role.CORRECTIONS) if part.split in s.splits):
             drawn = self._table(step.stage.key.directory, part)
             found |= self._against_corrections(part, measured(drawn, table, part.dead), trust)
         return PartFigures(found, trust.sums if trust else None)

@@ -71,12 +71,14 @@ def published(config: RunConfig) -> dict[str, dict[str, Any]]:
     return chain.table(plan, "predictions", ("train", "val"))
 
 
-def assert_kept(config: RunConfig, expected: dict[str, NDArray[np.uint8]] = CORRECTED) -> None:
+def assert_kept(
+    config: RunConfig, expected: dict[str, NDArray[np.uint8]] = CORRECTED, least: int = 5
+) -> None:
     """What is published of corrected images is the correction, and is trusted."""
     rows, plan = published(config), plan_of(config)
     trust = chain.table(plan, "trust", ("train", "val"))
     there = [name for name in expected if name in rows]
-    assert len(there) >= 5
+    assert len(there) >= least
     for name in there:
         assert rows[name]["rule"] == "corrected", name
         assert (decode_labels(rows[name]["label"]) == expected[name]).all(), name
@@ -139,11 +141,11 @@ def test_corrections_survive_a_change_of_classes(corrected: RunConfig) -> None:
     table = np.arange(256, dtype=np.uint8)
     table[[1, 2]] = [0, 1]  # dogs have another id; cats are learned, and are background
     assert_kept(config, {name: table[label] for name, label in CORRECTED.items()})
-    corpus |= {"classes": ["cow", "dog"], "distractors": [], "synonyms": {"dog": ["cat2"]}}
+    corpus |= {"classes": ["cow", "dog"], "distractors": []}  # what is a cat alone is rejected
     config = parse_config(tree)
     night(config)
     table[[1, 2]] = [255, 2]  # cats are nothing that anybody asks for
-    assert_kept(config, {name: table[label] for name, label in CORRECTED.items()})
+    assert_kept(config, {name: table[label] for name, label in CORRECTED.items()}, least=2)
 
 
 def test_networks_learn_from_half_of_them_in_the_place_of_cues(first: RunConfig) -> None:
