@@ -24,7 +24,7 @@ def of_cvat(data: bytes) -> Iterator[Drawn]:
     Raises:
         ValueError: It is none; ElementTree's errors, KeyError and TypeError say the same.
     """
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    if any(sign in data for sign in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):  # in UTF-16, too
         raise ValueError("it declares a document type, which CVAT does not")
     root = ElementTree.fromstring(data)
     if root.tag != "annotations":

@@ -51,7 +51,7 @@ def read_drawn(place: CorrectionSettings) -> list[Drawn]:
         )
     try:
         return list(_drawn(files))
-    except (ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ParseError, RecursionError) as error:
         raise ConfigError(
             f"corrections={place.place} cannot be read ({type(error).__name__}: {error}): give a "
             "folder of PNG files, COCO's or Label Studio's JSON, or XML of “CVAT for images 1.1”."

@@ -58,13 +58,14 @@ def pick(store: Store, run: Run, budget: int, seed: int | None = None) -> list[P
         StoreError: The run has no trust of training images, or a table cannot be read.
     """
     trust, corrections = directory_of(run, Role.TRUST), directory_of(run, Role.CORRECTIONS)
-    if not trust or TRAIN not in run.record["config"]["predict"]["splits"]:
+    told = store.read_json(metrics_file(run.run_id)).get("trust")
+    if not (trust and told) or TRAIN not in run.record["config"]["predict"]["splits"]:
         raise StoreError(
             f"The run {run.run_id} rates no labels of training images: run jobs/relabel.py with "
             "predict.splits=[train, val], then review again."
         )
     parts = Snapshot.load(store, run.record["snapshot"]).of([TRAIN])
-    weights = _weights(store.read_json(metrics_file(run.run_id))["trust"])
+    weights = _weights(told)
     best = _Best(budget if seed is not None else max(_MOST, _EACH * budget))
     drawn = read_columns(store, corrections, parts, ["image_id", "status"]) if corrections else None
     columns = ["image_id", "status", "score", "classes"]
