@@ -27,6 +27,7 @@ def check_places(config: RunConfig) -> None:
         ("corpus.masks", [corpus.masks]),
         ("corpus.tags", corpus.tags),
         ("saliency.maps", config.saliency.maps),
+        ("corrections", [place.place for place in config.corrections]),
     ):
         for place in filter(None, places):
             require_there(name, place)

@@ -17,7 +17,13 @@ from dcsp.config.cues import (
 )
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
 from dcsp.config.publishing import GateSettings, NotifySettings
-from dcsp.config.run import ClusterSettings, PredictSettings, ReportSettings, RunConfig
+from dcsp.config.run import (
+    ClusterSettings,
+    CorrectionSettings,
+    PredictSettings,
+    ReportSettings,
+    RunConfig,
+)
 from dcsp.config.saliency import DetectorSettings, SaliencySettings
 from dcsp.config.selftags import SelfTagSettings
 from dcsp.config.training import FCANSettings, TrainSettings
@@ -30,6 +36,7 @@ __all__ = [
     "CRFSettings",
     "ClusterSettings",
     "CorpusSettings",
+    "CorrectionSettings",
     "CueSettings",
     "DCSPSettings",
     "DetectorSettings",

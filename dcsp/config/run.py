@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from dcsp.config.base import Fuse, Place, PositiveFloat, PositiveInt, Scales, Settings, Unit, Url
+from dcsp.config.base import (
+    Fuse,
+    Place,
+    PositiveFloat,
+    PositiveInt,
+    Scales,
+    Settings,
+    Unit,
+    Url,
+    listed,
+)
 from dcsp.config.corpus import CorpusSettings
 from dcsp.config.cues import METHOD_NAMES, CueSettings
 from dcsp.config.networks import CRFSettings, NetworkSettings, PrecisionSettings
@@ -46,6 +56,21 @@ class ReportSettings(Settings):
 
     gallery: Annotated[int, Field(ge=0, le=200)] = 24
     """Images shown."""
+
+
+class CorrectionSettings(Settings):
+    """Label maps that people have corrected; a path alone stands for it."""
+
+    place: Place
+    """A folder of PNG files, or a file: JSON of COCO or Label Studio, XML of CVAT."""
+    digest: str | None = None
+    """Of the content, by which a run means what lay there when it was planned; runs write it down.
+    Left out: whatever lies there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"place": value} if isinstance(value, str) else value
 
 
 class ClusterSettings(Settings):
@@ -101,6 +126,10 @@ class RunConfig(Settings):
     more than this share of the run before it anew; that run is of the same name and had 500 images
     at least. New images never count. 1: go on in any case."""
     corpus: CorpusSettings
+    corrections: Annotated[tuple[CorrectionSettings, ...], BeforeValidator(listed)] = ()
+    """Label maps that people have corrected, one place or a list: folders of PNG files, JSON of
+    COCO or Label Studio, XML of CVAT. They are what is published, and half of them are learned from
+    in the place of cues; of two corrections of an image, the one of the later place counts."""
     network: NetworkSettings = NetworkSettings()
     saliency: SaliencySettings = SaliencySettings()
     fcan: FCANSettings = FCANSettings()

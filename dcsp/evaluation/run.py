@@ -23,20 +23,23 @@ from dcsp.evaluation.quality import (
     summarize,
 )
 from dcsp.evaluation.trust import TrustCounter, TrustSums
-from dcsp.evaluation.truth import read_truth
+from dcsp.evaluation.truth import measured, read_truth
 from dcsp.images.resize import resize_labels
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import live_rows, read_part
 from dcsp.stages.stage import Stage
 from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
+from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import part_file
 from dcsp.tables.snapshot import TRAIN, CorpusPart
 
 Qualities = dict[str, Quality]
 """What was measured → its summable quality: ``cues_phase0``, ``cues_phase0_s1``, ``val`` and
-``val_crf`` (the network's own labels), ``val_published`` …"""
+``val_crf`` (the network's own labels), ``val_published``, ``corrected_cues`` (compared with what
+people drew) …"""
 _FIRST_PASS, _CRF, _PUBLISHED = "_s1", "_crf", "_published"
+_CORRECTED, _AGAINST_CORRECTIONS = "corrected_", ("cues", "network", "labels")
 
 
 class PartFigures(NamedTuple):
@@ -60,18 +63,23 @@ class Evaluator:
 
     @property
     def parts(self) -> list[CorpusPart]:
-        """The parts that there is something to say of: those with masks, and those with trust."""
+        """The parts that there is something to say of: by masks, corrections or trust."""
         rated = self.plan.labelled if self.plan.of(Role.TRUST) else ()
+        if self.plan.of(Role.CORRECTIONS):
+            rated = (*rated, TRAIN)
         return [part for part in self.plan.snapshot.parts if part.truth or part.split in rated]
 
     def __call__(self, part: CorpusPart) -> PartFigures:
         """The figures of one part."""
         trust = self._trust(part)
         table = read_truth(self.store, part, self.plan.snapshot.masks)
-        if table is None:
-            return PartFigures({}, trust.sums if trust else None)
-        qualities = self._qualities(part, live_rows(table, part.dead), trust)
-        return PartFigures(qualities, trust.sums if trust else None)
+        found: Qualities = {}
+        if table is not None:
+            found = self._qualities(part, live_rows(table, part.dead), trust)
+        for step in (s for s in self.plan.of(Role.CORRECTIONS) if part.split in s.splits):
+            drawn = self._table(step.stage.key.directory, part)
+            found |= self._against_corrections(part, measured(drawn, table, part.dead), trust)
+        return PartFigures(found, trust.sums if trust else None)
 
     def _trust(self, part: CorpusPart) -> TrustCounter | None:
         """The trust of the published labels of a part."""
@@ -101,6 +109,30 @@ class Evaluator:
                 each = [trust.compare] if trust and ending == _PUBLISHED else []
                 quality = evaluate_table(table, truth, self._classes, column, *each)
                 found[part.split + ending] = quality
+        return found
+
+    def _against_corrections(
+        self, part: CorpusPart, truth: pa.Table, trust: TrustCounter | None
+    ) -> Qualities:
+        """Labels that were made without the corrections that they are compared with."""
+        found: Qualities = {}
+        if part.split == TRAIN:
+            table = self._table(self.plan.cue_steps[-1].stage.key.directory, part)
+            found[_CORRECTED + "cues"] = evaluate_table(table, truth, self._classes)
+        if part.split in self.plan.labelled:
+            table = self._table(self.plan.of(Role.PREDICTIONS)[0].stage.key.directory, part)
+            made = table["uncorrected"]
+
+            def labeller(row: int) -> NDArray[np.uint8]:
+                return decode_labels(made[row].as_py()["label"])
+
+            found[_CORRECTED + "network"] = evaluate_table(
+                table, truth, self._classes, "label_without_crf"
+            )
+            each = [trust.compare_uncorrected] if trust else []
+            found[_CORRECTED + "labels"] = evaluate_labels(
+                table, truth, self._classes, labeller, *each
+            )
         return found
 
     @property
@@ -171,6 +203,8 @@ def build_metrics(
         published = figures.get(split + _PUBLISHED)
         metrics[split]["miou_published"] = published["miou"] if published else None
         metrics[split]["figures"]["published"] = published
+    if plan.of(Role.CORRECTIONS):
+        metrics["corrections"] = {n: figures.get(_CORRECTED + n) for n in _AGAINST_CORRECTIONS}
     return metrics | {
         "seconds": dict(seconds),
         "rows": {name: dict(statuses) for name, statuses in rows.items()},

@@ -126,8 +126,20 @@ class TrustCounter:
             row: Number of the row.
             matrix: Pixel counts of its published label and its mask.
         """
+        self._compare(self._rows[row], self._rows[row]["status"], matrix)
+
+    def compare_uncorrected(self, row: int, matrix: ConfusionMatrix) -> None:
+        """Compare what a corrected image would have had without its correction, with that.
+
+        Args:
+            row: Number of the row.
+            matrix: Pixel counts of that label and the correction.
+        """
         told = self._rows[row]
-        if told["status"] != OK:
+        self._compare(told["uncorrected"], told["status"], matrix)
+
+    def _compare(self, told: Mapping[str, Any], status: str, matrix: ConfusionMatrix) -> None:
+        if status != OK:
             return
         found = class_iou(matrix)
         self._of_images.append((told["score"], image_iou(found)))

@@ -25,13 +25,15 @@ from dcsp.stages.parts import CORPUS_INPUT, TableInput
 from dcsp.stages.rows import infer_rows
 from dcsp.stages.stage import Device, PartModel, TableStage
 from dcsp.store.store import Store
-from dcsp.tables.codecs import encode_labels, pack_array, unpack_array
+from dcsp.tables.codecs import decode_labels, encode_labels, pack_array, unpack_array
 from dcsp.tables.fingerprint import StageKey
-from dcsp.tables.schemas import HEAD_COLUMNS, PREDICTIONS
+from dcsp.tables.schemas import HEAD_COLUMNS, PREDICTIONS, corrected
 
 VERSION = 3
 NETWORK = "network"
 """Rule of a label that the network made alone."""
+CORRECTED = "corrected"
+"""Rule of a label that a person drew."""
 
 
 class Labelled(NamedTuple):
@@ -93,6 +95,7 @@ class PredictionStage(TableStage):
         rule: Of images with given tags; None: the network labels them alone, too.
         classes: Number of classes that labels may show, where the network knows distractors too.
         distractors_are: What their pixels are: ``background`` or ``ignored``.
+        corrections: Key of the labels that people corrected, which are published as they are.
     """
 
     settings: PredictSettings
@@ -104,8 +107,7 @@ class PredictionStage(TableStage):
     rule: Rule | None = None
     classes: int | None = None
     distractors_are: str = "background"
-
-    schema = PREDICTIONS
+    corrections: StageKey | None = None
 
     @classmethod
     def of(
@@ -114,6 +116,7 @@ class PredictionStage(TableStage):
         network: str,
         model_store: Store | None = None,
         rule: Rule | None = None,
+        corrections: StageKey | None = None,
     ) -> PredictionStage:
         """By the settings of a run."""
         corpus = config.corpus
@@ -127,7 +130,13 @@ class PredictionStage(TableStage):
             rule,
             len(corpus.classes) if corpus.distractors else None,
             corpus.distractors_are,
+            corrections,
         )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the table."""
+        return corrected(PREDICTIONS) if self.corrections else PREDICTIONS
 
     @cached_property
     def key(self) -> StageKey:
@@ -151,6 +160,7 @@ class PredictionStage(TableStage):
             inputs={
                 "network": PurePosixPath(self.network).name,
                 **(self.rule.reads if self.rule else {}),
+                **({"corrections": self.corrections.fingerprint} if self.corrections else {}),
             },
         )
 
@@ -159,7 +169,11 @@ class PredictionStage(TableStage):
         """The corpus with its splits, and what the rule reads."""
         columns = (*CORPUS_INPUT.columns, "split")
         own = TableInput(CORPUS_INPUT.name, CORPUS_INPUT.directory, columns)
-        return (own, *(self.rule.inputs if self.rule else ()))
+        found = [own, *(self.rule.inputs if self.rule else ())]
+        if self.corrections:
+            columns = ("train", "measure")
+            found.append(TableInput("correction", self.corrections.directory, columns))
+        return tuple(found)
 
     def load(self, store: Store, device: Device) -> PartModel:
         """Load the network; the model adds fused scores to the rows."""
@@ -189,9 +203,24 @@ class PredictionStage(TableStage):
 
     def finish(self, rows: pa.Table) -> pa.Table:
         """Upsample, probabilities, CRF, encode."""
-        return pa.Table.from_pylist([self._row(row) for row in rows.to_pylist()], PREDICTIONS)
+        return pa.Table.from_pylist([self._row(row) for row in rows.to_pylist()], self.schema)
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row of the table: a correction is published, whatever the run made of the image."""
+        made = self._made(row)
+        drawn = row.get("correction.train") or row.get("correction.measure")
+        if not drawn or "label" not in made:
+            return made
+        label = self._shown(decode_labels(drawn))
+        certain = dict.fromkeys(np.setdiff1d(label, [IGNORE]).tolist(), 1.0)
+        return made | {
+            "label": encode_labels(label),
+            "rule": CORRECTED,
+            "areas": list_areas(label, certain),
+            "uncorrected": {name: made[name] for name in ("label", "rule", "areas")},
+        }
+
+    def _made(self, row: dict[str, Any]) -> dict[str, Any]:
         kept = {name: row[name] for name in (*HEAD_COLUMNS, "tags", "status", "error")}
         if row["raw"] is None:
             return kept

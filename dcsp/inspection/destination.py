@@ -32,6 +32,7 @@ class Writer:
 
 
 PREDICT = Writer(MARKS["predict.json"], "predict.json", "--out")
+REVIEW = Writer(MARKS["review.json"], "review.json", "--out")
 EXPORT = Writer(MARKS["export.json"], "export.json", "OUT")
 
 

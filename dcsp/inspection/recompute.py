@@ -17,7 +17,7 @@ from dcsp.errors import ConfigError
 from dcsp.inspection.inventory import Difference, Run, differences, read_run
 from dcsp.run.plan import Plan
 from dcsp.stages.stage import Stage
-from dcsp.stages.step import Step
+from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.layout import RUNS, STAGE_FILE, current_run, snapshot_file
 from dcsp.tables.snapshot import Snapshot
@@ -119,8 +119,10 @@ class _Before:
         return int(learned or sum(n for key, n in rows if key.startswith(f"rows.{title}.")))
 
     def lost(self) -> dict[str, Step[Stage]]:
-        """Steps that are made anew for another reason than that images came or went."""
+        """Steps that are made anew for another reason than that images or corrections came."""
         grown = {t for t in self._changed if self.is_kin and self._reads_other_images(t)}
+        asked = {step.stage.key.fingerprint for step in self.plan.of(Role.CORRECTIONS)}
+        grown |= {t for t, s in self._changed.items() if s.reads & asked}
         stay = self._with_readers(grown)
         return {t: s for t, s in self._with_readers({*self._reasons}).items() if t not in stay}
 

@@ -29,7 +29,7 @@ from dcsp.tables.layout import (
     is_output,
     stage_directories,
 )
-from dcsp.tables.schemas import PREDICTIONS, RULES_SINCE, SCHEMAS, STATUSES
+from dcsp.tables.schemas import PREDICTIONS, RULES_SINCE, SCHEMAS, STATUSES, TRUST, corrected
 from dcsp.tables.snapshot import Part
 from dcsp.text import quantity
 
@@ -155,12 +155,16 @@ class OutputChecks:
     def _schema_of(self, directory: str) -> pa.Schema | None:
         """Schema of a table as the version of its stage wrote it."""
         schema = schemas().get(directory.split("/")[0])
-        if schema is not PREDICTIONS:
+        if schema not in (PREDICTIONS, TRUST):
             return schema
         try:
             version = stage_version(self._store, directory)
+            if "corrections" in self._store.read_json(f"{directory}/{STAGE_FILE}")["inputs"]:
+                return corrected(schema)
         except (DcspError, KeyError, TypeError):  # told already
             version = 0
+        if schema is TRUST:
+            return schema
         if version >= RULES_SINCE:
             return schema
         old = [field for field in schema if field.name not in ("rule", "label_network")]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from dcsp.config import DCSPSettings, RunConfig, TrainSettings
 from dcsp.corpus.sources.files import absolute
+from dcsp.corrections.table import CorrectionStage
 from dcsp.cues.adapt import AdaptStage
 from dcsp.cues.dcsp import DCSPStage
 from dcsp.cues.published import PublishedRule
@@ -55,6 +57,12 @@ class StepMaker:
 
     config: RunConfig
     snapshot: Snapshot
+
+    @cached_property
+    def corrections(self) -> CorrectionStage | None:
+        """The table of corrections; None where the config names none."""
+        files = self.config.corrections
+        return CorrectionStage(files, self.config.corpus) if files else None
 
     def saliency_step(self) -> Step[TableStage]:
         """The step of :meth:`saliency`."""
@@ -121,10 +129,14 @@ class StepMaker:
             if maps:
                 yield maps
             published = PublishedRule.of(self.config, rule, maps.stage.key if maps else None)
-        stage = PredictionStage.of(self.config, network.directory, rule=published)
+        corrections = self.corrections.key if self.corrections else None
+        stage = PredictionStage.of(
+            self.config, network.directory, rule=published, corrections=corrections
+        )
         yield Step(Role.PREDICTIONS, "predictions", stage, splits=predict.splits)
         saliency = published.saliency if published else None
-        trust = TrustStage.of(stage.key, cues, saliency, len(self.config.corpus.classes))
+        classes = len(self.config.corpus.classes)
+        trust = TrustStage.of(stage.key, cues, saliency, classes, corrections)
         yield Step(Role.TRUST, "trust", trust, splits=predict.splits)
 
     def cues(self, stage: CueStage, phase: int = 0) -> Step[CueStage]:
@@ -180,10 +192,13 @@ class StepMaker:
         Args:
             role: Of the step.
             recipe: What it builds and minimises; it names the step.
-            tables: What it learns from beside images and tags.
+            tables: What it learns from beside images and tags; corrections go before any cues.
             initial: Key of a training to go on from; None: the backbone's weights alone.
             phase: Of the step.
         """
+        if self.corrections and any(table.sample == "cue" for table in tables):
+            pinned = TrainingInput("corrections", self.corrections.key, "train", "cue")
+            tables = (pinned, *tables)
         stage = TrainStage(
             replace(recipe, settings=recipe.settings.for_images(self.snapshot.rows([TRAIN]))),
             self.config.network,

@@ -89,6 +89,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
         selftags=metrics.get("selftags"),
         selfcues=_selfcues(plan, metrics),
         trust=metrics.get("trust"),
+        corrections=metrics.get("corrections", {}),
     )
 
 

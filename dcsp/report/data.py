@@ -117,6 +117,7 @@ class ReportData:
         selftags: Figures of self-tags; None for a run without them.
         trust: What the trust table says; None for a run without one.
         selfcues: Figures of cues by self-tags, of the last phase; None where nothing was measured.
+        corrections: What was compared with what people corrected → figures.
     """
 
     run_id: str
@@ -147,6 +148,7 @@ class ReportData:
     selftags: SelfTagFigures | None = None
     selfcues: Figures | None = None
     trust: TrustFigures | None = None
+    corrections: Mapping[str, Figures | None] = field(default_factory=dict)
 
     @property
     def bad_masks(self) -> int:

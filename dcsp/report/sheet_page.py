@@ -115,6 +115,7 @@ def _enlarged(picture: Picture) -> Image.Image:
 def _rule(sheet: Sheet) -> str:
     rules = {
         "network": "by the network alone",
+        "corrected": "by a person, who corrected it",
         "tags": "by the network among background and tags",
         "cues": "by the network and saliency among background and tags (Algorithm 1)",
     }

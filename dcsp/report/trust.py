@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.trust import Calibration, TrustFigures
 from dcsp.report.data import ReportData
 from dcsp.report.markup import Markup, element, join
@@ -32,6 +33,8 @@ def trust_section(run: ReportData) -> Markup | None:
     cards = [_classes(found), _reasons(found)]
     if found["calibration"]:
         cards.append(_reliability(found["calibration"]))
+    if any(run.corrections.values()):
+        cards.append(_corrections(run.corrections))
     return element("div", cards, class_="curves")
 
 
@@ -75,6 +78,27 @@ def _reasons(found: TrustFigures) -> Markup:
         else element("p", "Nothing.", class_="muted"),
         element("p", f"Trust that so many images are below: {quantiles}.", class_="muted"),
     )
+
+
+def _corrections(found: Mapping[str, Figures | None]) -> Markup:
+    """How labels compare with corrections that nothing was learned from."""
+    names = {"cues": "last cues", "network": "network alone", "labels": "labels but for them"}
+    rows = [
+        element(
+            "tr",
+            element("td", names[name]),
+            _cell(percent(told["miou"])),
+            _cell(count(told["images"])),
+        )
+        for name, told in found.items()
+        if told
+    ]
+    note = (
+        "mIoU in percent on corrected images without masks that no network learned the correction "
+        "of. Where images were picked for their low trust, all images are better than these."
+    )
+    told = element("p", note, class_="muted")
+    return _card("Against corrections", _table(("Of", "mIoU", "Images"), rows), told)
 
 
 def _reliability(found: Calibration) -> Markup:

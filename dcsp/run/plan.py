@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import cast
 
 from dcsp.config import RunConfig
+from dcsp.corrections.files import pinned
+from dcsp.corrections.table import Told
 from dcsp.cues.stage import CueStage
 from dcsp.errors import ConfigError, CorpusError
 from dcsp.methods.base import CueMethod
@@ -177,6 +179,7 @@ def build_plan(
         method: The cue method, where the one that the config names may not be registered here.
 
     Raises:
+        ConfigError: Corrections are not where the config says.
         CorpusError: The snapshot has no image to learn from, or none with a tag.
         WeightsError: Named weights are unknown or are not there.
         ValueError: The method gives two different steps one title.
@@ -192,8 +195,10 @@ def build_plan(
             "No image of the split 'train' has a tag: nothing can be learned; give the corpus its "
             "tags (a folder: tags.csv in corpus.root, or corpus.tags=FILE)."
         )
+    config = pinned(config)
+    make = StepMaker(config, learned or snapshot)
     steps: dict[str, Step[Stage]] = {}
-    for step in _steps(config, learned or snapshot, method or method_of(config)):
+    for step in (*_corrections(make, snapshot), *_steps(make, method or method_of(config))):
         known = steps.setdefault(step.title, step)
         if known.stage.key.fingerprint != step.stage.key.fingerprint:
             raise ValueError(f"The cue method gives two different steps the title {step.title}.")
@@ -224,9 +229,15 @@ def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
     return build_plan(config, Snapshot(config.corpus.learned, (part,)))
 
 
-def _steps(config: RunConfig, snapshot: Snapshot, method: CueMethod) -> Iterator[Step[Stage]]:
+def _corrections(make: StepMaker, snapshot: Snapshot) -> Iterator[Step[Stage]]:
+    if stage := make.corrections:
+        told = Told(stage, snapshot)
+        yield Step(Role.CORRECTIONS, "corrections", stage, prepare=told)
+
+
+def _steps(make: StepMaker, method: CueMethod) -> Iterator[Step[Stage]]:
     """In their order; one that several ask for comes as often."""
-    make = StepMaker(config, snapshot)
+    config = make.config
     saliency = method.saliency(make)
     yield from method.before_fcan(make)
     fcan = make.fcan(saliency)

@@ -19,6 +19,8 @@ StageT_co = TypeVar("StageT_co", bound=Stage, covariant=True)
 class Role(Enum):
     """What a step is for; what looks for a step looks for its role and phase."""
 
+    CORRECTIONS = "corrections"
+    """Label maps that people have corrected."""
     MAPS = "maps"
     """Where things stand out: saliency, or what a method has in its place."""
     TABLE = "table"

@@ -59,7 +59,11 @@ CURRENT = "CURRENT"
 """File that names the published run."""
 HISTORY = "history"
 """Directory for what was published and refused, an event a file (:mod:`dcsp.run.history`)."""
-MARKS = {"predict.json": "jobs/predict.py", "export.json": "dcsp export"}
+MARKS = {
+    "predict.json": "jobs/predict.py",
+    "export.json": "dcsp export",
+    "review.json": "dcsp review",
+}
 """File in a folder of masks → who wrote them, which it holds under ``job``."""
 COMPARISONS = "comparisons"
 """Directory of the pages that show runs side by side."""

@@ -122,10 +122,11 @@ PREDICTIONS = pa.schema(
 )
 """Predictions: ``label`` a palette PNG, what is published; ``rule`` says how it was made:
 ``network``, ``tags`` (the network among background and tags) or ``cues`` (that with saliency, by
-Algorithm 1), each with the CRF where it is on. ``label_network`` is the network's own with the CRF;
-null where nobody asks for it: at a training image whose label its tags decide, and where the CRF is
-off. ``label_without_crf`` is the network's own before it. ``areas`` has one entry for each class in
-``label``, background included, with its mean probability before saliency and CRF."""
+Algorithm 1), each with the CRF where it is on, or ``corrected``: a person's. ``label_network`` is
+the network's own with the CRF; null where nobody asks for it: at a training image whose label its
+tags decide, and where the CRF is off. ``label_without_crf`` is the network's own before it.
+``areas`` has one entry for each class in ``label``, background included, with its mean probability
+before saliency and CRF; 1 of a corrected label."""
 
 TRUST = pa.schema(
     [
@@ -152,6 +153,26 @@ TRUST = pa.schema(
 image, in [0, 1], the mean over ``classes``: those that its label shows or its tags name, background
 left out, each with what lowers its own (:data:`dcsp.trust.score.REASONS`)."""
 
+CORRECTIONS = pa.schema(
+    [*HEAD, pa.field("train", pa.binary()), pa.field("measure", pa.binary()), *STATUS]
+)
+"""Corrected labels, palette PNGs: ``train`` of images that networks learn it from, ``measure`` of
+those that labels are measured by it; images without one are ``skipped``."""
+
+
+def corrected(schema: pa.Schema) -> pa.Schema:
+    """The schema of predictions or trust of a run with corrections.
+
+    ``uncorrected`` holds what the row of a corrected image would say without its correction.
+    """
+    names = [
+        name for name in ("label", "rule", "areas", "score", "classes") if name in schema.names
+    ]
+    own = pa.struct([schema.field(name) for name in names])
+    places = schema.get_field_index("status")
+    return schema.insert(places, pa.field("uncorrected", own))
+
+
 RULES_SINCE = 3
 """Version of predictions whose tables say by which rule a label was made. Before that ``label`` is
 the network's own, and there is neither ``rule`` nor ``label_network``."""
@@ -160,6 +181,7 @@ SCHEMAS = {
     "corpus": CORPUS,
     "rejected": REJECTED,
     "truth": TRUTH,
+    "corrections": CORRECTIONS,
     "saliency": SALIENCY,
     "tag_scores": TAG_SCORES,
     "selftags": SELFTAGS,

@@ -28,7 +28,7 @@ class TrainingInput:
         key: Of the stage that makes the table.
         column: The column.
         sample: What a sample calls it (:func:`dcsp.training.augment.make_samples`). Of two inputs
-            of one name an image has at most one.
+            of one name, the first that an image has counts.
         number: Which map of a list of maps, from 1; None for a column without lists.
     """
 

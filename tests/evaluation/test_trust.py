@@ -196,3 +196,24 @@ def test_area_under_the_curve_is_that_of_torchmetrics(pairs: list[tuple[float, f
     else:
         expected = binary_auroc(torch.tensor(score), torch.tensor((iou < 0.5).astype(np.int64)))
         assert found == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_corrections_are_compared_with_what_would_have_been_said_without_them() -> None:
+    counters, pairs = [], pictures(80)
+    for has_corrections in (False, True):
+        rows = [row(label, 0.9 if number % 2 else 0.2) for number, (label, _) in enumerate(pairs)]
+        made = [dict(told) for told in rows]
+        for told in made if has_corrections else ():
+            sure = [c | {"score": 1.0} for c in told["classes"]]
+            mined = {"score": told["score"], "classes": told["classes"]}
+            told |= {"score": 1.0, "classes": sure, "uncorrected": mined}
+        counter = TrustCounter(made, len(NAMES))
+        compare = counter.compare_uncorrected if has_corrections else counter.compare
+        for number, (label, truth) in enumerate(pairs):
+            compare(number, ConfusionMatrix.of(truth, label, len(NAMES)))
+        counters.append(counter.sums)
+    by_masks, by_corrections = counters
+    assert len(by_masks.of_classes) > 50
+    assert (by_corrections.of_images == by_masks.of_images).all()
+    assert (by_corrections.of_classes == by_masks.of_classes).all()
+    assert by_corrections.scores[-1] == 80  # and what is published is trusted

@@ -14,6 +14,7 @@ from dcsp.inspection.recompute import FEW, check_recompute
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import publish, save_run, step_record, table_rows
 from dcsp.stages.parts import begin_stage
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import (
     CARD_FILE,
@@ -195,3 +196,16 @@ def test_where_nothing_says_what_a_run_was_it_is_not_asked(store: Store, gone: s
         for step in done:
             store.remove(f"{step.stage.key.directory}/{STAGE_FILE}")
     check_recompute(store, plan(seed=7))
+
+
+def test_corrections_are_asked_for_and_no_loss(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "corrections"
+    folder.mkdir()
+    for number in range(2):  # the first of all, then another one
+        (folder / f"{number}.png").write_bytes(b"whatever people drew")
+        corrected = plan(corrections=str(folder))
+        assert not {s.stage.key.fingerprint for s in plan() if s.role is Role.JOINT} & {
+            s.stage.key.fingerprint for s in corrected
+        }
+        check_recompute(store, corrected)
+        end(store, corrected)

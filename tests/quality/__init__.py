@@ -1,0 +1,1 @@
+"""How good labels become, on stores that have masks: hours, and no test of every change."""
