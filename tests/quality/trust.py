@@ -174,16 +174,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
-    found: list[tuple[Store, Plan, list[Example]]] = []
+    found: list[tuple[str, Store, Plan, list[Example]]] = []
     for text in parsed.runs:
         url, _, run_id = text.partition("@")
         store = Store(url)
-        _, plan = plan_now(store, run_id or None)
-        found.append((store, plan, examples(store, plan)))
-    for store, plan, images in found:
-        others = [more for other, _, more in found if other.url != store.url]
+        run, plan = plan_now(store, run_id or None)
+        found.append((run["run_id"], store, plan, examples(store, plan)))
+    for run_id, store, plan, images in found:
+        others = [more for _, other, _, more in found if other.url != store.url]
         scores = {**ours(images, others), **anchors(store, plan, images)}
-        print(f"\n{plan.run_id}: {len(images)} images with masks\n\n{table(scores, images)}")
+        print(f"\n{run_id}: {len(images)} images with masks\n\n{table(scores, images)}")
         for split in sorted({e.split for e in images}):
             of = np.array([e.split == split for e in images])
             if not of.all():
