@@ -92,7 +92,7 @@ class _Job:
 
 _job = _Job()
 _told: dict[tuple[Metric, Labels], float] = {}
-_turn = threading.Lock()
+_turn = threading.RLock()
 
 
 def job_at() -> dict[str, str]:
@@ -143,5 +143,18 @@ def collect(collector: Collector | None) -> None:
     with _turn:
         _job.collector = collector
         if collector:
-            for (metric, labels), value in _told.items():
+            repeat(collector, ("counter", "gauge"))
+
+
+def repeat(collector: Collector, kinds: tuple[str, ...] = ("gauge",)) -> bool:
+    """Send once more what was told last; returns whether this collector is still wanted.
+
+    For collectors that forget a gauge which nobody tells again.
+    """
+    with _turn:
+        if _job.collector is not collector:
+            return False
+        for (metric, labels), value in _told.items():
+            if metric.kind in kinds:
                 collector(metric, value, dict(labels))
+    return True

@@ -31,6 +31,7 @@ from dcsp.telemetry import (
     at_stage,
     collect,
     job_at,
+    repeat,
     tell,
     work_on,
 )
@@ -68,6 +69,21 @@ def test_a_collector_gets_what_was_told_before_it_came(told: Told) -> None:
     ]
     tell(IMAGES, 1, stage="saliency", status="ok")
     assert told[2:] == [(IMAGES, 1, {"name": "web", "stage": "saliency", "status": "ok"})]
+
+
+def test_gauges_are_repeated_for_as_long_as_their_collector_is_wanted(told: Told) -> None:
+    found: Told = []
+
+    def collector(metric: Metric, value: float, labels: dict[str, str]) -> None:
+        found.append((metric, value, labels))
+
+    collect(collector)
+    tell(IMAGES, 3, stage="saliency", status="ok")
+    tell(RATE, 5.0, stage="saliency")
+    assert repeat(collector)
+    assert found[2:] == [(RATE, 5.0, {"name": "web", "stage": "saliency"})], "no image twice"
+    collect(None)
+    assert not repeat(collector) and len(found) == 3
 
 
 def test_labels_are_those_of_the_metric(told: Told) -> None:

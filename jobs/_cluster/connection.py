@@ -24,7 +24,7 @@ from dcsp.errors import ClusterError, LostClusterError
 from dcsp.progress import say
 from dcsp.stages.libraries import NETWORKS, versions
 from dcsp.telemetry import collect
-from jobs._cluster.metrics import ray_metrics
+from jobs._cluster.metrics import report
 from jobs._heart import Heart
 
 ANSWER_SECONDS = 60.0
@@ -52,7 +52,7 @@ def connect(settings: ClusterSettings) -> Resources:
     """
     if not ray.is_initialized():
         _start(settings.address or os.environ.get("RAY_ADDRESS"))
-        collect(ray_metrics())
+        report()
         _tell_other_versions()
     data_context()
     use_gpu = settings.use_gpu is not False

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from dcsp.telemetry import Collector, Metric, job_at, join
+from dcsp.telemetry import Collector, Metric, collect, job_at, join, repeat
+
+REPEAT_SECONDS = 5.0
+"""Between two reports of gauges: Ray forgets one that was not set for 20 s."""
+
+
+def report() -> None:
+    """Report the numbers of this process, which has joined a cluster, until it leaves that."""
+    collector = ray_metrics()
+
+    def keep() -> None:
+        while repeat(collector):
+            time.sleep(REPEAT_SECONDS)
+
+    collect(collector)
+    atexit.register(collect, None)  # before Ray's own exit
+    threading.Thread(target=keep, name="metrics", daemon=True).start()
 
 
 def ray_metrics() -> Collector:
