@@ -8,7 +8,7 @@ worker that reads starts fast.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,19 +28,28 @@ PART, ROWS, TABLE = "part", "rows", "table"
 """Columns of what travels: a part's name, how many rows it has, and these as an Arrow stream."""
 
 
+def _nothing() -> None:
+    """What a process does before its first block, where nobody collects its numbers."""
+
+
 class ReadParts:
     """Task: the zipped rows of parts; it takes no stage, which would bring torch along."""
 
-    def __init__(self, store: Store, inputs: Sequence[TableInput]) -> None:
-        self._store, self._inputs = store, inputs
+    def __init__(
+        self, store: Store, inputs: Sequence[TableInput], begin: Callable[[], None] = _nothing
+    ) -> None:
+        self._store, self._inputs, self._begin = store, inputs, begin
 
     def __call__(self, items: pa.Table) -> pa.Table:
         """The parts that the items name."""
+        self._begin()
         parts = [Part(item[PART], item[ROWS]) for item in items.to_pylist()]
         return _join(_packed(p, read_part(self._store, self._inputs, p.name)) for p in parts)
 
 
-def model_class(store: Store, stage: TableStage, device: Device) -> type:
+def model_class(
+    store: Store, stage: TableStage, device: Device, begin: Callable[[], None] = _nothing
+) -> type:
     """An actor class that loads the model once and applies it to whole parts.
 
     Its arguments travel inside the class: Ray cannot restart an actor whose arguments are lost.
@@ -48,6 +57,7 @@ def model_class(store: Store, stage: TableStage, device: Device) -> type:
 
     class Model:
         def __init__(self) -> None:
+            begin()
             self._model = stage.load(store, device)
 
         def __call__(self, block: pa.Table) -> pa.Table:
@@ -59,11 +69,14 @@ def model_class(store: Store, stage: TableStage, device: Device) -> type:
 class FinishAndWrite:
     """Task: the model's results become rows of the table, written whole; returns summaries."""
 
-    def __init__(self, store: Store, stage: TableStage) -> None:
-        self._store, self._stage = store, stage
+    def __init__(
+        self, store: Store, stage: TableStage, begin: Callable[[], None] = _nothing
+    ) -> None:
+        self._store, self._stage, self._begin = store, stage, begin
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """One row a part: its name, rows, bytes, and rows of each status."""
+        self._begin()
         return pa.Table.from_pylist([self._write(part, rows) for part, rows in _unpacked(block)])
 
     def _write(self, part: Part, rows: pa.Table) -> dict[str, Any]:
@@ -75,11 +88,14 @@ class FinishAndWrite:
 class ReadSamples:
     """Task: the augmented samples of one slice of a part."""
 
-    def __init__(self, store: Store, stage: TrainStage) -> None:
-        self._store, self._stage = store, stage
+    def __init__(
+        self, store: Store, stage: TrainStage, begin: Callable[[], None] = _nothing
+    ) -> None:
+        self._store, self._stage, self._begin = store, stage, begin
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
         """The samples of the one piece that the items name, stacked."""
+        self._begin()
         (piece,) = items["piece"]
         return dict(self._stage.read(self._store, PartSlice.from_json(json.loads(piece))))
 

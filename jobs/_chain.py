@@ -29,6 +29,7 @@ from dcsp.inspection.recompute import check_recompute
 from dcsp.progress import Progress, say
 from dcsp.report.collect import write_report
 from dcsp.run.here import Here
+from dcsp.run.history import tell_published
 from dcsp.run.plan import Plan, draft_plan
 from dcsp.run.publishing import settle
 from dcsp.run.record import save_run, step_record, table_rows
@@ -40,8 +41,9 @@ from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.tables.layout import LINEAGES, current_run, metrics_file, report_file, run_file
 from dcsp.tables.snapshot import TRAIN, Snapshot
+from dcsp.telemetry import at_stage, work_on
 from dcsp.text import duration
-from jobs._figures import Measuring
+from jobs._figures import Measuring, tell_trust
 from jobs._watch import Patience, Result, within
 
 
@@ -105,6 +107,7 @@ class Chain:
 
         return OnRay(settings, lambda: self.resources)
 
+    @at_stage("ingest")
     def ingest(self, source: Source | None = None) -> Snapshot:
         """List the source, pack what is new, and return the snapshot.
 
@@ -198,12 +201,14 @@ class Chain:
         """Do one step, or say that it is done."""
         if self.lease:
             self.lease.check()
+        work_on(self.config.name, plan.run_id)
         self.computed[step.title] = not plan.is_done(self.store, step)
-        if self.computed[step.title]:
-            self._compute(plan, step)
-        else:
-            self._complement(step)
-            say(f"{step.title}: done before ({step.stage.key.directory})")
+        with at_stage(step.title):
+            if self.computed[step.title]:
+                self._compute(plan, step)
+            else:
+                self._complement(step)
+                say(f"{step.title}: done before ({step.stage.key.directory})")
         self.seconds[step.title] = step_record(self.store, plan, step)["seconds"]
 
     def _complement(self, step: Step[Stage]) -> None:
@@ -269,6 +274,7 @@ class Chain:
             counts = ", ".join(f"{count} {status}" for status, count in rows.items())
             say(f"{step.title}: {counts} rows in {duration(seconds)}")
 
+    @at_stage("publish")
     def finish(self, plan: Plan, tell: Callable[[Plan], None] = lambda _: None) -> None:
         """Evaluate, write the report, and publish the run if its config and its gates let it.
 
@@ -284,13 +290,17 @@ class Chain:
         tell(plan)
         job, confirm = (self.lease.job, self.lease.confirm) if self.lease else ("job", lambda: None)
         settle(self.store, plan, job, confirm)
+        tell_published(self.store)
 
+    @at_stage("evaluation")
     def record(self, plan: Plan) -> None:
         """Evaluate and write the report, where that was not done before."""
+        work_on(self.config.name, plan.run_id)
         done = all(self.store.exists(f(plan.run_id)) for f in (metrics_file, run_file))
         if not done:
             save_run(self.store, plan, self.computed)
             self.evaluate(plan)
+        tell_trust(self.store.read_json(metrics_file(plan.run_id)))
         if not (done and self.store.exists(report_file(plan.run_id))):
             self._within("report", lambda: write_report(self.store, plan))
 

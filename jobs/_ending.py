@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from dcsp.progress import put
 from dcsp.store import lease
 
 FAULT, MISTAKE, HELD_BACK = 1, 2, 3
@@ -122,7 +123,8 @@ def end(told: str, code: int) -> None:
             with suppress(Exception):
                 word()
         with suppress(OSError):
-            print(told, file=sys.stderr, flush=True)
+            is_error = code in (FAULT, MISTAKE, HELD_BACK)
+            put(told, sys.stderr, "error" if is_error else "warning")
         if code in (FAULT, MISTAKE):
             tell_error(told.removeprefix("error: "))
         os._exit(code)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from dcsp.errors import StoreError
 from dcsp.evaluation.changes import Against, Changes, against
@@ -17,6 +17,7 @@ from dcsp.stages.stage import Executor
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import current_run
+from dcsp.telemetry import TRUST, tell
 from dcsp.trust.table import TrustStage
 from jobs._watch import Result
 
@@ -88,6 +89,12 @@ class Measuring:
 
             self.executor.items(work.part, work.pairings, count, "evaluation")
         return against(total, work.classes, before)
+
+
+def tell_trust(metrics: Mapping[str, Any]) -> None:
+    """Tell operators the trust of a run's labels, of which these are the figures."""
+    for percent, score in ((metrics.get("trust") or {}).get("quantiles") or {}).items():
+        tell(TRUST, score, quantile=f"{float(percent) / 100:g}")
 
 
 def _trust_figures(plan: Plan, sums: dict[str, TrustSums]) -> TrustFigures | None:

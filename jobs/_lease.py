@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 from dcsp.config import RunConfig
 from dcsp.progress import say
+from dcsp.run.history import tell_published
 from dcsp.run.notify import FAILED, Notice, notify
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
+from dcsp.telemetry import work_on
 from jobs._ending import interrupt, last_words, told_of_errors
 
 
@@ -32,9 +34,11 @@ def hold(store: Store, job: str, config: RunConfig) -> Iterator[Lease]:
         notice = Notice(FAILED, job, config.name, store.url, reasons=(error,))
         notify(config.notify, notice)
 
+    work_on(config.name)
     wait = config.cluster.lease_wait_minutes * 60
     with Lease(store, job, config.name, on_loss=interrupt, wait=wait, on_wait=say) as lease:
         told_of_errors[:] = [tell]
+        tell_published(store)
         last_words.append(lease.__exit__)
         try:
             yield lease

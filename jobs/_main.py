@@ -14,22 +14,27 @@ import select
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO, cast
 
 from dcsp.config import RunConfig
 from dcsp.config.file import load_config
 from dcsp.config.text import user_path
 from dcsp.errors import ConfigError, DcspError, HeldBackError, LostClusterError, StoreError
-from dcsp.progress import say, show_any_text
+from dcsp.progress import JsonLines, put, say, show_any_text
 from dcsp.run.plan import Plan
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import TRAIN, VAL
+from dcsp.telemetry import work_on
 from jobs._ending import BY_SIGNAL, FAULT, HELD_BACK, MISTAKE, Ending, end, tell_error
 from jobs._places import check_places
 
+JSON = "json"
+"""Value of ``--log-format``."""
 NOISE = (
     "has constructor arguments in the object store and max_restarts > 0",
     "Failed to push error to driver for task",
@@ -41,9 +46,21 @@ NOISE = (
 head that is gone, before the job says it."""
 
 
+def job_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of what every job has: ``--log-format``, which :func:`run_job` obeys."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--log-format",
+        choices=("text", JSON),
+        default="text",
+        help="of all that is printed; json: an object a line, with time, level, run and stage",
+    )
+    return parser
+
+
 def config_parser(description: str) -> argparse.ArgumentParser:
     """A parser of ``--config FILE [key=value …]``."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = job_parser(description)
     parser.add_argument(
         "--config", required=True, type=user_path, metavar="FILE", help="YAML file of settings"
     )
@@ -61,6 +78,7 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
             places that a submitted job does not have.
     """
     config = load_config(arguments.config, arguments.overrides)
+    work_on(config.name)
     check_places(config)
     if config.truth == "train":
         raise ConfigError(
@@ -75,6 +93,8 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
     show_any_text()
     if not os.environ.get("DCSP_RAY_LOGS"):
         drop_lines_of_stderr(*NOISE)
+    if _asks_for_json(sys.argv[1:]):
+        print_json()
     ending = Ending()
     ending.listen()
     try:
@@ -98,6 +118,25 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
     with suppress(OSError):
         sys.stdout.flush()
     end(told, code)
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether the log is to be one of JSON; known before parsing, whose errors are in the log."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--log-format", nargs="?")
+    return bool(parser.parse_known_args(arguments)[0].log_format == JSON)
+
+
+def print_json() -> None:
+    """Make whatever this process prints, and a traceback it ends with, objects of JSON."""
+    sys.stdout = cast(TextIO, JsonLines(sys.stdout))
+    sys.stderr = cast(TextIO, JsonLines(sys.stderr, "warning"))
+
+    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        lines = "".join(traceback.format_exception(kind, error, trace))
+        put(f"{kind.__name__}: {error}", sys.stderr, "error", traceback=lines)
+
+    sys.excepthook = told
 
 
 def _is_left(stream: Any) -> bool:

@@ -43,7 +43,7 @@ from dcsp.tables.snapshot import TRAIN, Part
 from dcsp.text import duration
 from jobs._chain import Chain
 from jobs._lease import hold
-from jobs._main import run_job
+from jobs._main import job_parser, run_job
 from jobs._places import require_lasting, require_there
 
 PREDICTIONS = "predictions"
@@ -56,7 +56,7 @@ SPLITS: Final = (TRAIN,)
 
 def main(arguments: Sequence[str]) -> None:
     """Label what the command line asks for."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
+    parser = job_parser(str(__doc__).split("\n", 1)[0])
     for name, metavar, told in (
         ("--store", "STORE", "store with a published run"),
         ("--images", "DIR", "images to label"),

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any wo
 
 from dcsp.config.file import dump_config
 from dcsp.errors import ConfigError
-from dcsp.progress import say
+from dcsp.progress import put, say
 from dcsp.run.overview import describe
 from dcsp.store.store import Store
 from jobs._chain import Chain
@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> None:
         print(dump_config(config))
         print(describe(config))
         return
-    print(dump_config(config), file=sys.stderr, flush=True)
+    tree = config.model_dump(mode="json")
+    put(dump_config(config), sys.stderr, message="config", config=tree)
     with hold(Store(config.store), "relabel", config) as lease:
         run_chain(Chain(config, lease), parsed.until)
 

@@ -28,6 +28,7 @@ FLOORS = (
     "dcsp.text",
     "dcsp.errors",
     "dcsp.labels",
+    "dcsp.telemetry",
     "dcsp.progress",
     "dcsp.images",
     "dcsp.config",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, TextIO, cast
 
 import pytest
 
-from dcsp import progress
-from dcsp.progress import Progress
+from dcsp import progress, telemetry
+from dcsp.progress import JsonLines, Progress, put
+from dcsp.telemetry import IMAGES, RATE
 from tests.threads import no_thread_left
 
 
@@ -161,3 +165,67 @@ def test_a_terminal_gets_a_bar(clock: Clock) -> None:
         bar.reach(3, "note")
         bar.advance(1)
     assert "verify: 100%" in screen.getvalue() and "4/4" in screen.getvalue()
+
+
+def events(stream: io.StringIO) -> list[dict[str, Any]]:
+    """The objects of a log of JSON."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_log_of_json_has_the_counts_of_progress(clock: Clock) -> None:
+    log = io.StringIO()
+    telemetry.work_on("web", "web-1f2e")
+    with (
+        telemetry.at_stage("ingest"),
+        Progress("saliency", 100, stream=cast(TextIO, JsonLines(cast(TextIO, log)))) as bar,
+    ):
+        clock.now += 10
+        bar.reach(20, "loss 0.5")
+    telemetry.work_on("")
+    first = events(log)[0]
+    assert datetime.fromisoformat(first.pop("time")).utcoffset() == timedelta(0)
+    assert first == {
+        "level": "info",
+        "run": "web-1f2e",
+        "stage": "saliency",
+        "message": "saliency: 20/100 images, 2.0 images/s, 00:10 gone, 00:40 left, loss 0.5",
+        "done": 20,
+        "total": 100,
+        "unit": "images",
+        "rate": 2.0,
+        "note": "loss 0.5",
+    }
+
+
+def test_every_line_of_a_log_of_json_is_an_object_however_it_is_written() -> None:
+    log = io.StringIO()
+    stream = cast(TextIO, JsonLines(cast(TextIO, log), "warning"))
+    print("one", end="", file=stream)
+    print(" line\n\nanother \x1b[2J line", file=stream)
+    put("two\nlines", stream, "error", figure=1)
+    assert [(e["level"], e["message"]) for e in events(log)] == [
+        ("warning", "one line"),
+        ("warning", "another \x1b[2J line"),
+        ("error", "two\nlines"),
+    ]
+    assert events(log)[-1]["figure"] == 1
+    assert "\x1b" not in log.getvalue(), "no terminal is commanded"
+
+
+def test_rates_and_images_by_status_are_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float, dict[str, str]]] = []
+    monkeypatch.setattr(
+        progress, "tell", lambda metric, value, **labels: told.append((metric, value, labels))
+    )
+    with Progress("saliency", 10, stream=io.StringIO()) as bar:
+        clock.now += 2
+        bar.advance(4, {"ok": 3, "skipped": 0, "error": 1})
+        bar.reach(6)
+        bar.reach(5)  # a training that goes back to its checkpoint
+    with Progress("listing", 10, unit="shards", stream=io.StringIO()) as bar:
+        bar.advance(1)
+    images = [(value, labels["status"]) for metric, value, labels in told if metric is IMAGES]
+    assert images == [(3, "ok"), (1, "error"), (2, "done")]
+    rates = [value for metric, value, _ in told if metric is RATE]
+    assert rates == [2.0, 3.0, 2.5, 0.0]
+    assert {labels["stage"] for _, _, labels in told} == {"saliency"}

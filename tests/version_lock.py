@@ -96,6 +96,7 @@ RULES = Rules(
         "dcsp": "holds the version of the package",
         "dcsp.errors": "says what went wrong",
         "dcsp.progress": "says how far a stage is",
+        "dcsp.telemetry": "tells operators of numbers",
         "dcsp.config.publishing": "says what is published, and who is told",
         "dcsp.config.file": "reads settings, which the fingerprints hold",
         "dcsp.store.*": "gives back the bytes that were written",

@@ -13,6 +13,7 @@ from dcsp.corpus.sources.fetch import PASSING
 from dcsp.errors import CorpusError
 from dcsp.tables.erased import ERASED
 from dcsp.tables.schemas import REJECTED
+from dcsp.telemetry import REJECTIONS, tell
 from dcsp.text import shown, without_credentials
 
 TAG_STAGE = "tag"
@@ -97,6 +98,8 @@ class RejectionCounter:
         """
         self._listed += record["listed"]
         self._reject(record["rejected"])
+        for reason, count in Counter(row["reason"] for row in record["rejected"]).items():
+            tell(REJECTIONS, count, reason=reason)
         if self._listed >= CHECK_AFTER:  # a host that is down for now says nothing of the source
             self._judge(self._lost - self.deferred, self._listed)
 

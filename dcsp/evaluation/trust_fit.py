@@ -51,6 +51,7 @@ class Example:
         iou: Of each class of ``signals``, in [0, 1].
         image_iou: The mean over all classes that label or mask show.
         areas: True share of the image's pixels of each class of ``signals``.
+        image_id: Its id.
     """
 
     split: str
@@ -58,6 +59,7 @@ class Example:
     iou: NDArray[np.float64]
     image_iou: float
     areas: NDArray[np.float64]
+    image_id: str = ""
 
 
 def examples(store: Store, plan: Plan) -> list[Example]:
@@ -92,7 +94,7 @@ def _example(split: str, stage: TrustStage, row: Any, truth: NDArray[np.uint8]) 
     iou = class_iou(ConfusionMatrix.of(truth, seen.label, stage.classes))
     of_classes = np.array([iou.get(id_, np.nan) for id_ in signals.classes])
     areas = np.bincount(truth.ravel(), minlength=256)[list(signals.classes)] / truth.size
-    return Example(split, signals, of_classes, image_iou(iou), areas)
+    return Example(split, signals, of_classes, image_iou(iou), areas, row["image_id"])
 
 
 def fit(corpora: Sequence[Sequence[Example]]) -> TrustModel:

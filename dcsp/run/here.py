@@ -55,7 +55,7 @@ class Here:
         summaries = []
         for part in parts:
             summaries.append(stage.run(store, model, part))
-            progress.advance(part.rows)
+            progress.advance(part.rows, summaries[-1].statuses)
             self._check(stage.key.stage)
         return PartsMade(summaries, actors=1)
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -19,6 +21,7 @@ from dcsp.errors import StoreError
 from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.layout import HISTORY, current_run
+from dcsp.telemetry import PUBLISHED, tell
 
 Kind = Literal["published", "rolled back", "held back"]
 
@@ -131,6 +134,17 @@ def read_history(store: Store) -> History:
     names = [name for name in store.list(HISTORY) if name.endswith(".json")]
     with read_ahead(lambda name: _read(store, name), sorted(names, key=_number)) as events:
         return History(tuple(events), current_run(store))
+
+
+def tell_published(store: Store) -> None:
+    """Tell operators when the published run was published, if an event says so; never raises."""
+    with suppress(StoreError, ValueError):
+        current = current_run(store)
+        for name in sorted(store.list(HISTORY), key=_number, reverse=True):
+            event = _read(store, name)
+            if event.moves and event.run == current:
+                tell(PUBLISHED, datetime.fromisoformat(event.at).timestamp())
+                return
 
 
 def add_event(store: Store, event: Event) -> None:

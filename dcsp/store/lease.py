@@ -28,6 +28,7 @@ from typing import Self
 from dcsp.errors import StoreError
 from dcsp.store.conditional import read_version, remove_file, write_over
 from dcsp.store.store import Store
+from dcsp.telemetry import LEASE_EXPIRY, tell
 from dcsp.text import duration
 
 LEASE = "LEASE"
@@ -208,6 +209,7 @@ class Lease:
             self._renewing.join(LAST_WORDS)
         try:
             self._give_back()
+            tell(LEASE_EXPIRY, 0)
         except StoreError:
             return  # it expires by itself, and must not hide why the job has ended
 
@@ -284,6 +286,7 @@ class Lease:
                     holder = self._parse(found.data)
                     if holder.id != self._me.id:
                         self._taken_by = holder
+                        tell(LEASE_EXPIRY, 0)
                         return
                 if self._ended.is_set() or self._write(found.version if found else None):
                     return
@@ -294,6 +297,7 @@ class Lease:
         done = write_over(self._store, LEASE, me.to_bytes(), version)
         if done:
             self._good_until = begun + self._seconds
+            tell(LEASE_EXPIRY, self._good_until)
         return done
 
     def _give_back(self) -> None:

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from dcsp.telemetry import RETRIED, job_at, tell
 from dcsp.text import shown
 
 Result = TypeVar("Result")
@@ -126,6 +127,7 @@ def retried(operation: Callable[[], Result], retries: Retries | None = None) -> 
             if attempt >= limits.allowed(error) or time.monotonic() >= end:
                 raise
             pause = limits.pause(attempt)
+            tell(RETRIED, 1, stage=job_at()["stage"], of="store")
             _log.info(
                 "attempt %d failed (%s), the next one in %.2f s", attempt, reason(error), pause
             )

@@ -23,6 +23,8 @@ from dcsp.config import ClusterSettings
 from dcsp.errors import ClusterError, LostClusterError
 from dcsp.progress import say
 from dcsp.stages.libraries import NETWORKS, versions
+from dcsp.telemetry import collect
+from jobs._cluster.metrics import report
 from jobs._heart import Heart
 
 ANSWER_SECONDS = 60.0
@@ -50,6 +52,7 @@ def connect(settings: ClusterSettings) -> Resources:
     """
     if not ray.is_initialized():
         _start(settings.address or os.environ.get("RAY_ADDRESS"))
+        report()
         _tell_other_versions()
     data_context()
     use_gpu = settings.use_gpu is not False
@@ -130,6 +133,7 @@ def heart() -> Heart:
 def disconnect() -> None:
     """Leave the cluster; ends it when this process started it."""
     global _started_here
+    collect(None)
     ray.shutdown()
     _started_here = False
 

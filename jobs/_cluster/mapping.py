@@ -23,6 +23,7 @@ from dcsp.tables.schemas import STATUSES
 from dcsp.tables.snapshot import Part
 from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
 from jobs._cluster.connection import heart
+from jobs._cluster.metrics import at_work
 from jobs._watch import Patience, bare, watched
 
 Result = TypeVar("Result")
@@ -69,7 +70,7 @@ def map_parts(
             for row in made:
                 statuses = {name: int(row[name]) for name in STATUSES}
                 summaries.append(PartSummary(row["part"], row["rows"], row["bytes"], statuses))
-                progress.advance(row["rows"])
+                progress.advance(row["rows"], statuses)
                 if time.monotonic() - noted > REMEMBER_SECONDS:
                     note()
     except BaseException:
@@ -91,12 +92,13 @@ def _dataset(
     """
     actors = resources.mining_actors(settings, len(parts))
     device = Device("cuda" if resources.gpus else "cpu", threads=1)
+    begin = at_work()
     return (
         ray.data.from_items(
             [{PART: part.name, ROWS: part.rows} for part in parts], override_num_blocks=len(parts)
         )
         .map_batches(
-            ReadParts(store, stage.inputs),
+            ReadParts(store, stage.inputs, begin),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -104,7 +106,7 @@ def _dataset(
             num_cpus=0,
         )
         .map_batches(
-            model_class(store, stage, device),
+            model_class(store, stage, device, begin),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -112,7 +114,7 @@ def _dataset(
             **resources.actor_options(actors),
         )
         .map_batches(
-            FinishAndWrite(store, stage),
+            FinishAndWrite(store, stage, begin),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -148,8 +150,10 @@ def map_items(
     Raises:
         DcspError: A task raised it, or there was no progress for too long.
     """
+    begin = at_work()
 
     def apply(item: Any) -> Result:
+        begin()
         return function(item)
 
     remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)(apply)

@@ -35,6 +35,7 @@ from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.layout import RESUMABLE
 from dcsp.tables.snapshot import Part
+from dcsp.telemetry import RETRIED, tell
 from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage
@@ -42,6 +43,7 @@ from dcsp.training.stream import PartSlice, Rank, rank_batch, rebatch
 from jobs._blocks import ReadSamples, windows
 from jobs._cluster.connection import data_context, heart
 from jobs._cluster.mapping import outcome
+from jobs._cluster.metrics import at_work
 from jobs._watch import Patience, TrainingStatus
 
 ABORT_SECONDS = 20.0
@@ -70,6 +72,7 @@ def train(
     resumable = f"{RESUMABLE}/{stage.key.fingerprint}"
     status = ray.remote(num_cpus=0)(TrainingStatus).remote()
     job = {"store": store, "stage": stage, "parts": list(parts), "status": status}
+    job["begin"] = at_work()
     # Where the driver is, and it ends with it: what the trainer starts is then ended by Ray.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
@@ -85,6 +88,8 @@ def train(
             return
         if error is not None:
             raise error  # at once: Ray would try again what cannot go well
+        if done < reached:
+            tell(RETRIED, 1, stage=stage.title, of="training")
         if done != reached:
             reached = done
             patience.renew()
@@ -190,15 +195,17 @@ def _obey(status: Any, ended: threading.Event) -> None:
 
 def _train_worker(job: dict[str, Any]) -> None:
     """One training process; what the user must mend goes to the driver as it is."""
+    job["begin"]()
     try:
-        _train_on_rank(job["store"], job["stage"], job["parts"], job["status"])
+        _train_on_rank(job)
     except DcspError as error:
         ray.get(job["status"].write.remote(0, "", error))
         raise
 
 
-def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], status: Any) -> None:
+def _train_on_rank(job: dict[str, Any]) -> None:
     """Restore, stream samples, step, report; rank 0 leaves the model."""
+    store, stage, status = job["store"], job["stage"], job["status"]
     context = ray.train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size())
     trainer = stage.trainer(store, str(ray.train.torch.get_device()), rank)
@@ -209,7 +216,7 @@ def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], statu
             data = Path(folder, "state.pt").read_bytes()
             trainer.load_state_dict(state_from_bytes(data, stage.key.fingerprint))
             log.restore(Path(folder, "log.json").read_text(), trainer.step_number)
-    for batch in _samples(store, stage, parts, rank, trainer.step_number):
+    for batch in _samples(job, rank, trainer.step_number):
         log.add(trainer.step(batch))
         if rank.number == 0:
             status.write.remote(log.done, log.note())
@@ -221,17 +228,17 @@ def _train_on_rank(store: Store, stage: TrainStage, parts: Sequence[Part], statu
     ray.train.report({"step": trainer.step_number})
 
 
-def _samples(
-    store: Store, stage: TrainStage, parts: Sequence[Part], rank: Rank, step: int
-) -> Iterator[dict[str, Any]]:
+def _samples(job: dict[str, Any], rank: Rank, step: int) -> Iterator[dict[str, Any]]:
     """This rank's batches from a step on: a Ray Data stream over slices of parts, in order.
 
     Each rank owns its stream, so that its length is known beforehand, no rank waits for another
     one's reads, and a resumed training goes on at its very next image.
     """
-    pieces = stage.pieces(parts, rank, step)
+    stage: TrainStage = job["stage"]
+    pieces = stage.pieces(job["parts"], rank, step)
     size = rank_batch(stage.settings.batch, *rank)
-    yield from rebatch(_windows(ReadSamples(store, stage), pieces), size)
+    read = ReadSamples(job["store"], stage, job["begin"])
+    yield from rebatch(_windows(read, pieces), size)
 
 
 def _windows(read: ReadSamples, pieces: Sequence[PartSlice]) -> Iterator[dict[str, NDArray[Any]]]:

@@ -6,16 +6,23 @@ How a mistake is told is tried with processes of their own, what is told by call
 from __future__ import annotations
 
 import importlib
+import io
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from dcsp.config.file import load_config
 from dcsp.errors import ConfigError, DcspError
+from dcsp.progress import JsonLines
+from jobs import relabel
 from jobs._places import SUBMITTED, check_places, require_lasting
 from tests.jobs.running import REPOSITORY, call
 
@@ -116,6 +123,73 @@ def test_faults_have_exit_code_1_and_a_traceback(raised: str, code: int) -> None
     )
     assert told.returncode == code
     assert ("Traceback" in told.stderr) == (code == 1)
+
+
+def objects(printed: str) -> list[dict[str, Any]]:
+    """The objects of a log of JSON: every line is one, with all that each has."""
+    found = [json.loads(line) for line in printed.splitlines()]
+    assert all({"time", "level", "run", "stage", "message"} <= {*event} for event in found)
+    return found
+
+
+def test_a_job_prints_nothing_but_json_where_it_is_asked_to(
+    config_file: Path, tmp_path: Path
+) -> None:
+    arguments = ["--config", config_file, f"store={tmp_path / 'store'}", "name=web"]
+    told = call("ingest.py", *arguments, "--log-format", "json", "cluster.executor=here")
+    assert told.returncode == 0, told.stderr
+    said = {event["message"]: event for event in objects(told.stderr)}
+    done = said["ingest: 16 images, 0 rejected, 16 new, 0 gone"]
+    assert (done["level"], done["run"], done["stage"]) == ("info", "web", "ingest")
+    assert any(event.get("done") == 16 == event.get("total") for event in said.values())
+    printed = [event["message"] for event in objects(told.stdout)]
+    assert printed[:3] == ["train: 12 images in 4 parts", "val: 4 images in 2 parts", "rejected: 0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "{tmp}/no.yaml"], "error: Cannot read the config {tmp}/no.yaml"),
+        (["--bad"], "relabel.py: error: the following arguments are required: --config"),
+    ],
+)
+def test_mistakes_are_told_in_json_too(tmp_path: Path, arguments: list[str], message: str) -> None:
+    given = [argument.format(tmp=tmp_path) for argument in arguments]
+    told = call("relabel.py", *given, "--log-format=json")
+    assert told.returncode == 2 and not told.stdout
+    event = objects(told.stderr)[-1]
+    assert event["message"].startswith(message.format(tmp=tmp_path))
+    assert event["level"] in ("error", "warning")
+
+
+def test_a_fault_is_one_object_with_its_traceback() -> None:
+    program = "from jobs._main import run_job; run_job(lambda _: 1 / 0)"
+    told = subprocess.run(
+        [sys.executable, "-c", program, "--log-format", "json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1
+    (event,) = objects(told.stderr)
+    assert (event["level"], event["message"]) == ("error", "ZeroDivisionError: division by zero")
+    assert "Traceback (most recent call last)" in event["traceback"]
+
+
+def test_the_config_is_the_first_object_of_a_run(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", JsonLines(log))
+    monkeypatch.setattr(relabel, "hold", lambda *_: suppress(DcspError))
+    monkeypatch.setattr(relabel, "run_chain", lambda *_: None)
+    relabel.main(["--config", str(config_file), f"store={tmp_path}", "name=web"])
+    (event,) = objects(log.getvalue())
+    assert event["run"] == "web"
+    told = tmp_path / "told.yaml"
+    told.write_text(yaml.safe_dump(event["config"]))
+    assert load_config(told) == load_config(config_file, [f"store={tmp_path}", "name=web"])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -27,6 +27,7 @@ from dcsp.corpus.sources.hosts import PATIENCE, Hosts
 from dcsp.corpus.sources.urls import REFUSED, Address, is_public, parse_url, require_allowed
 from dcsp.errors import ImageError
 from dcsp.images.isolated import check_images
+from dcsp.telemetry import RETRIED, job_at, tell
 
 STATUS, TOO_LARGE = "http_status", "http_too_large"
 BUSY, TIMEOUT, FAILED = "http_busy", "http_timeout", "http_failed"
@@ -70,6 +71,7 @@ def fetch(url: str, settings: HttpSettings) -> bytes:
             rests = _HOSTS.failed(address.place, error.wait)
             if tries >= settings.attempts and not (rests and time.monotonic() < end):
                 break
+            tell(RETRIED, 1, stage=job_at()["stage"], of="http")
             if not rests:
                 time.sleep(0.5 * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
         else:
