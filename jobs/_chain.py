@@ -334,6 +334,7 @@ class Chain:
         if (metrics.get("against") or {}).get("run") != before:
             metrics["against"] = self._measuring.against(plan)
             self.store.write_json(metrics_file(plan.run_id), metrics)
+            self._within("report", lambda: write_report(self.store, plan))
 
     @property
     def _measuring(self) -> Measuring:

@@ -178,7 +178,8 @@ def diff(
         return
     typer.echo(changes_text(changed))
     if out is not None:
-        from dcsp.report.changes import TwoRuns, build_changes_page, changed_images
+        from dcsp.report.changes import TwoRuns, build_changes_page
+        from dcsp.report.earlier import changed_images
 
         work, total = changed
         images = changed_images(opened, work, total.most)

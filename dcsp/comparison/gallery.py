@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.evaluation.truth import read_truth
-from dcsp.report.collect import TRAIN_SHARE, decode_image
+from dcsp.report.choice import TRAIN_SHARE
+from dcsp.report.panels import decode_image
 from dcsp.run.plan import Plan
 from dcsp.stages.parts import CORPUS_INPUT, TableInput, read_part
 from dcsp.stages.step import Role

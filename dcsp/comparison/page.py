@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from dcsp.comparison.gallery import ComparedImage
 from dcsp.comparison.table import NOTES, Row, best_rows, shown_figures
 from dcsp.comparison.text import cell, heading
-from dcsp.report.data import GalleryItem
 from dcsp.report.gallery import agreement, figure, legend, tag_spans
 from dcsp.report.markup import Markup, element, join
 from dcsp.report.page import document, header, section
 from dcsp.report.panels import overlay_labels, shrink
+from dcsp.report.sections import in_card
 from dcsp.tables.layout import report_file
 from dcsp.text import percent
 
@@ -48,7 +50,7 @@ def build_table_page(title: str, rows: Sequence[Row], facts: Sequence[tuple[str,
         section(
             "Side by side",
             "One row for each combination of settings; the best of a column is marked.",
-            element("div", element("div", _table(rows), class_="scroll"), class_="card"),
+            in_card(_table(rows)),
         ),
         [element("p", note, class_="notes") for note in NOTES],
         section(
@@ -73,15 +75,15 @@ def build_gallery_page(title: str, images: Sequence[ComparedImage], classes: Seq
     Returns:
         A whole HTML document; every picture is inlined.
     """
-    shown = join(legend([_flat(image) for image in images], classes),
-                 [_article(image, classes) for image in images])  # fmt: skip
+    ids = {id_ for image in images for id_ in _ids(image)}
+    shown = join(legend(ids, classes), [_article(image, classes) for image in images])
     nothing = (
         "No image to show: report.gallery is 0, or the corpora of the runs have none in common."
     )
     body = element(
         "main",
         header("comparison of settings", title, [("images", str(len(images)))]),
-        element("p", element("a", "Back to the table", href=TABLE_PAGE), style="margin-top:16px"),
+        element("p", element("a", "Back to the table", href=TABLE_PAGE), class_="notes"),
         section(
             "Gallery",
             "Each image with its ground truth where there is one, then, for every combination (its "
@@ -167,13 +169,7 @@ def _made(image: ComparedImage, classes: Sequence[str]) -> Iterator[Markup]:
         yield element("section", element("h4", label), content)
 
 
-def _flat(image: ComparedImage) -> GalleryItem:
-    """All labels of an image in one place, for the legend."""
-    cues = {
-        f"{label} {title}": labels
-        for label, made in image.made.items()
-        for title, labels in made.items()
-    }
-    return GalleryItem(
-        image.image_id, image.split, image.tags, image.image, cues=cues, truth=image.truth
-    )
+def _ids(image: ComparedImage) -> set[int]:
+    """Class ids that an image is tagged or labelled with, for the legend."""
+    maps = [image.truth, *(labels for made in image.made.values() for labels in made.values())]
+    return {*image.tags, *(id_ for m in maps if m is not None for id_ in np.unique(m).tolist())}

@@ -55,7 +55,8 @@ class ReportSettings(Settings):
     """The HTML report."""
 
     gallery: Annotated[int, Field(ge=0, le=200)] = 24
-    """Images shown."""
+    """Images that the report shows at full size, with every map and label, of the up to 5,000 that
+    it has; 0: it shows no image at all."""
 
 
 class CorrectionSettings(Settings):

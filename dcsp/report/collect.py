@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dcsp.config import CorpusSettings
 from dcsp.config.file import dump_config
-from dcsp.errors import ImageError
+from dcsp.errors import StoreError
+from dcsp.evaluation.pairing import compare_runs
 from dcsp.evaluation.quality import Figures
-from dcsp.evaluation.truth import read_truth
-from dcsp.images.decode import decode_rgb
-from dcsp.images.resize import limit_side
 from dcsp.methods.registry import method_of
-from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
+from dcsp.progress import say
+from dcsp.report.choice import choose
+from dcsp.report.data import CuePhase, Curve, ReportData
+from dcsp.report.earlier import Earlier
+from dcsp.report.images import CardReader
 from dcsp.report.page import build_report
 from dcsp.run.plan import Plan
-from dcsp.stages.columns import read_columns
-from dcsp.stages.parts import CORPUS_INPUT, TableInput, live_rows, read_part
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.layout import CORPUS_DIRECTORY, metrics_file, rejected_file, report_file, run_file
-from dcsp.tables.snapshot import TRAIN, VAL, CorpusPart
+from dcsp.tables.layout import metrics_file, rejected_file, report_file, run_file
+from dcsp.tables.snapshot import TRAIN, VAL
 
-TRAIN_SHARE = 2 / 3
-"""Share of the gallery that shows training images, which have cues to show."""
 UNPLOTTED = {"step", "learning_rate"}
-_Place = tuple[str, int]
-LOOKED_AT = 5000
-"""Images among which those that are trusted least are looked for."""
-BLANK_SIDE = 256
-"""Longest side in pixels of the grey that stands for an image that does not decode."""
 
 
 def write_report(store: Store, plan: Plan) -> str:
@@ -83,7 +72,8 @@ def collect(store: Store, plan: Plan) -> ReportData:
         fingerprints={s.title: s.stage.key.fingerprint for s in plan.steps},
         settings=dump_config(plan.config),
         versions=run["versions"],
-        gallery=list(gallery_items(store, plan)),
+        gallery=CardReader(store, plan, earlier(store, plan, metrics)).cards(choose(store, plan)),
+        against=metrics.get("against"),
         masks=plan.snapshot.masks,
         ends_with_cues=plan.model is None,
         selftags=metrics.get("selftags"),
@@ -126,113 +116,13 @@ def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
         yield Curve(step.title, losses)
 
 
-def gallery_items(store: Store, plan: Plan) -> Iterator[GalleryItem]:
-    """The images of the gallery: of each split those that are trusted least, then any others."""
-    wanted = {TRAIN: round(plan.config.report.gallery * TRAIN_SHARE)}
-    wanted[VAL] = plan.config.report.gallery - wanted[TRAIN]
-    for split, count in wanted.items():
-        chosen = _chosen(store, plan, split, count)
-        items: dict[_Place, GalleryItem] = {}
-        for part in {part.name: part for part, _ in chosen}.values():
-            rows = [row for other, row in chosen if other is part]
-            found = _items(store, plan, part, rows)
-            items.update(zip([(part.name, row) for row in rows], found, strict=True))
-        yield from (items[part.name, row] for part, row in chosen)
-
-
-def _chosen(store: Store, plan: Plan, split: str, count: int) -> list[tuple[CorpusPart, int]]:
-    """Parts and the positions of live rows in them.
-
-    Half are those that are trusted least of the first thousands, the others are the first ones:
-    both are of all images, whose order is that of digests of their ids.
-    """
-    parts, rows = [], 0
-    for part in plan.snapshot.parts:
-        if part.split == split and rows < max(count, LOOKED_AT):
-            parts.append(part)
-            rows += part.live
-    trust = plan.of(Role.TRUST) if split in plan.labelled else []
-    directory = trust[0].stage.key.directory if trust else CORPUS_DIRECTORY
-    columns = ("image_id", "score") if trust else ("image_id",)
-    tables = list(read_columns(store, directory, [part.part for part in parts], columns))
-    places = [
-        (part, row)
-        for part, table in zip(parts, tables, strict=True)
-        for row in range(table.num_rows)  # without the erased, which the part does not know of
-    ]
-    worst: list[int] = []
-    if trust:
-        scores = np.array([s for table in tables for s in table["score"].to_pylist()], float)
-        known = np.flatnonzero(~np.isnan(scores))
-        worst = known[np.argsort(scores[known], kind="stable")][: count // 2].tolist()
-    is_worst = set(worst)
-    others = [number for number in range(len(places)) if number not in is_worst]
-    return [places[number] for number in (worst + others)[:count]]
-
-
-def _items(
-    store: Store, plan: Plan, part: CorpusPart, positions: Sequence[int]
-) -> Iterator[GalleryItem]:
-    """Some images of a part, with whatever tables of the run hold of them."""
-    zipped = live_rows(read_part(store, _inputs(plan, part.split), part.name), part.dead)
-    truth: list[bytes | None] = [None] * zipped.num_rows
-    if (masks := read_truth(store, part, plan.snapshot.masks)) is not None:
-        truth = live_rows(masks, part.dead)["label"].to_pylist()
-    phases, words = len(plan.cue_steps), method_of(plan.config).words
-    for position in positions:
-        row, mask = zipped.slice(position, 1).to_pylist()[0], truth[position]
-        maps = row.get("saliency.maps") or []
-        attention = row.get("cue0.attention")
-        yield GalleryItem(
-            image_id=row["image_id"],
-            split=part.split,
-            tags=row["tags"],
-            image=decode_image(row, plan.config.corpus.max_pixels),
-            saliency={
-                words.map_title(k): decode_map(maps[k - 1]) for k in sorted({1, len(maps)}) if maps
-            },
-            attention=decode_maps(attention, row["cue0.attention_shape"]) if attention else None,
-            cues={
-                f"cue {phase}": decode_labels(row[f"cue{phase}.label"])
-                for phase in range(phases)
-                if row.get(f"cue{phase}.label")
-            },
-            prediction=_label(row.get("prediction.label")),
-            truth=_label(mask),
-            trust=row.get("trust.score"),
-            reasons=[
-                (found["class"], reason)
-                for found in row.get("trust.classes") or ()
-                for reason in found["reasons"]
-            ],
-            error=next((row[name] for name in row if name.endswith(".error") and row[name]), None),
-        )
-
-
-def _inputs(plan: Plan, split: str) -> tuple[TableInput, ...]:
-    tables = [CORPUS_INPUT]
-    if split == TRAIN:
-        for step in plan.of(Role.MAPS)[:1]:
-            tables.append(TableInput("saliency", step.stage.key.directory, ("maps", "error")))
-        for phase, step in enumerate(plan.cue_steps):
-            columns = ("label", "attention", "attention_shape", "error")
-            tables.append(TableInput(f"cue{phase}", step.stage.key.directory, columns))
-    if split in plan.labelled:
-        directory = plan.of(Role.PREDICTIONS)[0].stage.key.directory
-        tables.append(TableInput("prediction", directory, ("label", "error")))
-        for step in plan.of(Role.TRUST):
-            tables.append(TableInput("trust", step.stage.key.directory, ("score", "classes")))
-    return tuple(tables)
-
-
-def decode_image(row: dict[str, Any], max_pixels: int) -> NDArray[np.uint8]:
-    """The image of a row; grey where it does not decode: its tables then tell of the error."""
+def earlier(store: Store, plan: Plan, metrics: Mapping[str, Any]) -> Earlier | None:
+    """The labels that a run was compared with; None where there was no run, or it is gone."""
+    against = metrics.get("against")
+    if not against or not against["images_changed"]:
+        return None
     try:
-        return decode_rgb(row["bytes"], max_pixels)
-    except ImageError:
-        height, width = limit_side(row["height"], row["width"], BLANK_SIDE)
-        return np.full((height, width, 3), 128, np.uint8)
-
-
-def _label(data: bytes | None) -> NDArray[np.uint8] | None:
-    return decode_labels(data) if data else None
+        return Earlier(store, compare_runs(store, against["run"], plan.run_id))
+    except StoreError as error:
+        say(f"report: it does not show what changed against the run {against['run']}: {error}")
+        return None

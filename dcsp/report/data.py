@@ -1,7 +1,6 @@
 """What a report shows: plain values that a job fills from the tables and figures of a run.
 
-Nothing here reads a store. Underscores in names of stages and tables are shown as spaces. Maps and
-labels of the gallery are arrays, so that the report decides alone how they look.
+Nothing here reads a store. Underscores in names of stages and tables are shown as spaces.
 """
 
 from __future__ import annotations
@@ -9,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dcsp.corpus.rejected import BAD_MASK
+from dcsp.evaluation.changes import Against
 from dcsp.evaluation.quality import Figures
 from dcsp.evaluation.selftags import SelfTagFigures
 from dcsp.evaluation.trust import TrustFigures
 from dcsp.methods.base import Words
+from dcsp.report.layers import Layer
 from dcsp.tables.snapshot import TRAIN, Masks
 
 
@@ -52,36 +50,33 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class GalleryItem:
-    """One image with all that was made of it; what is None or empty is not shown.
+class Card:
+    """One image in the gallery.
 
     Attributes:
         image_id: Id of the image.
         split: Its split.
         tags: Class ids, sorted.
-        image: HWC uint8 RGB, any size.
-        saliency: Title, such as ``"S_1"`` → HW float32 in [0,1], any size.
-        attention: (n, h, w) float32 in [0,1], one map a tag, any size.
-        cues: Title, such as ``"cue 0"`` → HW uint8 label map, in order of phases.
-        prediction: HW uint8 label map at image size.
-        truth: HW uint8 label map at image size.
+        shown: Class ids that its published label shows, background and 255 left out.
         trust: Expected IoU in [0, 1]; None where it was not told.
-        reasons: Class id and what lowers it (:data:`dcsp.trust.score.REASONS`).
+        iou: Mean IoU with its mask, 0-100; None where there is none.
+        changed: Share of its pixels in [0, 1] whose label is another than in the published run;
+            None where that is not known.
+        reasons: Class id and what lowers its trust (:data:`dcsp.trust.score.REASONS`).
         error: Why something of this image is missing.
+        layers: What is to be seen, the photograph first; may be empty.
     """
 
     image_id: str
     split: str
     tags: Sequence[int]
-    image: NDArray[np.uint8]
-    saliency: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    attention: NDArray[np.float32] | None = None
-    cues: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
-    prediction: NDArray[np.uint8] | None = None
-    truth: NDArray[np.uint8] | None = None
+    shown: Sequence[int] = ()
     trust: float | None = None
+    iou: float | None = None
+    changed: float | None = None
     reasons: Sequence[tuple[int, str]] = ()
     error: str | None = None
+    layers: Sequence[Layer] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +107,8 @@ class ReportData:
         settings: The resolved config as YAML.
         versions: Package → version the run was made with.
         gallery: Images to show, in order.
+        against: What changed against the run that was published before; None where nothing is
+            known of that.
         masks: What ingest found of the masks.
         ends_with_cues: Whether the run was to end with a cue table: no network, no predictions.
         selftags: Figures of self-tags; None for a run without them.
@@ -142,7 +139,8 @@ class ReportData:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    gallery: Sequence[GalleryItem] = ()
+    gallery: Sequence[Card] = ()
+    against: Against | None = None
     masks: Masks = field(default_factory=Masks)
     ends_with_cues: bool = False
     selftags: SelfTagFigures | None = None

@@ -1,9 +1,10 @@
-"""The report: one self-contained HTML page, without scripts and without anything from elsewhere."""
+"""The report: one self-contained HTML page, with nothing from elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dcsp.report.against import against_lead, against_section
 from dcsp.report.data import ReportData
 from dcsp.report.gallery import gallery
 from dcsp.report.markup import Markup, element, join
@@ -17,12 +18,11 @@ from dcsp.report.sections import (
     tiles,
 )
 from dcsp.report.selftags import selftag_lead, selftag_table
-from dcsp.report.style import STYLE
+from dcsp.report.steps import explain_command, next_steps
+from dcsp.report.style import policy, script, style
 from dcsp.report.trust import trust_lead, trust_section
 from dcsp.report.verdict import Verdict, judge
 from dcsp.text import count
-
-_LEAST_TRUSTED_FIRST = "Of each split those that are trusted least come first, then any others. "
 
 
 def build_report(run: ReportData) -> str:
@@ -40,6 +40,7 @@ def build_report(run: ReportData) -> str:
         _header(run),
         _verdict(verdict),
         tiles(run),
+        section("Next steps", None, next_steps(run)),
         section(
             "Where the quality comes from",
             "Mean IoU at each step of the chain. Cues are what the network learns from; published "
@@ -58,11 +59,14 @@ def build_report(run: ReportData) -> str:
             "Self-tags", selftag_lead(run.selftags) if run.selftags else None, selftag_table(run)
         ),
         section(
-            "Gallery",
-            f"{_LEAST_TRUSTED_FIRST if run.trust else ''}Where things stand out, attention in the "
-            "colours of the tags, the labels of each phase, and the ground truth where there is "
-            "one. Click a picture to enlarge it.",
-            gallery(run.gallery, run.classes) if run.gallery else None,
+            "Against what was published",
+            against_lead(run.against) if run.against else None,
+            against_section(run),
+        ),
+        section(
+            "Images",
+            images_lead(run),
+            gallery(run.gallery, run.classes, _explain(run)) if run.gallery else None,
         ),
         section(
             "Training",
@@ -79,25 +83,48 @@ def build_report(run: ReportData) -> str:
         ),
         element("footer", f"dcsp report of {run.run_id}"),
     )
-    return document(run.run_id, body)
+    return document(run.run_id, body, has_script=True)
 
 
-def document(title: str, body: Markup, style: str = "") -> str:
+def images_lead(run: ReportData) -> str:
+    """Which images there are, and in which order."""
+    shown, every = len(run.gallery), sum(run.images.values())
+    told = f"All {count(every)} images"
+    if shown < every:
+        least = "those that are trusted least, and a random sample" if run.trust else "a sample"
+        told = f"{count(shown)} of {count(every)} images: {least}"
+    order = ", the least trusted first" if run.trust else ""
+    return (
+        f"{told}{order}. Choose one to see it large, with its labels, those of the network alone, "
+        "its cues and maps, and the ground truth, as far as the page has them."
+    )
+
+
+def _explain(run: ReportData) -> str:
+    return "" if run.ends_with_cues else explain_command(run.run_id, run.store)
+
+
+def document(title: str, body: Markup, more_style: str = "", *, has_script: bool = False) -> str:
     """A whole self-contained HTML page in the look of the report.
 
     Args:
         title: Of the browser's window, after ``dcsp:``.
         body: What is shown.
-        style: Style rules beyond the report's.
+        more_style: Style rules beyond the report's.
+        has_script: Whether the page has a gallery, and so the script.
     """
+    rules, code = style() + more_style, script() if has_script else ""
     head = element(
         "head",
         element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy(rules, code)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"dcsp: {title}"),
-        element("style", Markup(STYLE + style)),
+        element("style", Markup(rules)),
     )
-    return "<!DOCTYPE html>\n" + element("html", head, element("body", body), lang="en") + "\n"
+    ending = element("script", Markup(code)) if code else None
+    page = element("html", head, element("body", body, ending), lang="en")
+    return f"<!DOCTYPE html>\n{page}\n"
 
 
 def _header(run: ReportData) -> Markup:

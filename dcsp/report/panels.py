@@ -1,17 +1,21 @@
-"""The gallery's pictures: images, maps and labels as small inlined WebP files."""
+"""Pictures of pages: images, and maps and labels over them, as small inlined WebP files."""
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dcsp.errors import ImageError
+from dcsp.images.decode import decode_rgb
 from dcsp.images.resize import limit_side, resize_labels, resize_map, resize_rgb
-from dcsp.labels import BACKGROUND, IGNORE, voc_palette
+from dcsp.labels import BACKGROUND, IGNORE
+from dcsp.report.markup import Url
+from dcsp.report.palette import class_colours
 
 SIDE = 320
 """Longest side of a picture in pixels: about twice the size it is shown at, for sharp screens."""
@@ -28,12 +32,32 @@ _DIM = 0.45
 """Brightness of the grey image behind labels and attention."""
 _OPACITY = 0.72
 """Opacity of a class colour over the image."""
-_CHANGED = np.array((255, 196, 61), np.float32)
+CHANGED = np.array((255, 196, 61), np.uint8)
 """Colour of pixels that changed: amber, of no class's colour."""
+BLANK_SIDE = 256
+"""Longest side in pixels of the grey that stands for an image that does not decode."""
 _HATCH = 6
 """Period in pixels of the stripes of ignored regions."""
 
 Picture = NDArray[np.uint8]
+
+
+def decode_image(
+    row: Mapping[str, Any], max_pixels: int, longest: int | None = None
+) -> NDArray[np.uint8]:
+    """The image of a row; grey where it does not decode: its tables then tell of the error.
+
+    Args:
+        row: With ``bytes``, ``height`` and ``width``.
+        max_pixels: Images of more pixels do not decode.
+        longest: Side in pixels that is enough for the caller.
+    """
+    try:
+        enough = limit_side(row["height"], row["width"], longest) if longest else None
+        return decode_rgb(row["bytes"], max_pixels, enough)
+    except ImageError:
+        height, width = limit_side(row["height"], row["width"], BLANK_SIDE)
+        return np.full((height, width, 3), 128, np.uint8)
 
 
 def shrink(image: Picture) -> Picture:
@@ -42,9 +66,12 @@ def shrink(image: Picture) -> Picture:
     return image if (height, width) == image.shape[:2] else resize_rgb(image, height, width)
 
 
-def heat(values: NDArray[np.float32], height: int, width: int) -> Picture:
-    """A map (HW float32 in [0,1]) in heat colours, HWC uint8 at the given size."""
-    resized = np.clip(resize_map(values, height, width), 0.0, 1.0)
+def heat(values: NDArray[np.float32], height: int, width: int, *, corners: bool = False) -> Picture:
+    """A map (HW float32 in [0,1]) in heat colours, HWC uint8 at the given size.
+
+    ``corners`` as :func:`dcsp.images.resize.resize_map` takes it.
+    """
+    resized = np.clip(resize_map(values, height, width, corners=corners), 0.0, 1.0)
     stops = np.linspace(0.0, 1.0, len(_HEAT))
     channels = [np.interp(resized, stops, _HEAT[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).astype(np.uint8)
@@ -65,7 +92,7 @@ def overlay_attention(
         return base.astype(np.uint8)
     full = np.clip(resize_map(attention, *image.shape[:2], corners=True), 0.0, 1.0)
     strongest = full.argmax(axis=0)
-    colours = voc_palette()[np.asarray(tags)][strongest].astype(np.float32)
+    colours = class_colours()[np.asarray(tags)][strongest].astype(np.float32)
     opacity = full.max(axis=0)[..., None] * 0.9
     painted: NDArray[np.float32] = base * (1 - opacity) + colours * opacity
     return painted.astype(np.uint8)
@@ -85,7 +112,7 @@ def overlay_labels(image: Picture, labels: NDArray[np.uint8]) -> Picture:
     ids = resize_labels(labels, height, width)
     base = _dimmed(image)
     classes = (ids != BACKGROUND) & (ids != IGNORE)
-    colours = voc_palette()[ids].astype(np.float32)
+    colours = class_colours()[ids].astype(np.float32)
     lit = image.astype(np.float32).mean(axis=-1, keepdims=True)
     painted = np.where(classes[..., None], _OPACITY * colours + (1 - _OPACITY) * lit, base)
     rows, columns = np.ogrid[:height, :width]
@@ -95,24 +122,11 @@ def overlay_labels(image: Picture, labels: NDArray[np.uint8]) -> Picture:
     return painted.astype(np.uint8)
 
 
-def overlay_changed(image: Picture, changed: NDArray[np.bool_]) -> Picture:
-    """The dimmed image with the pixels lit that changed, HWC uint8.
-
-    Args:
-        image: HWC uint8 RGB.
-        changed: HW bool, any size.
-    """
-    lit = resize_labels(changed.astype(np.uint8), *image.shape[:2])
-    painted = _dimmed(image)
-    painted[lit == 1] = 0.2 * painted[lit == 1] + 0.8 * _CHANGED
-    return painted.astype(np.uint8)
-
-
-def data_url(picture: Picture) -> str:
+def data_url(picture: Picture) -> Url:
     """A picture (HWC uint8 RGB) as a ``data:`` URL of a WebP file."""
     sink = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(sink, "WEBP", quality=80, method=4)
-    return "data:image/webp;base64," + base64.b64encode(sink.getvalue()).decode()
+    return Url.of("webp", sink.getvalue())
 
 
 def _dimmed(image: Picture) -> NDArray[np.float32]:

@@ -133,7 +133,7 @@ def class_table(run: ReportData) -> Markup | None:
         class_="total",
     )
     table = element("table", element("tr", header), rows, mean)
-    return element("div", element("div", table, class_="scroll"), class_="card")
+    return in_card(table)
 
 
 def curves(run: ReportData) -> Markup | None:
@@ -161,9 +161,10 @@ def tables_and_time(run: ReportData) -> Markup | None:
 
 def provenance(run: ReportData) -> Markup:
     """Fingerprints, versions and the whole of the settings, folded away."""
+    settings = element("pre", run.settings, class_="mono", tabindex=0)
     blocks = [
         ("Fingerprints", _definitions({title(k): v for k, v in run.fingerprints.items()})),
-        ("Settings", element("pre", run.settings, class_="mono") if run.settings else None),
+        ("Settings", settings if run.settings else None),
         ("Versions", _definitions(run.versions)),
     ]
     return join(
@@ -224,7 +225,7 @@ def _rows_card(run: ReportData) -> Markup | None:
     ]
     rejections = (
         join(
-            element("h3", "Rejected at ingest", style="margin-top:22px"),
+            element("h3", "Rejected at ingest", class_="later"),
             element("table", rejected),
         )
         if rejected
@@ -279,6 +280,11 @@ def _tile(name: str, value: float | None, note: str) -> Markup:
     return plain_tile(name, shown, note)
 
 
+def in_card(table: Markup, *more: Markup | None) -> Markup:
+    """A table that scrolls where it is too wide, by keys too, and what stands below it."""
+    return element("div", element("div", table, class_="scroll", tabindex=0), more, class_="card")
+
+
 def plain_tile(name: str, value: str, note: str) -> Markup:
     """A headline figure with its name above and a note below."""
     return element(
@@ -303,4 +309,5 @@ def _number(value: float | None) -> Markup:
 def bar(share: float, style: str = "") -> Markup:
     """A bar of a length of 0-100 percent."""
     width = min(max(share, 0.0), 100.0)
-    return element("div", element("i", style=f"width:{width:.1f}%"), class_=f"bar {style}".rstrip())
+    drawn = element("rect", width=f"{width:.1f}%", height="100%")
+    return element("svg", drawn, class_=f"bar {style}".rstrip(), aria_hidden="true")

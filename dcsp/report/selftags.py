@@ -5,6 +5,7 @@ from __future__ import annotations
 from dcsp.evaluation.selftags import ClassSelfTags, SelfTagFigures
 from dcsp.report.data import ReportData
 from dcsp.report.markup import Markup, element
+from dcsp.report.sections import in_card
 from dcsp.text import count, percent, quantity
 
 _COLUMNS = (
@@ -41,7 +42,7 @@ def selftag_table(run: ReportData) -> Markup | None:
         for name, figures in found["per_class"].items()
     ]
     table = element("table", element("tr", header), rows)
-    return element("div", element("div", table, class_="scroll"), class_="card")
+    return in_card(table)
 
 
 def _cells(figures: ClassSelfTags) -> list[Markup]:

@@ -16,9 +16,15 @@ from dcsp.cues.stage import EvidenceStage
 from dcsp.cues.table import tagged_corpus
 from dcsp.errors import DcspError, StoreError
 from dcsp.evaluation.truth import read_truth
-from dcsp.report.collect import decode_image
 from dcsp.report.gallery import class_name
-from dcsp.report.panels import Picture, heat, overlay_attention, overlay_labels, shrink
+from dcsp.report.panels import (
+    Picture,
+    decode_image,
+    heat,
+    overlay_attention,
+    overlay_labels,
+    shrink,
+)
 from dcsp.run.plan import Plan
 from dcsp.run.record import load_run
 from dcsp.stages.parts import read_part

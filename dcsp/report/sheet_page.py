@@ -13,7 +13,7 @@ from dcsp.report.gallery import class_name, figure, swatch, tag_spans
 from dcsp.report.markup import Markup, element, join
 from dcsp.report.page import document, header, section
 from dcsp.report.panels import SIDE, Picture
-from dcsp.report.sections import bar
+from dcsp.report.sections import bar, in_card
 from dcsp.report.sheet import Sheet
 from dcsp.tables.schemas import ERROR
 from dcsp.text import percent, shown, title
@@ -170,4 +170,4 @@ def _rows(sheet: Sheet) -> Markup:
         for row in sheet.rows
     ]
     table = element("table", element("tr", head), rows)
-    return element("div", element("div", table, class_="scroll"), class_="card")
+    return in_card(table)

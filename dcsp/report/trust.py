@@ -155,7 +155,7 @@ def _text(text: str, x: float, y: float, anchor: str) -> Markup:
 
 def _table(names: Sequence[str], rows: Sequence[Markup]) -> Markup:
     head = [element("th", name, class_="num" if n else None) for n, name in enumerate(names)]
-    return element("div", element("table", element("tr", head), rows), class_="scroll")
+    return element("div", element("table", element("tr", head), rows), class_="scroll", tabindex=0)
 
 
 def _card(title: str, *content: Markup) -> Markup:

@@ -7,7 +7,8 @@ from dcsp.evaluation.bootstrap import Samples
 from dcsp.evaluation.confusion import ConfusionMatrix
 from dcsp.evaluation.quality import Figures, Quality, summarize
 from dcsp.evaluation.selftags import SelfTagFigures
-from dcsp.report.data import CuePhase, Curve, GalleryItem, ReportData
+from dcsp.report.data import Card, CuePhase, Curve, ReportData
+from dcsp.report.layers import Pictures
 
 CLASSES = ("cat", "dog", "cow")
 
@@ -22,22 +23,33 @@ def figures(wrong: float, images: int = 200, seed: int = 0) -> Figures:
     return summarize(Quality(matrix, images=images, samples=samples), CLASSES)
 
 
-def gallery_item(image_id: str = "folder/image-1", side: int = 48) -> GalleryItem:
-    """An image with everything made of it."""
-    rng = np.random.default_rng(3)
+def pictures(side: int = 48, seed: int = 3) -> Pictures:
+    """An image of noise with everything made of it."""
+    rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, (side, side), dtype=np.uint8)
     cue = labels.copy()
     cue[:8] = 255
-    return GalleryItem(
-        image_id=image_id,
-        split="val",
-        tags=(1, 3),
-        image=rng.integers(0, 256, (side, side, 3), dtype=np.uint8),
-        saliency={"S_1": rng.random((20, 20), np.float32), "S_3": rng.random((20, 20), np.float32)},
-        attention=rng.random((2, 6, 6), np.float32),
-        cues={"cue 0": cue, "cue 1": labels},
-        prediction=labels,
-        truth=labels,
+    return Pictures(
+        rng.integers(0, 256, (side, side, 3), dtype=np.uint8),
+        {"published": labels, "ground truth": labels, "cue 0": cue, "cue 1": labels},
+        rng.random((side, side)) < 0.1,
+        {"S_1": rng.random((20, 20), np.float32), "S_3": rng.random((20, 20), np.float32)},
+        {"attention, cat": rng.random((6, 6), np.float32)},
+    )
+
+
+def card(image_id: str = "folder/image-1") -> Card:
+    """An image with everything that a card can tell."""
+    return Card(
+        image_id,
+        "val",
+        (1, 3),
+        shown=(1, 2),
+        trust=0.25,
+        iou=40.0,
+        changed=0.1,
+        reasons=[(1, "no_pixels"), (2, "confidence")],
+        layers=pictures().layers(100_000),
     )
 
 
@@ -68,6 +80,11 @@ def selftag_figures() -> SelfTagFigures:
 @pytest.fixture
 def run() -> ReportData:
     """A run in which everything went well."""
+    return good_run()
+
+
+def good_run() -> ReportData:
+    """What the fixture is."""
     falling = [(step, 1.0 / (1 + step)) for step in range(0, 4000, 10)]
     return ReportData(
         run_id="demo-1",
@@ -89,7 +106,7 @@ def run() -> ReportData:
         fingerprints={"saliency": "0123abcd"},
         settings="store: ./store\n",
         versions={"torch": "2.13.0"},
-        gallery=[gallery_item()],
+        gallery=[card()],
     )
 
 

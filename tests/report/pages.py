@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import re
 from collections import Counter
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "line", "path"}
+VOID = {"meta", "img", "input", "line", "path", "rect"}
 
 
 class Reader(HTMLParser):
@@ -35,16 +38,22 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data
 
 
 def assert_self_contained(page: str) -> None:
-    """Hold that a page is whole, runs no script, and needs nothing from elsewhere."""
+    """Hold that a page is whole, runs our script alone, and needs nothing from elsewhere."""
     reader = Reader(page)
     assert reader.open == []
-    assert not {"script", "link", "iframe", "object"} & set(reader.tags)
+    assert not {"link", "iframe", "object", "embed", "base"} & set(reader.tags)
     for name, value in reader.attributes:
-        assert name not in ("href", "srcset", "background") and not name.startswith("on")
+        assert name not in ("href", "srcset", "background", "style") and not name.startswith("on")
         assert name != "src" or value.startswith("data:image/")
     assert not re.search(r"url\(|@import|https?://", page)
+    assert reader.tags["script"] <= 1
+    for element in ("style", "script"):
+        for text in re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            assert f"{element}-src 'sha256-{digest}'" in html.unescape(page)
+    assert "<script " not in page and "default-src 'none'; img-src data:;" in html.unescape(page)

@@ -1,13 +1,16 @@
 """The whole page: self-contained, well-formed, escaped, and complete."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
 
+from dcsp.evaluation.changes import Against
 from dcsp.report.data import CuePhase, Curve, ReportData
+from dcsp.report.images import most_bytes
+from dcsp.report.layers import Layer
 from dcsp.report.page import build_report
-from tests.report.conftest import gallery_item, selftag_figures
+from dcsp.trust.score import REASONS
+from tests.report.conftest import card, selftag_figures
 from tests.report.pages import Reader, assert_self_contained
 
 
@@ -15,7 +18,8 @@ def test_elements_nest_and_ids_of_sections_are_there(run: ReportData) -> None:
     reader = Reader(build_report(run))
     assert reader.open == []
     for heading in ("How far to trust this", "Where the quality comes from", "Class by class",
-                    "Gallery", "Training", "Rows and time", "What made this run"):  # fmt: skip
+                    "Next steps", "Images", "Training", "Rows and time",
+                    "What made this run"):  # fmt: skip
         assert heading in reader.text
 
 
@@ -25,7 +29,7 @@ def test_the_page_needs_nothing_from_elsewhere(run: ReportData) -> None:
 
 def test_every_text_is_escaped(run: ReportData) -> None:
     nasty = "<script>alert('x')</script>&\"><img src=x onerror=alert(1)>"
-    item = replace(gallery_item(nasty), error=nasty, split=nasty)
+    item = replace(card(nasty), error=nasty, split=nasty)
     curve = Curve(nasty, {nasty: [(0, 1.0), (1, 0.5)]})
     page = build_report(
         replace(
@@ -41,8 +45,9 @@ def test_every_text_is_escaped(run: ReportData) -> None:
     )  # fmt: skip
     reader = Reader(page)
     assert reader.open == []
-    assert "<script" not in page and "onerror" not in {name for name, _ in reader.attributes}
-    assert reader.tags["img"] == 8
+    assert reader.tags["script"] == 1
+    assert "onerror" not in {name for name, _ in reader.attributes}
+    assert reader.tags["img"] == len(item.layers)
     assert nasty in reader.text
 
 
@@ -50,7 +55,7 @@ def test_a_run_with_nothing_to_show_still_has_a_page(bare: ReportData) -> None:
     reader = Reader(build_report(bare))
     assert reader.open == []
     assert "unmeasured" in reader.text
-    for heading in ("Class by class", "Gallery", "Training", "Rows and time"):
+    for heading in ("Class by class", "Images", "Training", "Rows and time"):
         assert heading not in reader.text
 
 
@@ -93,27 +98,84 @@ def test_names_of_stages_are_written_with_spaces(run: ReportData) -> None:
     assert "joint phase 0reused" in text and "joint_phase0" not in text
 
 
-def test_gallery_shows_every_panel_with_a_text_for_screen_readers(run: ReportData) -> None:
+def test_a_card_has_every_layer_with_a_text_for_screen_readers(run: ReportData) -> None:
     alternatives = [v for n, v in Reader(build_report(run)).attributes if n == "alt"]
     assert alternatives == [
-        f"{title} of folder/image-1"
-        for title in ("image", "S_1", "S_3", "attention", "cue 0", "cue 1", "published",
-                      "ground truth")
+        "image", "published", "ground truth", "cue 0", "cue 1", "changed", "S_1", "S_3",
+        "attention, cat",
     ]  # fmt: skip
 
 
-def test_panels_that_are_missing_are_left_out(run: ReportData) -> None:
-    item = gallery_item()
-    item = replace(item, saliency={}, attention=None, cues={}, truth=None, error="no saliency")
+def test_a_card_tells_figures_and_reasons(run: ReportData) -> None:
+    reader = Reader(build_report(run))
+    assert "trust 25.0IoU 40.0changed 10.0" in reader.text
+    assert "cat: it is tagged and no pixel is labelled so; dog: the network is" in reader.text
+    told = {n: v for n, v in reader.attributes if n.startswith("data-")}
+    assert told["data-classes"] == "1 2 3" and told["data-reasons"] == "no_pixels confidence"
+
+
+def test_an_image_without_pictures_is_still_listed(run: ReportData) -> None:
+    item = replace(card(), layers=(), trust=None, iou=None, changed=None, error="no saliency")
     reader = Reader(build_report(replace(run, gallery=[item])))
-    assert reader.tags["img"] == 2
-    assert "no saliency" in reader.text
+    assert reader.tags["img"] == 0
+    assert "no picture" in reader.text and "no saliency" in reader.text
+    assert ("data-reasons", "no_pixels confidence failed") in reader.attributes
+    assert not {"data-trust", "data-iou", "data-changed"} & {n for n, v in reader.attributes if v}
 
 
-def test_an_image_with_its_truth_gets_its_own_iou(run: ReportData) -> None:
-    wrong = replace(gallery_item("wrong"), prediction=np.zeros((48, 48), np.uint8))
-    text = Reader(build_report(replace(run, gallery=[gallery_item("right"), wrong]))).text
-    assert re.search(r"right.*?IoU 100\.0.*?wrong.*?IoU 0\.0", text, re.DOTALL)
+def test_a_choice_of_images_is_called_one(run: ReportData) -> None:
+    text = Reader(build_report(run)).text.replace("\u2009", " ")
+    assert "1 of 300 images: a sample" in text
+    text = Reader(build_report(replace(run, images={"val": 1}))).text
+    assert "All 1 images" in text
+
+
+def test_next_steps_are_commands_of_the_command_line(run: ReportData) -> None:
+    text = Reader(build_report(replace(run, store="/data/my store"))).text
+    for command in (
+        "dcsp export '/data/my store' labels demo-1",
+        "dcsp review '/data/my store' --budget 100 --out review",
+        "dcsp publish '/data/my store' demo-1",
+        "dcsp rollback '/data/my store'",
+        "dcsp explain --run demo-1 '/data/my store'",
+    ):
+        assert command in text
+    assert "dcsp diff" not in text
+    cues = Reader(build_report(replace(run, ends_with_cues=True))).text
+    assert "dcsp export ./store cues demo-1 --labels cues" in cues
+    assert "dcsp publish" not in cues and "dcsp explain" not in cues
+
+
+def test_what_changed_against_the_published_run_has_a_section(run: ReportData) -> None:
+    against: Against = {
+        "run": "demo-0", "images": 300, "images_changed": 20, "images_new": 4, "images_gone": 0,
+        "pixels": 1000, "pixels_changed": 100, "changed_share": 0.1,
+        "per_class": {
+            "background": {"before": 600, "after": 540, "both": 500},
+            "cat": {"before": 400, "after": 460, "both": 400},
+            "dog": {"before": 0, "after": 0, "both": 0},
+        },
+    }  # fmt: skip
+    text = Reader(build_report(replace(run, against=against))).text.replace("\u2009", " ")
+    assert "Images changed20of 300 images that both label" in text
+    assert "Pixels changed10.0 %of an image, on average" in text and "New images4" in text
+    assert "background600540−10.078.1" in text and "cat400460+15.087.0" in text
+    assert "dog00" not in text and "Images gone" not in text
+    assert "dcsp diff ./store demo-0 demo-1 --out diff.html" in text
+
+
+def test_a_page_of_five_thousand_images_is_below_its_limit(run: ReportData) -> None:
+    full, others = 24, 4976
+    noise = np.random.default_rng(0)
+    layers = [
+        [Layer("image", "photo", "webp", noise.bytes(most), 90, 120)]
+        for most in most_bytes(full, others)
+    ]
+    wordy = replace(card("2007/" + 40 * "x"), tags=(1, 2, 3))
+    wordy = replace(wordy, reasons=[(id_, why) for id_ in (1, 2, 3) for why in list(REASONS)[1:4]])
+    cards = [replace(wordy, layers=layers[0])] * full + [replace(wordy, layers=layers[1])] * others
+    page = build_report(replace(run, gallery=cards))
+    assert 15e6 < len(page.encode()) < 30e6
 
 
 def test_equal_runs_give_equal_pages(run: ReportData) -> None:

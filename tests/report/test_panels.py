@@ -1,4 +1,4 @@
-"""Pictures of the gallery."""
+"""Pictures of pages."""
 
 import base64
 import io
@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcsp.labels import voc_palette
+from dcsp.report.palette import class_colours
 from dcsp.report.panels import (
     SIDE,
     data_url,
     heat,
     overlay_attention,
-    overlay_changed,
     overlay_labels,
     shrink,
 )
@@ -38,7 +37,7 @@ def test_labels_are_painted_in_class_colours_with_outlines() -> None:
     picture = overlay_labels(GREY, labels)
     assert picture.shape == GREY.shape and picture.dtype == np.uint8
     assert (picture[:, 30] == 250).all()
-    expected = 0.72 * voc_palette()[15] + 0.28 * 200
+    expected = 0.72 * class_colours()[15] + 0.28 * 200
     assert picture[20, 50] == pytest.approx(expected, abs=1)
     assert np.ptp(picture[20, 10]) == 0 and picture[20, 10, 0] < 120
 
@@ -57,7 +56,7 @@ def test_the_strongest_attention_gives_the_colour() -> None:
     attention[0, :, :2] = 1.0
     attention[1, :, 4:] = 1.0
     picture = overlay_attention(GREY, attention, [9, 15]).astype(int)
-    chair, person = voc_palette()[9].astype(int), voc_palette()[15].astype(int)
+    chair, person = class_colours()[9].astype(int), class_colours()[15].astype(int)
     assert np.abs(picture[20, 0] - chair).sum() < np.abs(picture[20, 0] - person).sum()
     assert np.abs(picture[20, 59] - person).sum() < np.abs(picture[20, 59] - chair).sum()
     assert np.ptp(overlay_attention(GREY, attention[:0], [])[0, 0]) == 0
@@ -69,11 +68,3 @@ def test_a_data_url_holds_the_picture() -> None:
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         assert image.size == (60, 40)
         assert np.abs(np.asarray(image).astype(int) - 200).max() <= 3
-
-
-def test_pixels_that_changed_are_lit() -> None:
-    changed = np.zeros((20, 30), bool)
-    changed[:, 15:] = True
-    picture = overlay_changed(GREY, changed).astype(int)
-    assert picture[20, 50, 0] > 200 > picture[20, 50, 2]
-    assert np.ptp(picture[20, 10]) == 0 and picture[20, 10, 0] < 120

@@ -8,6 +8,7 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from dcsp.errors import StoreError
 from dcsp.evaluation.run import Evaluator, add_qualities
 from dcsp.inspection.verify import verify_store
 from dcsp.labels import SCENE_CLASSES
-from dcsp.report.collect import gallery_items
+from dcsp.report.choice import choose
+from dcsp.report.collect import earlier
+from dcsp.report.data import Card
+from dcsp.report.images import CardReader
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import load_run, publish
 from dcsp.store.store import Store
@@ -134,6 +138,18 @@ def test_a_run_with_other_settings_does_what_they_decide(done: Done, detector: s
         sums = [int((labels == number).sum()) for labels in (old, new)]
         both = int(((old == number) & (new == number)).sum())
         assert per_class[name] == {"before": sums[0], "after": sums[1], "both": both}
+    shares = dict(
+        zip(
+            chain.table(plan, "predictions", ["val"]),
+            (old != new).mean(axis=(1, 2)).tolist(),
+            strict=True,
+        )
+    )
+    cards = {card.image_id: card for card in cards_of(plan, metrics) if card.split == "val"}
+    assert {id_: card.changed or 0.0 for id_, card in cards.items()} == pytest.approx(shares)
+    for id_, share in shares.items():
+        titles = {layer.title for layer in cards[id_].layers}
+        assert ({"published before", "changed"} <= titles) == (share > 0)
 
 
 def test_a_run_that_ended_before_is_compared_again_where_another_is_published_now(
@@ -150,6 +166,8 @@ def test_a_run_that_ended_before_is_compared_again_where_another_is_published_no
         made.finish(done.plan)
         told = done.store.read_json(metrics_file(done.plan.run_id))["against"]
         assert (told["run"], told["changed_share"]) == (other.run_id, 0.0)
+        page = done.store.read_bytes(report_file(done.plan.run_id)).decode()
+        assert f"Against the run {other.run_id}" in page
     finally:
         publish(done.store, done.plan.run_id)
         done.store.remove(run_directory(other.run_id))
@@ -212,20 +230,39 @@ def test_evaluation_adds_up_part_by_part(done: Done) -> None:
     assert not len(blind.trust.of_images)
 
 
+def cards_of(plan: Plan, metrics: dict[str, Any]) -> list[Card]:
+    """The images of the report of a run."""
+    store = Store(plan.config.store)
+    return CardReader(store, plan, earlier(store, plan, metrics)).cards(choose(store, plan))
+
+
 @pytest.mark.parametrize(("gallery", "train", "val"), [(0, 0, 0), (3, 2, 1), (30, 6, 2)])
-def test_the_gallery_shows_both_splits(done: Done, gallery: int, train: int, val: int) -> None:
+def test_the_report_lists_all_images_and_some_of_both_splits_in_full(
+    done: Done, gallery: int, train: int, val: int
+) -> None:
     report = done.config.report.model_copy(update={"gallery": gallery})
     shown = replace(done.plan, config=done.config.model_copy(update={"report": report}))
-    items = list(gallery_items(done.store, shown))
-    assert [item.split for item in items] == ["train"] * train + ["val"] * val
-    for item in items:
-        if item.split == "train" and item.image_id not in (CORRUPT, UNTAGGED):
-            assert list(item.saliency) == ["S_1", "S_3"] and item.attention is not None
-            assert list(item.cues) == ["cue 0", "cue 1"] and item.error is None
-        assert (item.prediction is None) == (item.image_id == CORRUPT)
-        assert item.truth is not None and item.image.shape == (48, 64, 3)
-    assert {item.image_id for item in items if item.error} <= {CORRUPT}
-    assert gallery != 30 or any(item.error for item in items)
+    for split, count in (("train", train), ("val", val)):
+        chosen = [of_part for of_part in choose(done.store, shown) if of_part.part.split == split]
+        assert sum(len(of_part.full) for of_part in chosen) == count
+    cards = cards_of(shown, done.metrics)
+    assert len(cards) == (8 if gallery else 0)
+    scores = [card.trust for card in cards if card.trust is not None]
+    assert scores == sorted(scores) and len(scores) == max(0, len(cards) - 1)
+    in_full = [card for card in cards if "network" in {layer.title for layer in card.layers}]
+    assert len(in_full) in (train + val, train + val - 1)  # the corrupt one has no labels
+    for card in cards:
+        titles = [layer.title for layer in card.layers]
+        assert (card.error is not None) == (card.image_id == CORRUPT) == ("published" not in titles)
+        assert titles[0] == "image" and "ground truth" in titles
+        assert {(layer.height, layer.width) for layer in card.layers} == {(48, 64)}
+        assert card.changed is None and (card.iou is None) == (card.image_id == CORRUPT)
+        if card in in_full and card.split == "train" and card.image_id != UNTAGGED:
+            names = [SCENE_CLASSES[tag - 1] for tag in card.tags]
+            assert titles == [
+                "image", "published", "ground truth", "network", "cue 0", "cue 1", "S_1", "S_3",
+                *(f"attention, {name}" for name in names),
+            ]  # fmt: skip
 
 
 def test_the_store_is_whole(done: Done) -> None:
