@@ -27,6 +27,8 @@ FEW = 500
 """Images of a corpus that are computed anew without a question."""
 _IDLE = {"min_tag_support", "max_rejected_share", "max_removed_share"}
 """Settings of a corpus that decide no row."""
+_CORRECTIONS = "corrections"
+"""Name of the input."""
 _SHOWN = 3
 """Reasons that are told."""
 
@@ -121,8 +123,8 @@ class _Before:
     def lost(self) -> dict[str, Step[Stage]]:
         """Steps that are made anew for another reason than that images or corrections came."""
         grown = {t for t in self._changed if self.is_kin and self._reads_other_images(t)}
-        asked = {step.stage.key.fingerprint for step in self.plan.of(Role.CORRECTIONS)}
-        grown |= {t for t, s in self._changed.items() if s.reads & asked}
+        if self._has_other_corrections:
+            grown |= {t for t, s in self._changed.items() if self._is_corrected_anew(t, s)}
         stay = self._with_readers(grown)
         return {t: s for t, s in self._with_readers({*self._reasons}).items() if t not in stay}
 
@@ -164,6 +166,19 @@ class _Before:
         before, now = self.keys[title]["inputs"], self._changed[title].stage.key.inputs
         return any(before.get(name) != value and value not in made for name, value in now.items())
 
+    @property
+    def _has_other_corrections(self) -> bool:
+        """Whether people have drawn, or taken away, any: of two versions they may be the same."""
+        places = self.run.record["config"].get("corrections") or ()
+        now = [place.digest for place in self.plan.config.corrections]
+        return [place["digest"] for place in places] != now
+
+    def _is_corrected_anew(self, title: str, step: Step[Stage]) -> bool:
+        """Whether a step is the table of corrections, or read another one than it does now."""
+        before, now = self.keys[title]["inputs"], step.stage.key.inputs
+        is_table = step.role is Role.CORRECTIONS
+        return is_table or before.get(_CORRECTIONS) != now.get(_CORRECTIONS)
+
     def _with_readers(self, titles: Set[str]) -> dict[str, Step[Stage]]:
         """Those of the changed steps that have such a title, or read what one of these makes."""
         anew: set[str] = set()
@@ -177,5 +192,5 @@ class _Before:
 
 
 def _own(key: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a step besides the content of its inputs."""
-    return {**key, "inputs": sorted(key["inputs"])}
+    """What decides a step besides the content of its inputs, and whether there are corrections."""
+    return {**key, "inputs": sorted({*key["inputs"]} - {_CORRECTIONS})}

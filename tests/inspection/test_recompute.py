@@ -209,3 +209,40 @@ def test_corrections_are_asked_for_and_no_loss(store: Store, tmp_path: Path) -> 
         }
         check_recompute(store, corrected)
         end(store, corrected)
+    check_recompute(store, plan())  # all of them taken away again
+
+
+@pytest.fixture
+def corrected_store(store: Store, tmp_path: Path) -> tuple[Store, str]:
+    folder = tmp_path / "corrections"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"whatever people drew")
+    end(store, plan(corrections=str(folder)))
+    return store, str(folder)
+
+
+def test_corrections_that_stayed_guard_what_reads_them(corrected_store: tuple[Store, str]) -> None:
+    store, folder = corrected_store
+    check_recompute(store, plan(corrections=folder))
+    with pytest.raises(ConfigError, match=r"make anew joint_phase0.*learning_rate: .*_phase0\)"):
+        check_recompute(store, plan(corrections=folder, joint={"learning_rate": 0.5}))
+
+
+def test_corrections_that_came_do_not_excuse_what_is_before_them(
+    corrected_store: tuple[Store, str],
+) -> None:
+    store, folder = corrected_store
+    Path(folder, "1.png").write_bytes(b"more")
+    check_recompute(store, plan(corrections=folder, joint={"learning_rate": 0.5}))  # anew anyway
+    with pytest.raises(ConfigError, match=r"make anew saliency, fcan, cues_phase0: 2.100 of"):
+        earlier = {"saliency": {"thresholds": [0.6, 0.8]}, "seed": 7, "max_recompute_share": 0.2}
+        check_recompute(store, plan(corrections=folder, **earlier))
+
+
+def test_another_version_of_their_table_is_no_correction(
+    corrected_store: tuple[Store, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcsp.corrections.table.VERSION", 99)
+    store, folder = corrected_store
+    with pytest.raises(ConfigError, match=r"make anew corrections, joint_phase0.*version: \d+ → 99"):
+        check_recompute(store, plan(corrections=folder))
