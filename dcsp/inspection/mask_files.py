@@ -44,12 +44,13 @@ class MaskFolder:
         except OSError as error:
             raise _unwritable(out, error) from error
 
-    def write(self, image_id: str, data: bytes) -> str | None:
-        """Write the mask of an image; one that is there is replaced.
+    def write(self, image_id: str, data: bytes, suffix: str = "png") -> str | None:
+        """Write the mask of an image, or what else there is of it; one that is there is replaced.
 
         Args:
             image_id: With slashes, it gets subfolders.
-            data: A PNG.
+            data: A PNG, or another file of that suffix.
+            suffix: What its name ends in, without the dot.
 
         Returns:
             Why no file can have that name; None: it is written.
@@ -59,7 +60,7 @@ class MaskFolder:
                 that leads outside.
         """
         try:
-            path = mask_path(self._out, image_id)
+            path = mask_path(self._out, image_id, suffix)
         except ValueError as strange:
             return str(strange)
         if self._taken is not None:
@@ -76,7 +77,7 @@ class MaskFolder:
         return None
 
 
-def mask_path(out: Path, image_id: str) -> Path:
+def mask_path(out: Path, image_id: str, suffix: str = "png") -> Path:
     """File of an image's mask below ``out``.
 
     Raises:
@@ -87,7 +88,7 @@ def mask_path(out: Path, image_id: str) -> Path:
     strange = not parts or image_id.startswith("/") or ".." in parts
     if strange or "\\" in image_id or "\0" in image_id:
         raise ValueError("the id is no relative path")
-    path = out.joinpath(*parts[:-1], f"{parts[-1]}.png")
+    path = out.joinpath(*parts[:-1], f"{parts[-1]}.{suffix}")
     try:
         inside = path.parent.resolve().is_relative_to(out.resolve())
     except OSError:  # a name that is too long: writing tells

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from dcsp.errors import StoreError
 from dcsp.inspection.inventory import Run
 from dcsp.stages.columns import read_columns
-from dcsp.stages.parts import live_positions
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file
@@ -38,11 +37,11 @@ class Picked:
 
     Attributes:
         part: Of the corpus.
-        row: Its position there.
+        image_id: Its id there.
     """
 
     part: Part
-    row: int
+    image_id: str
 
 
 def pick(store: Store, run: Run, budget: int, seed: int | None = None) -> list[Picked]:
@@ -77,10 +76,10 @@ def pick(store: Store, run: Run, budget: int, seed: int | None = None) -> list[P
         order = found.sum(axis=1)
         if seed is not None:
             order = np.random.default_rng(stable_seed(seed, parts[number].name)).random(len(order))
-        best.add(number, np.flatnonzero(is_free), order, found)
+        best.add(number, rows["image_id"].to_numpy(), np.flatnonzero(is_free), order, found)
     chosen = range(budget) if seed is not None else choose(best.worth, budget)
     places = [best.places[index] for index in list(chosen)[: len(best.places)]]
-    return [Picked(parts[number], live_positions(parts[number])[row]) for number, row in places]
+    return [Picked(parts[number], image_id) for number, image_id in places]
 
 
 def directory_of(run: Run, role: Role) -> str | None:
@@ -154,14 +153,14 @@ class _Best:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._places = np.zeros((0, 2), np.int64)
+        self._parts, self._ids = np.zeros(0, np.int64), np.zeros(0, object)
         self._order = np.zeros(0)
         self._worth: NDArray[np.float64] | None = None
 
     @property
-    def places(self) -> Sequence[tuple[int, int]]:
-        """Number of the part and live row of each, the highest first."""
-        return [(int(part), int(row)) for part, row in self._places]
+    def places(self) -> Sequence[tuple[int, str]]:
+        """Number of the part and id of each, the highest first."""
+        return [*zip(self._parts.tolist(), self._ids.tolist(), strict=True)]
 
     @property
     def worth(self) -> NDArray[np.float64]:
@@ -171,15 +170,16 @@ class _Best:
     def add(
         self,
         part: int,
+        ids: NDArray[np.object_],
         rows: NDArray[np.int64],
         order: NDArray[np.float64],
         worth: NDArray[np.float64],
     ) -> None:
-        """Look at some rows of a part; ``order`` and ``worth`` are of all of them."""
-        places = np.stack([np.full(len(rows), part), rows], axis=1)
+        """Look at some rows of a part; ``ids``, ``order`` and ``worth`` are of all of them."""
         held = np.concatenate([self._order, order[rows]])
         kept = np.argsort(-held, kind="stable")[: self._most]
         self._order = held[kept]
-        self._places = np.concatenate([self._places, places])[kept]
+        self._parts = np.concatenate([self._parts, np.full(len(rows), part)])[kept]
+        self._ids = np.concatenate([self._ids, ids[rows]])[kept]
         before = worth[:0] if self._worth is None else self._worth
         self._worth = np.concatenate([before, worth[rows]])[kept]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,7 +22,7 @@ from dcsp.corrections.png import CLASSES_FILE, classes_text
 from dcsp.errors import StoreError
 from dcsp.images.decode import decode_rgb
 from dcsp.inspection.inventory import Run
-from dcsp.inspection.mask_files import mask_path
+from dcsp.inspection.mask_files import MaskFolder
 from dcsp.labels import IGNORE, voc_palette
 from dcsp.review.pick import Picked, directory_of
 from dcsp.stages.step import Role
@@ -32,7 +35,7 @@ _SHOWN = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif
 _HOW = """Images to correct of the run {run}, with its labels as a start.
 
 Label Studio: start it with
-  LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={out}
+  LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={quoted}
 create a project, paste label-studio.xml as its labelling interface, add {out}/images as local
 storage without synchronising it, and import label-studio.json. Export as JSON. Tasks that nobody
 submitted are not taken.
@@ -77,17 +80,22 @@ def write_review(store: Store, run: Run, picked: Sequence[Picked], out: Path) ->
     assert labels is not None, "what is trusted is a prediction"
     try:
         drawable = [BACKGROUND_NAME, *names.values()]
+        photographs, masks = MaskFolder(out / "images"), MaskFolder(out / "labels")
         _write_lists(out, drawable, run.run_id)
         for part, group in groupby(sorted(picked, key=lambda p: p.part.name), lambda p: p.part):
-            rows = [item.row for item in group]
             columns = ["image_id", "bytes", "height", "width"]
-            images = store.read_table(part_file(CORPUS_DIRECTORY, part.name), columns).take(rows)
+            images = store.read_table(part_file(CORPUS_DIRECTORY, part.name), columns)
+            rows = pc.index_in(pa.array([p.image_id for p in group]), images["image_id"])
+            images = images.take(rows)
             drawn = store.read_table(part_file(labels, part.name), ["label"]).take(rows)
             pngs: list[Any] = drawn["label"].to_pylist()
             for row, png in zip(images.to_pylist(), pngs, strict=True):
-                try:
-                    file = _write_image(out, row, png)
-                except ValueError:
+                data, suffix = _shown(row)
+                file = f"{row['image_id']}.{suffix}"
+                # The image first: a label without one would be taken for a correction.
+                if photographs.write(row["image_id"], data, suffix) or masks.write(
+                    row["image_id"], png
+                ):
                     unnamed += 1
                     continue
                 label = decode_labels(png)
@@ -104,7 +112,6 @@ def write_review(store: Store, run: Run, picked: Sequence[Picked], out: Path) ->
 def _write_lists(out: Path, names: Sequence[str], run_id: str) -> None:
     """What can be drawn, for each tool, and how to go on."""
     colours = _visible(voc_palette()[[*range(len(names) - 1), IGNORE]])
-    (out / "labels").mkdir(exist_ok=True)
     (out / "labels" / CLASSES_FILE).write_text(classes_text(names[:-1]), encoding="utf-8")
     config = label_studio.config(names, colours)
     (out / "label-studio.xml").write_text(config, encoding="utf-8")
@@ -113,7 +120,8 @@ def _write_lists(out: Path, names: Sequence[str], run_id: str) -> None:
         for name, colour in zip(names, colours, strict=True)
     ]
     (out / "cvat-labels.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
-    how = _HOW.format(run=run_id, out=out.absolute())
+    place = out.absolute()
+    how = _HOW.format(run=run_id, out=place, quoted=shlex.quote(str(place)))
     (out / "README.txt").write_text(how, encoding="utf-8")
 
 
@@ -123,22 +131,12 @@ def _visible(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(black, np.uint8(128), colours).astype(np.uint8)
 
 
-def _write_image(out: Path, row: dict[str, Any], label: bytes) -> str:
-    """Write an image as it was ingested, and its label; returns its file below ``images``.
-
-    Raises:
-        ValueError: No file can have the name.
-    """
-    target = mask_path(out / "labels", row["image_id"])
+def _shown(row: dict[str, Any]) -> tuple[bytes, str]:
+    """An image as it was ingested, or as PNG where browsers do not show it; and its suffix."""
     with Image.open(io.BytesIO(row["bytes"])) as opened:
         suffix = _SHOWN.get(opened.format or "")
-    data = row["bytes"]
-    if suffix is None:
-        made = io.BytesIO()
-        Image.fromarray(decode_rgb(data, row["height"] * row["width"])).save(made, "PNG")
-        suffix, data = "png", made.getvalue()
-    image = out / "images" / f"{row['image_id']}.{suffix}"
-    for path, content in ((target, label), (image, data)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return f"{row['image_id']}.{suffix}"
+    if suffix is not None:
+        return row["bytes"], suffix
+    made = io.BytesIO()
+    Image.fromarray(decode_rgb(row["bytes"], row["height"] * row["width"])).save(made, "PNG")
+    return made.getvalue(), "png"

@@ -140,7 +140,7 @@ def test_part_by_part_is_as_all_at_once(tmp_path: Any, monkeypatch: pytest.Monke
     for most in (10_000, 60):  # what is kept meanwhile is enough either way
         monkeypatch.setattr(picking, "_MOST", most)
         monkeypatch.setattr(picking, "_EACH", 1)
-        found = [f"{p.part.name[1:]}-{p.row}" for p in pick(store, run, 9)]
+        found = [p.image_id for p in pick(store, run, 9)]
         assert found == expected
 
 
@@ -159,18 +159,19 @@ def test_what_is_corrected_or_failed_or_gone_is_not_picked(tmp_path: Any) -> Non
     record = dict(run.record) | {"steps": steps, "snapshot": snapshot.fingerprint}
     run = Run("run", record, {}, True)
     for seed in (None, 0):
-        assert sorted(p.row for p in pick(store, run, 10, seed)) == [1, 3, 5]
+        picked = sorted(p.image_id for p in pick(store, run, 10, seed))
+        assert picked == ["0-1", "0-3", "0-5"]
 
 
 def test_at_random_each_image_has_the_same_chance(tmp_path: Any) -> None:
     store, parts = Store(tmp_path), some_parts(np.random.default_rng(1))
     run = store_of(store, parts)
-    times: dict[tuple[str, int], int] = {}
+    times: dict[str, int] = {}
     for seed in range(200):
         found = pick(store, run, 12, seed)
-        assert len(found) == len({(p.part.name, p.row) for p in found}) == 12
+        assert len(found) == len({p.image_id for p in found}) == 12
         for p in found:
-            times[p.part.name, p.row] = times.get((p.part.name, p.row), 0) + 1
+            times[p.image_id] = times.get(p.image_id, 0) + 1
     assert pick(store, run, 12, 3) == pick(store, run, 12, 3) != pick(store, run, 12, 4)
     counts = np.zeros(120)
     counts[: len(times)] = [*times.values()]  # 200 draws of 12 of 120: 20 each, give or take 4.2
