@@ -25,7 +25,7 @@ def of_coco(content: Any) -> Iterator[Drawn]:
     names = {category["id"]: str(category["name"]) for category in content["categories"]}
     regions: defaultdict[Any, list[Region]] = defaultdict(list)
     for instance in content["annotations"]:
-        region = Region(names[instance["category_id"]], later(_mask, instance["segmentation"]))
+        region = Region(names[instance["category_id"]], later(_mask, instance))
         regions[instance["image_id"]].append(region)
     for image in content["images"]:
         if found := regions.get(image["id"]):
@@ -33,7 +33,10 @@ def of_coco(content: Any) -> Iterator[Drawn]:
             yield of_regions(str(image["file_name"]), size, found)
 
 
-def _mask(told: Any) -> Mask:
+def _mask(instance: Any) -> Mask:
+    told = instance.get("segmentation")
+    if not told:  # a box, or points
+        raise ValueError("an instance without polygons or run lengths")
     if isinstance(told, list):
         shapes = [polygon(np.array(corners, np.float64).reshape(-1, 2)) for corners in told]
         return lambda size: np.logical_or.reduce([np.zeros(size, bool), *(s(size) for s in shapes)])

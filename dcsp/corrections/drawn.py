@@ -21,6 +21,7 @@ BACKGROUND_NAME, IGNORED_NAME = "background", "ignored"
 """What files call 0 and 255."""
 UNREADABLE = "unreadable_correction"
 """Reason of a correction that is no label map."""
+_FAR = 2**31
 T = TypeVar("T")
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -114,8 +115,10 @@ def polygon(corners: NDArray[np.float64]) -> Mask:
         corners: (n, 2) x and y in pixels; the corner of the image is (0, 0).
 
     Raises:
-        ValueError: There are less than three.
+        ValueError: There are less than three, or one is far beyond any image, or nowhere.
     """
+    if not (np.abs(corners) < _FAR).all():  # NaN, too: these would paint nothing, silently
+        raise ValueError("a polygon with a corner beyond any image")
     if corners.ndim != 2 or corners.shape[1:] != (2,) or len(corners) < 3:
         raise ValueError("a polygon of less than three corners")
 

@@ -15,12 +15,16 @@ from dcsp.corrections.drawn import Drawn, Mask, Region, Size, later, of_regions,
 from dcsp.corrections.runs import from_brush, to_brush
 
 _SHAPES = ("brushlabels", "polygonlabels")
+_OF_IMAGES = {
+    "choices", "datetime", "number", "pairwise", "ranker", "rating", "taxonomy", "textarea",
+}  # fmt: skip
+"""Results that say something beside shapes."""
 
 
 def of_label_studio(content: Any) -> Iterator[Drawn]:
     """The images that somebody has annotated, each by its last annotation.
 
-    An annotation without any shape is all background; predictions are nobody's.
+    An annotation without any result is all background; predictions are nobody's.
 
     Args:
         content: Of the exported JSON file: a list of tasks.
@@ -35,14 +39,16 @@ def of_label_studio(content: Any) -> Iterator[Drawn]:
 
 
 def _drawn(image: str, results: Sequence[Mapping[str, Any]]) -> Drawn:
-    shapes = [result for result in results if "value" in result]
-    sizes = [(int(s["original_height"]), int(s["original_width"])) for s in shapes]
-    regions = [Region(_name(shape), later(_shape, shape)) for shape in shapes]
-    return of_regions(image, sizes[0] if sizes else None, regions)
+    told = [result for result in results if "value" in result]
+    # Where nothing but choices was made nobody drew that all is background: an error row.
+    shapes = [result for result in told if result.get("type") not in _OF_IMAGES] or told
+    sizes = [(s.get("original_height"), s.get("original_width")) for s in shapes]
+    size: Any = next((size for size in sizes if None not in size), None)
+    return of_regions(image, size, [Region(_name(s), later(_shape, s)) for s in shapes])
 
 
 def _name(shape: Mapping[str, Any]) -> str:
-    return str(next(iter(shape["value"].get(shape["type"], ())), ""))
+    return str(next(iter(shape["value"].get(shape.get("type"), ())), ""))
 
 
 def _shape(shape: Mapping[str, Any]) -> Mask:

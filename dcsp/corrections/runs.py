@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 _SIZES = (3, 4, 8, 16)
 """Bits of a run's length that Label Studio's own encoder chooses from."""
 _LONGEST = 2**16
+_LONGEST_NUMBER = 13 * 5
+"""Bits in the digits of COCO's text that 64 bits fit into."""
 _HEAD = 32 + 5 + 4 * 4
 
 
@@ -27,7 +29,8 @@ def from_runs(runs: Sequence[int], pixels: int) -> NDArray[np.bool_]:
         ValueError: They are no lengths, or not of so many pixels.
     """
     lengths = np.array(runs, np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != pixels:
+    is_length = (lengths >= 0) & (lengths <= pixels)  # longer ones could sum up past 64 bits
+    if lengths.ndim != 1 or not is_length.all() or lengths.sum() != pixels:
         raise ValueError(f"run lengths that are not of {pixels} pixels")
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
 
@@ -39,7 +42,7 @@ def from_coco_text(text: str) -> list[int]:
     last but one.
 
     Raises:
-        ValueError: The text ends within a number.
+        ValueError: The text ends within a number, or one has more than 64 bits.
     """
     runs: list[int] = []
     value = shift = 0
@@ -47,6 +50,8 @@ def from_coco_text(text: str) -> list[int]:
         digit = sign - 48
         value |= (digit & 31) << shift
         shift += 5
+        if shift > _LONGEST_NUMBER:
+            raise ValueError("a run length of more than 64 bits")
         if not digit & 32:
             value -= (digit & 16) and 1 << shift
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))

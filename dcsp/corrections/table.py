@@ -7,7 +7,7 @@ measured by. No network learns from images of another split, so there all are me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,10 +28,10 @@ from dcsp.tables.erased import load_erased
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import CORPUS_DIRECTORY, catalogue_file
 from dcsp.tables.schemas import CORRECTIONS, HEAD_COLUMNS
-from dcsp.tables.snapshot import TRAIN, Snapshot
+from dcsp.tables.snapshot import TRAIN
 from dcsp.text import quantity, shown
 
-VERSION = 1
+VERSION = 2
 WRONG_SIZE = "wrong_size"
 """Reason of a correction of another size than its image."""
 
@@ -43,10 +43,12 @@ class CorrectionStage(TableStage):
     Attributes:
         files: Where they lie, pinned.
         corpus: What names of classes mean.
+        snapshot: Fingerprint of the corpus whose images names of files mean.
     """
 
     files: tuple[CorrectionSettings, ...]
     corpus: CorpusSettings
+    snapshot: str = ""
 
     schema = CORRECTIONS
     libraries = ("numpy", "pillow", "scikit-image")
@@ -79,9 +81,36 @@ class CorrectionStage(TableStage):
         """
         return [drawn for place in self.files for drawn in read_drawn(place)]
 
+    def images(self, store: Store, drawn: Sequence[Drawn]) -> list[str | None]:
+        """The image that each correction is of: the likeliest of its ids that the corpus has.
+
+        None where it has none. An image that was erased is still meant, and no other one by its
+        name.
+
+        Raises:
+            StoreError: The catalogue cannot be read.
+        """
+        names = pa.array({name for found in drawn for name in found.ids()}, pa.string())
+        rows = store.read_table(catalogue_file(self.snapshot), ["image_id", "part"])
+        is_here = pc.and_(
+            pc.is_in(rows["image_id"], names), pc.greater_equal(rows["part"], pa.scalar(0))
+        )
+        here, erased = {*rows["image_id"].filter(is_here).to_pylist()}, load_erased(store)
+        return [next((i for i in d.ids() if i in here or erased.has(i)), None) for d in drawn]
+
+    def _by_id(self, store: Store) -> dict[str, Drawn]:
+        """Image id → its correction: that of the latest place, there of the likeliest name."""
+        found: dict[str, Drawn] = {}
+        for place in self.files:
+            drawn = read_drawn(place)
+            named = [(i, d) for i, d in zip(self.images(store, drawn), drawn, strict=True) if i]
+            named.sort(key=lambda pair: -[*pair[1].ids()].index(pair[0]))
+            found.update(named)
+        return found
+
     def load(self, store: Store, device: Device) -> PartModel:
         """Read the files; there is no network."""
-        by_id = {image_id: drawn for drawn in self.drawn() for image_id in drawn.ids()}
+        by_id = self._by_id(store)
         ids = Ids(self.corpus.mapper())
 
         def model(rows: pa.Table) -> pa.Table:
@@ -125,29 +154,18 @@ class Told:
 
     Attributes:
         stage: Makes their table.
-        snapshot: The corpus that is labelled.
     """
 
     stage: CorrectionStage
-    snapshot: Snapshot
 
     def __call__(self, store: Store) -> str:
         """One line: how many there are, of which images there is none, and strange classes."""
         drawn = self.stage.drawn()
         ids = Ids(self.stage.corpus.mapper())
         told = [quantity(len(drawn), "correction")]
-        file = catalogue_file(self.snapshot.fingerprint)
-        if store.exists(file):
-            names = {name for found in drawn for name in found.ids()}
-            known = store.read_table(file, ["image_id"])["image_id"]
-            here = {
-                *known.filter(pc.is_in(known, value_set=pa.array(names, pa.string()))).to_pylist()
-            }
-            erased = load_erased(store)
-            absent = [d.image for d in drawn if not here.intersection(d.ids())]
-            absent = [name for name in absent if not erased.has(name)]
-            if absent:
-                told.append(f"{len(absent)} of no image of the corpus, such as {shown(absent[0])}")
+        images = self.stage.images(store, drawn)
+        if absent := [d.image for d, image in zip(drawn, images, strict=True) if image is None]:
+            told.append(f"{len(absent)} of no image of the corpus, such as {shown(absent[0])}")
         strange = {name: None for d in drawn for name in d.names if not ids.is_known(name)}
         if strange:
             listed = ", ".join(map(shown, list(strange)[:3]))

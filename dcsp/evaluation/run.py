@@ -5,12 +5,13 @@ Parts are compared one by one on any worker; their qualities add up to the run's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dcsp.cues.stage import CueStage, Relabelling
@@ -32,6 +33,7 @@ from dcsp.stages.step import Role, Step
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.layout import part_file
+from dcsp.tables.schemas import HEAD_COLUMNS, OK
 from dcsp.tables.snapshot import TRAIN, CorpusPart
 
 Qualities = dict[str, Quality]
@@ -77,8 +79,10 @@ class Evaluator:
         if table is not None:
             found = self._qualities(part, live_rows(table, part.dead), trust)
         for step in (s for s in self.plan.of(Role.CORRECTIONS) if part.split in s.splits):
-            drawn = self._table(step.stage.key.directory, part)
-            found |= self._against_corrections(part, measured(drawn, table, part.dead), trust)
+            drawn = self._table(step.stage.key.directory, part, (*HEAD_COLUMNS, "measure"))
+            masks = measured(drawn, table, part.dead)
+            if pc.any(pc.equal(masks["status"], pa.scalar(OK))).as_py():
+                found |= self._against_corrections(part, masks, trust)
         return PartFigures(found, trust.sums if trust else None)
 
     def _trust(self, part: CorpusPart) -> TrustCounter | None:
@@ -139,8 +143,11 @@ class Evaluator:
     def _classes(self) -> int:
         return len(self.plan.config.corpus.classes)
 
-    def _table(self, directory: str, part: CorpusPart) -> pa.Table:
-        return live_rows(self.store.read_table(part_file(directory, part.name)), part.dead)
+    def _table(
+        self, directory: str, part: CorpusPart, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        table = self.store.read_table(part_file(directory, part.name), columns)
+        return live_rows(table, part.dead)
 
     def _relabelled(self, other: Relabelling, part: CorpusPart, truth: pa.Table) -> Quality:
         """The quality of other labels from the same tables."""

@@ -77,7 +77,8 @@ class TrustSums:
         consistent: Of the tagged, those each of whose tags has pixels.
         unlabelled: Pixels that no class is labelled in: background, and 255.
         scores: (BINS,) images by score.
-        areas: (C, BINS) pixels of each class by its score in their image.
+        areas: (C, BINS + 1) pixels of each class by its score in their image; last those that a
+            person has corrected, which are right.
         shown: (C,) images that show the class.
         missing: (C,) images that are tagged so and show none of it.
         reasons: Reason → classes of images.
@@ -153,11 +154,12 @@ class TrustCounter:
     def sums(self) -> TrustSums:
         """What was counted."""
         rows = [row for row in self._rows if row["status"] == OK]
-        found = [told for row in rows for told in row["classes"]]
-        areas = np.zeros((self._classes, BINS), np.int64)
+        found = [(told, bool(row.get("uncorrected"))) for row in rows for told in row["classes"]]
+        areas = np.zeros((self._classes, BINS + 1), np.int64)
         shown, missing = np.zeros((2, self._classes), np.int64)
-        for told in found:
-            areas[told["class"] - 1, _bin(told["score"])] += told["pixels"]
+        for told, is_corrected in found:
+            column = BINS if is_corrected else _bin(told["score"])
+            areas[told["class"] - 1, column] += told["pixels"]
             (shown if told["pixels"] else missing)[told["class"] - 1] += 1
         tags = [{tag for tag in row["tags"] if tag <= self._classes} for row in rows]
         has_all = [
@@ -174,7 +176,7 @@ class TrustCounter:
             areas=areas,
             shown=shown,
             missing=missing,
-            reasons=Counter(reason for told in found for reason in told["reasons"]),
+            reasons=Counter(reason for told, _ in found for reason in told["reasons"]),
             of_images=np.array(self._of_images, np.float64).reshape(-1, 2),
             of_classes=np.array(self._of_classes, np.float64).reshape(-1, 2),
         )
@@ -255,17 +257,24 @@ def _expected(
 
 
 def _levels(sums: TrustSums) -> NDArray[np.float64]:
-    """The IoU that a score of each bin stands for: by masks, where there are enough."""
+    """The IoU that each column of areas stands for: by masks, where there are enough.
+
+    Masks that were not drawn at random, such as corrections of what is trusted least, say nothing
+    of higher scores: beyond those that were compared a score stands for itself.
+    """
     if len(sums.of_classes) < ENOUGH:
-        return _CENTRES
+        return np.append(_CENTRES, 1.0)
     score, iou = sums.of_classes.T
     bins = np.minimum(BINS - 1, (score * BINS).astype(np.int64))
     weights = np.bincount(bins, minlength=BINS)
     held = np.flatnonzero(weights)
     means = np.bincount(bins, weights=iou, minlength=BINS)[held] / weights[held]
     found = isotonic_regression(means, weights=weights[held]).x
-    levels: NDArray[np.float64] = np.interp(np.arange(BINS), held, found)
-    return levels
+    levels = np.interp(np.arange(BINS), held, found)
+    below, above = slice(held[0]), slice(held[-1] + 1, None)
+    levels[below] = np.minimum(_CENTRES[below], found[0])
+    levels[above] = np.maximum(_CENTRES[above], found[-1])
+    return np.append(levels, 1.0)
 
 
 def _calibration(sums: TrustSums) -> Calibration | None:

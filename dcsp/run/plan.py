@@ -29,7 +29,7 @@ from dcsp.tables.layout import rejected_file
 from dcsp.tables.snapshot import TRAIN, CorpusPart, Part, Snapshot
 from dcsp.training.stage import TrainStage
 
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 FIRST_PASS_VERSION = 2
 """Of runs whose start came of saliency: since 2 one pass of the detector is measured on it."""
 
@@ -230,9 +230,9 @@ def draft_plan(config: RunConfig, lineage: str = "unknown") -> Plan:
 
 
 def _corrections(make: StepMaker, snapshot: Snapshot) -> Iterator[Step[Stage]]:
-    if stage := make.corrections:
-        told = Told(stage, snapshot)
-        yield Step(Role.CORRECTIONS, "corrections", stage, prepare=told)
+    if make.corrections:
+        stage = replace(make.corrections, snapshot=snapshot.fingerprint)
+        yield Step(Role.CORRECTIONS, "corrections", stage, prepare=Told(stage))
 
 
 def _steps(make: StepMaker, method: CueMethod) -> Iterator[Step[Stage]]:

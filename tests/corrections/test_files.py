@@ -219,3 +219,61 @@ def test_corrections_in_a_bucket_are_read_as_others(tmp_path: Path) -> None:
     for place in ("memory://fixes/masks", "memory://fixes/c.xml"):
         (drawn,) = drawn_in(place)
         assert (painted(drawn, LABEL.shape) == LABEL).all()
+
+
+@pytest.mark.parametrize("told", [{"segmentation": []}, {}, {"segmentation": None}])
+def test_a_box_alone_costs_its_image_alone(told: dict[str, Any], tmp_path: Path) -> None:
+    content = coco_file(LABEL, "a.png")
+    content["annotations"].append(
+        {"image_id": 8, "category_id": 1, "bbox": [0, 0, 1, 1], **told},
+    )
+    (tmp_path / "f.json").write_text(json.dumps(content))
+    good, bad = drawn_in(tmp_path / "f.json")
+    assert (painted(good, LABEL.shape) == LABEL).all()
+    with pytest.raises(ValueError, match="without polygons or run lengths"):
+        painted(bad, (1, 1))
+
+
+@pytest.mark.parametrize("corner", ["NaN", "Infinity", "-Infinity", "1e300"])
+def test_a_polygon_with_a_corner_nowhere_is_refused_and_not_empty(
+    corner: str, tmp_path: Path
+) -> None:
+    content = coco_file(LABEL, "a.png")
+    content["annotations"] = [{"image_id": 7, "category_id": 2, "segmentation": ["CORNERS"]}]
+    text = json.dumps(content).replace('"CORNERS"', f"[0, 0, 9, 0, 9, {corner}]")
+    (tmp_path / "f.json").write_text(text)
+    (tmp_path / "c.xml").write_text(
+        '<annotations><image name="a.png" width="48" height="40">'
+        f'<polygon label="dog" points="0,0;9,0;9,{corner}"/></image></annotations>'
+    )
+    tasks = label_studio_file(LABEL, "a")
+    shape = {"points": ["CORNERS"], "polygonlabels": ["dog"]}
+    tasks[0]["annotations"][0]["result"] = [{"type": "polygonlabels", "value": shape}]
+    text = json.dumps(tasks).replace('"CORNERS"', f"[0, 0], [9, 0], [9, {corner}]")
+    (tmp_path / "l.json").write_text(text)
+    for name in ("f.json", "c.xml", "l.json"):
+        with pytest.raises(ValueError, match="corner beyond any image"):
+            painted(drawn_in(tmp_path / name)[0], LABEL.shape)
+
+
+CHOICE = {"type": "choices", "from_name": "quality", "value": {"choices": ["good"]}}
+
+
+def test_what_is_said_of_a_whole_image_is_no_shape(tmp_path: Path) -> None:
+    tasks = label_studio_file(LABEL, "a")
+    tasks[0]["annotations"][0]["result"].insert(0, CHOICE)
+    (tmp_path / "l.json").write_text(json.dumps(tasks))
+    (drawn,) = drawn_in(tmp_path / "l.json")
+    assert drawn.size == LABEL.shape and (painted(drawn, LABEL.shape) == LABEL).all()
+
+
+@pytest.mark.parametrize("kind", ["choices", "rectanglelabels", None])
+def test_results_without_any_mask_cost_their_image_alone(kind: str | None, tmp_path: Path) -> None:
+    """Nobody who chose something, or drew a box, has said that all is background."""
+    good, bad = label_studio_file(LABEL, "a"), label_studio_file(LABEL, "b")
+    bad[0]["annotations"][0]["result"] = [{**CHOICE, "type": kind} if kind else {"value": {}}]
+    (tmp_path / "l.json").write_text(json.dumps([*good, *bad]))
+    first, second = drawn_in(tmp_path / "l.json")
+    assert (painted(first, LABEL.shape) == LABEL).all()
+    with pytest.raises((ValueError, KeyError), match="type"):
+        painted(second, LABEL.shape)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
 from dcsp.config.file import parse_config
+from dcsp.evaluation.run import Evaluator
 from dcsp.inspection.verify import verify_store
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import load_run
@@ -215,6 +216,32 @@ def test_labels_are_measured_by_the_other_half(first: RunConfig) -> None:
         right += int(((label == truth) & (truth != 255)).sum())
         total += int((truth != 255).sum())
     assert found["labels"]["accuracy"] == pytest.approx(100 * right / total, abs=1e-3)
+
+
+def test_a_part_that_nothing_is_measured_in_is_not_read(
+    corrected: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, plan = Store(corrected.store), plan_of(corrected)
+    directory = plan.of(Role.CORRECTIONS)[0].stage.key.directory
+    train, *others = (part_file(directory, part.name) for part in plan.snapshot.parts)
+    table = store.read_table(train)
+    at = table.column_names.index("measure")
+    nulls = pa.nulls(table.num_rows, pa.binary())
+    store.write_table(train, table.set_column(at, table.schema.field(at), nulls))
+    read: dict[str, Any] = {}
+
+    def note(self: Store, name: str, columns: Any = None) -> pa.Table:
+        read[name.partition("/")[0]] = columns
+        return read_table(self, name, columns)
+
+    read_table = Store.read_table
+    monkeypatch.setattr(Store, "read_table", note)
+    for part in plan.snapshot.parts:
+        read.clear()
+        found = Evaluator(store, plan)(part)
+        assert "train" not in read["corrections"]
+        is_measured = part_file(directory, part.name) in others
+        assert bool(found.qualities) == is_measured == ("predictions" in read)
 
 
 def test_a_run_means_the_corrections_that_lay_there(corrected: RunConfig, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_coco_writes_the_same_runs_as_text(mask: NDArray[np.bool_]) -> None:
     assert (from_runs(runs, mask.size).reshape(mask.shape, order="F") == mask).all()
 
 
-@pytest.mark.parametrize("runs", [[3], [1, -1, 4], [5], [[1, 3]]])
+@pytest.mark.parametrize("runs", [[3], [1, -1, 4], [5], [[1, 3]], [*[2**62] * 4, 4]])
 def test_runs_of_other_pixels_are_refused(runs: list[int]) -> None:
     with pytest.raises(ValueError, match="not of 4 pixels"):
         from_runs(runs, 4)
@@ -60,3 +60,10 @@ def test_a_brush_that_was_cut_off_is_refused(mask: NDArray[np.bool_], data: st.D
 def test_coco_text_that_was_cut_off_is_refused() -> None:
     with pytest.raises(ValueError, match="cut off"):
         from_coco_text("4o")
+
+
+@pytest.mark.parametrize("digits", [14, 1_000_000])
+def test_a_number_in_coco_text_has_64_bits_at_most(digits: int) -> None:
+    with pytest.raises(ValueError, match="more than 64 bits"):
+        from_coco_text("P" * (digits - 1) + "0")
+    assert from_coco_text("P" * 12 + "0") == [0]

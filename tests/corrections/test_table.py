@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from dcsp.config import RunConfig
 from dcsp.corrections.files import pinned
 from dcsp.corrections.table import CorrectionStage, Told, is_learned
-from dcsp.labels import SCENE_CLASSES
 from dcsp.stages.stage import Device
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, encode_labels
+from dcsp.tables.erased import Erased, digest_of
+from dcsp.tables.layout import catalogue_file
 from dcsp.tables.schemas import CORRECTIONS, TRUTH
-from dcsp.tables.snapshot import CorpusPart, Snapshot
 from tests.corrections.drawings import coco_file, config, cvat_file, scribble
 
 IDS = [f"photo_{n:03}" for n in range(200)]
@@ -25,11 +28,20 @@ IDS = [f"photo_{n:03}" for n in range(200)]
 
 def stage(settings: RunConfig) -> CorrectionStage:
     settings = pinned(settings)
-    return CorrectionStage(settings.corrections, settings.corpus)
+    return CorrectionStage(settings.corrections, settings.corpus, "corpus")
+
+
+def corpus_of(place: Path, *ids: str, rejected: tuple[str, ...] = ()) -> Store:
+    """A store with the catalogue of these images."""
+    store = Store(place)
+    parts = pa.array([0] * len(ids) + [-1] * len(rejected), pa.int32())
+    names = pa.array([*ids, *rejected], pa.string())
+    store.write_table(catalogue_file("corpus"), pa.table({"image_id": names, "part": parts}))
+    return store
 
 
 def rows_of(made: CorrectionStage, *rows: tuple[str, str]) -> list[dict[str, Any]]:
-    """Rows of the table for images (id, split) of 40 by 48 pixels."""
+    """Rows of the table for images (id, split) of 40 by 48 pixels, which are the corpus."""
     table = pa.table(
         {
             "image_id": [image_id for image_id, _ in rows],
@@ -38,7 +50,8 @@ def rows_of(made: CorrectionStage, *rows: tuple[str, str]) -> list[dict[str, Any
             "split": [split for _, split in rows],
         }
     )
-    model = made.load(Store("unused"), Device())
+    with TemporaryDirectory() as place:
+        model = made.load(corpus_of(Path(place), *(i for i, _ in rows)), Device())
     return made.finish(model(table)).select(CORRECTIONS.names).cast(CORRECTIONS).to_pylist()
 
 
@@ -104,17 +117,49 @@ def test_what_decides_the_table_is_content_and_names(tmp_path: Path) -> None:
 def test_images_that_the_corpus_does_not_have_are_told(tmp_path: Path) -> None:
     (tmp_path / "1.xml").write_text(cvat_file(scribble(1), "photo_q.jpg").replace("dog", "unicorn"))
     settings = config(tmp_path / "1.xml")
-    store = Store(tmp_path / "store")
-    snapshot = Snapshot(SCENE_CLASSES, (CorpusPart("p", "train", 1),))
-    file = f"corpus/{snapshot.fingerprint}.catalogue.parquet"
-    store.write_table(file, pa.table({"image_id": ["photo_a"]}))
-    told = Told(stage(settings), snapshot)(store)
+    told = Told(stage(settings))(corpus_of(tmp_path / "store", "photo_a", rejected=("photo_q",)))
     assert told == (
         "1 correction; 1 of no image of the corpus, such as photo_q.jpg; pixels of what is no "
         "class are ignored: unicorn"
     )
-    store.write_table(file, pa.table({"image_id": ["photo_q"]}))
-    assert "of no image" not in Told(stage(settings), snapshot)(store)
+    store = corpus_of(tmp_path / "store", "photo_q")
+    assert "of no image" not in Told(stage(settings))(store)
+
+
+def labels_of(made: CorrectionStage, *ids: str) -> list[NDArray[np.uint8] | None]:
+    rows = rows_of(made, *((image_id, "val") for image_id in ids))
+    return [decode_labels(row["measure"]) if row["measure"] else None for row in rows]
+
+
+@pytest.mark.parametrize("ids", [("cat", "images/cat"), ("images/cat", "cat")])
+def test_a_correction_is_of_one_image_the_likeliest(ids: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/cat.png").write_bytes(encode_labels(scribble(1)))
+    found = dict(zip(ids, labels_of(stage(config(tmp_path)), *ids), strict=True))
+    assert found["cat"] is None and (found["images/cat"] == scribble(1)).all()
+    (alone,) = labels_of(stage(config(tmp_path)), "cat")
+    assert (alone == scribble(1)).all()  # where no image has the whole name
+
+
+@pytest.mark.parametrize("names", [("cat", "images/cat"), ("cat", "cat.jpg")])
+def test_the_whole_name_goes_before_a_part_of_it(names: tuple[str, str], tmp_path: Path) -> None:
+    for number, name in enumerate(names):
+        (tmp_path / f"{name}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(encode_labels(scribble(number)))
+    (alone,) = labels_of(stage(config(tmp_path)), "cat")
+    assert (alone == scribble(0)).all()
+    both = labels_of(stage(config(tmp_path)), *names)
+    assert all((label == scribble(number)).all() for number, label in enumerate(both))
+
+
+def test_a_correction_of_an_erased_image_is_of_no_other(tmp_path: Path) -> None:
+    (tmp_path / "1.xml").write_text(cvat_file(scribble(1), "images/cat"))
+    made = stage(config(tmp_path / "1.xml"))
+    store = corpus_of(tmp_path / "store", "cat")
+    assert made.images(store, made.drawn()) == ["cat"]
+    Erased(ids=frozenset({digest_of("images/cat")})).save(store)
+    assert made.images(store, made.drawn()) == ["images/cat"]
+    assert "of no image" not in Told(made)(store)
 
 
 @pytest.mark.parametrize("own", ["ok", "error", "skipped"])

@@ -134,11 +134,52 @@ def test_distractors_are_no_tags_that_labels_could_be_consistent_with() -> None:
     assert (sums.tagged, sums.consistent) == (1, 1)
 
 
-def test_equal_scores_stand_for_one_iou() -> None:
-    pairs = np.array([(0.5, iou) for iou in np.linspace(0, 0.98, 60)])
-    assert _levels(replace(counted(), of_classes=pairs)) == pytest.approx(
-        np.full(BINS, 0.49), abs=1e-9
+def test_equal_scores_stand_for_one_iou_and_others_for_themselves() -> None:
+    pairs = np.array([(0.5, iou) for iou in np.linspace(0, 0.58, 60)])
+    centres = (np.arange(BINS) + 0.5) / BINS
+    expected = [*np.minimum(centres[:25], 0.29), 0.29, *centres[26:], 1.0]
+    assert _levels(replace(counted(), of_classes=pairs)) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=50, max_size=80))
+def test_a_higher_score_never_stands_for_less(pairs: list[tuple[float, float]]) -> None:
+    levels = _levels(replace(counted(), of_classes=np.array(pairs)))
+    assert (np.diff(levels) >= -1e-12).all() and levels.min() >= 0 and levels.max() == 1
+
+
+def corrected(told: dict[str, Any]) -> dict[str, Any]:
+    sure = [c | {"score": 1.0} for c in told["classes"]]
+    made = {"score": told["score"], "classes": told["classes"]}
+    return told | {"score": 1.0, "classes": sure, "uncorrected": made}
+
+
+def of_worst_corrected(others: int, score: float, worst: float) -> tuple[TrustSums, TrustSums]:
+    """Before and after 60 images, whose score ``worst`` was right, were corrected."""
+    label, truth = np.zeros((2, SIDE, SIDE), np.uint8)
+    truth[10:30, 10:30] = label[10:30, 10 : 10 + round(20 * worst)] = 1
+    whole, rows = [row(truth, score)] * others, [row(label, worst)] * 60
+    counter = TrustCounter(
+        [*whole, *({**corrected(row(truth, 1.0)), "uncorrected": told} for told in rows)], 2
     )
+    for number in range(others, others + 60):
+        counter.compare_uncorrected(number, ConfusionMatrix.of(truth, label, 2))
+    return counted(*whole, *rows), counter.sums
+
+
+def test_corrections_of_what_is_trusted_least_say_nothing_of_the_others() -> None:
+    before, after = map(told, of_worst_corrected(5000, 0.85, 0.3))
+    assert before["calibration"] is None and after["calibration"] is not None
+    assert before["per_class"]["cat"]["expected_iou"] == pytest.approx(85, abs=1)
+    assert before["expected_miou"] < after["expected_miou"] < before["expected_miou"] + 1
+
+
+def test_what_is_corrected_is_expected_to_be_right() -> None:
+    sums = of_worst_corrected(0, 1.0, 0.3)[1]
+    assert told(sums)["per_class"]["cat"]["expected_iou"] == 100
+    pairs = np.array([(1.0, 0.3)] * 60)  # scores of 1 that nobody drew are not
+    whole = counted(row(pictures(1)[0][0], 1.0))
+    found = told(replace(whole, of_classes=pairs, of_images=pairs))
+    assert found["per_class"]["cat"]["expected_iou"] == pytest.approx(30)
 
 
 def test_figures_are_plain_json_and_parts_add_up() -> None:
@@ -203,10 +244,8 @@ def test_corrections_are_compared_with_what_would_have_been_said_without_them() 
     for has_corrections in (False, True):
         rows = [row(label, 0.9 if number % 2 else 0.2) for number, (label, _) in enumerate(pairs)]
         made = [dict(told) for told in rows]
-        for told in made if has_corrections else ():
-            sure = [c | {"score": 1.0} for c in told["classes"]]
-            mined = {"score": told["score"], "classes": told["classes"]}
-            told |= {"score": 1.0, "classes": sure, "uncorrected": mined}
+        if has_corrections:
+            made = [*map(corrected, made)]
         counter = TrustCounter(made, len(NAMES))
         compare = counter.compare_uncorrected if has_corrections else counter.compare
         for number, (label, truth) in enumerate(pairs):
