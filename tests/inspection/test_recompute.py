@@ -209,7 +209,13 @@ def test_corrections_are_asked_for_and_no_loss(store: Store, tmp_path: Path) -> 
         }
         check_recompute(store, corrected)
         end(store, corrected)
-    check_recompute(store, plan())  # all of them taken away again
+
+
+def test_the_last_corrections_may_be_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "corrections").mkdir()
+    (tmp_path / "corrections/0.png").write_bytes(b"whatever people drew")
+    end(Store(tmp_path), plan(corrections=str(tmp_path / "corrections")))
+    check_recompute(Store(tmp_path), plan())
 
 
 @pytest.fixture
@@ -244,5 +250,7 @@ def test_another_version_of_their_table_is_no_correction(
 ) -> None:
     monkeypatch.setattr("dcsp.corrections.table.VERSION", 99)
     store, folder = corrected_store
-    with pytest.raises(ConfigError, match=r"make anew corrections, joint_phase0.*version: \d+ → 99"):
+    with pytest.raises(
+        ConfigError, match=r"make anew corrections, joint_phase0.*version: \d+ → 99"
+    ):
         check_recompute(store, plan(corrections=folder))
