@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ LOG_SECONDS = 5.0
 """Seconds between two lines of a log."""
 BAR_SECONDS = 1.0
 """Seconds between two looks of a bar that nothing moves."""
+_ENDS = re.compile("[\r\n]")
 
 
 def say(text: str) -> None:
@@ -64,9 +66,9 @@ class JsonLines(io.TextIOBase):
         self._turn = threading.RLock()
 
     def write(self, text: str) -> int:
-        """Make an object of every line that has ended."""
+        """Make an object of every line that has ended, also where a bar draws over it."""
         with self._turn:
-            *lines, self._rest = (self._rest + text).split("\n")
+            *lines, self._rest = _ENDS.split(self._rest + text)
             for line in lines:
                 if line.strip():
                     self.put(line.rstrip(), self._level, {})
@@ -84,16 +86,31 @@ class JsonLines(io.TextIOBase):
             **fields,
         }
         with self._turn:
-            self._stream.write(f"{json.dumps(event)}\n")
+            self._stream.write(f"{_json(event)}\n")
             self._stream.flush()
 
     def flush(self) -> None:
         """Nothing waits here but a line that has not ended."""
         self._stream.flush()
 
+    def close(self) -> None:
+        """Make an object of a line that has not ended; the stream below stays open."""
+        if not self.closed:
+            self.write("\n")
+            self.flush()
+        super().close()
+
     def fileno(self) -> int:
         """That of the stream below."""
         return self._stream.fileno()
+
+
+def _json(event: Mapping[str, Any]) -> str:
+    """An object of JSON, which knows no figure that is not finite: such a one becomes text."""
+    try:
+        return json.dumps(event, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(event), parse_constant=str))
 
 
 class Progress:

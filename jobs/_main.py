@@ -9,6 +9,7 @@ held.
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import select
 import signal
@@ -30,7 +31,16 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import metrics_file, report_file
 from dcsp.tables.snapshot import TRAIN, VAL
 from dcsp.telemetry import work_on
-from jobs._ending import BY_SIGNAL, FAULT, HELD_BACK, MISTAKE, Ending, end, tell_error
+from jobs._ending import (
+    BY_SIGNAL,
+    FAULT,
+    HELD_BACK,
+    MISTAKE,
+    Ending,
+    end,
+    last_words,
+    tell_error,
+)
 from jobs._places import check_places
 
 JSON = "json"
@@ -137,6 +147,9 @@ def print_json() -> None:
         put(f"{kind.__name__}: {error}", sys.stderr, "error", traceback=lines)
 
     sys.excepthook = told
+    for stream in (sys.stdout, sys.stderr):  # a line that has not ended is told too
+        atexit.register(stream.close)
+        last_words.append(stream.close)
 
 
 def _is_left(stream: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import signal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.stores"]
+
+# Whoever runs the tests in the background may ignore Ctrl-C: they and their jobs would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine takes longer: how long an example takes says nothing about what is tested.
 hypothesis.settings.register_profile("dcsp", deadline=None)

@@ -212,6 +212,34 @@ def test_every_line_of_a_log_of_json_is_an_object_however_it_is_written() -> Non
     assert "\x1b" not in log.getvalue(), "no terminal is commanded"
 
 
+def test_a_bar_of_others_and_a_half_line_are_objects_of_a_log_of_json() -> None:
+    log = io.StringIO()
+    stream = JsonLines(cast(TextIO, log))
+    for share in range(1000):
+        stream.write(f"\r{share / 10} %")
+    assert [event["message"] for event in events(log)] == [f"{n / 10} %" for n in range(999)]
+    stream.write("\r\ndone")
+    stream.close()
+    stream.close()
+    assert [event["message"] for event in events(log)[-2:]] == ["99.9 %", "done"]
+    assert not log.closed, "it is not ours"
+    print("later", file=cast(TextIO, stream))
+    assert events(log)[-1]["message"] == "later", "what ends a process may still speak"
+
+
+def test_a_figure_that_is_not_finite_leaves_a_log_json() -> None:
+    log = io.StringIO()
+    fields: dict[str, Any] = {"loss": float("nan"), "tree": [{"deep": float("-inf")}], "done": 1.5}
+    put("NaN", cast(TextIO, JsonLines(cast(TextIO, log))), **fields)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    event = json.loads(log.getvalue(), parse_constant=refuse)
+    assert (event["message"], event["loss"], event["done"]) == ("NaN", "NaN", 1.5)
+    assert event["tree"] == [{"deep": "-Infinity"}]
+
+
 def test_rates_and_images_by_status_are_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, float, dict[str, str]]] = []
     monkeypatch.setattr(

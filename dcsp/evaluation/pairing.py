@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -82,13 +82,17 @@ class Comparison(NamedTuple):
     part: PartComparison
 
 
-def compare_runs(store: Store, first: str, second: str) -> Comparison:
+def compare_runs(
+    store: Store, first: str, second: str, only: Collection[str] | None = None
+) -> Comparison:
     """Lay out the comparison of two runs.
 
     Args:
         store: Of both.
         first: Id of the run before.
         second: Id of the run after.
+        only: Names of parts of the run after, whose images alone are compared: none counts as gone
+            then. None: all.
 
     Raises:
         StoreError: A run or the catalogue of its corpus cannot be read, it publishes no labels, or
@@ -101,7 +105,9 @@ def compare_runs(store: Store, first: str, second: str) -> Comparison:
             f"The runs {first} and {second} have {len(classes)} classes together, "
             f"and fewer than {MAX_CLASSES} can be compared."
         )
-    theirs, ours = _places(store, before), _places(store, after)
+    theirs, ours = _places(store, before), _places(store, after, only)
+    if only is not None:
+        theirs = theirs.filter(pc.is_in(theirs["image_id"], value_set=ours["image_id"]))
     pairs = _pairs(theirs, ours)
     both = sum(pairs.values())
     equal = 0
@@ -129,10 +135,13 @@ def _ids_in(classes: Sequence[str], own: Sequence[str]) -> bytes:
     return places.tobytes()
 
 
-def _places(store: Store, labels: Labels) -> pa.Table:
+def _places(store: Store, labels: Labels, only: Collection[str] | None = None) -> pa.Table:
     """``image_id`` and index of its ``part``, of each image that a run was to label."""
-    parts = labels.snapshot.parts
-    labelled = [index for index, part in enumerate(parts) if part.split in labels.splits]
+    labelled = [
+        index
+        for index, part in enumerate(labels.snapshot.parts)
+        if part.split in labels.splits and (only is None or part.name in only)
+    ]
     file = catalogue_file(labels.snapshot.fingerprint)
     table = store.read_table(file, ["image_id", "part"])
     return table.filter(pc.is_in(table["part"], value_set=pa.array(labelled, pa.int32())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dcsp.config import CorpusSettings
@@ -13,7 +13,7 @@ from dcsp.evaluation.pairing import compare_runs
 from dcsp.evaluation.quality import Figures
 from dcsp.methods.registry import method_of
 from dcsp.progress import say
-from dcsp.report.choice import choose
+from dcsp.report.choice import Chosen, choose
 from dcsp.report.data import CuePhase, Curve, ReportData
 from dcsp.report.earlier import Earlier
 from dcsp.report.images import CardReader
@@ -40,6 +40,7 @@ def write_report(store: Store, plan: Plan) -> str:
 
 def collect(store: Store, plan: Plan) -> ReportData:
     """Everything the report of a run shows."""
+    chosen = choose(store, plan)
     run: dict[str, Any] = store.read_json(run_file(plan.run_id))
     metrics: dict[str, Any] = store.read_json(metrics_file(plan.run_id))
     split = VAL if VAL in metrics and metrics[VAL]["images"] else TRAIN
@@ -72,7 +73,7 @@ def collect(store: Store, plan: Plan) -> ReportData:
         fingerprints={s.title: s.stage.key.fingerprint for s in plan.steps},
         settings=dump_config(plan.config),
         versions=run["versions"],
-        gallery=CardReader(store, plan, earlier(store, plan, metrics)).cards(choose(store, plan)),
+        gallery=CardReader(store, plan, earlier(store, plan, metrics, chosen)).cards(chosen),
         against=metrics.get("against"),
         masks=plan.snapshot.masks,
         ends_with_cues=plan.model is None,
@@ -116,13 +117,19 @@ def _curves(store: Store, plan: Plan) -> Iterator[Curve]:
         yield Curve(step.title, losses)
 
 
-def earlier(store: Store, plan: Plan, metrics: Mapping[str, Any]) -> Earlier | None:
-    """The labels that a run was compared with; None where there was no run, or it is gone."""
+def earlier(
+    store: Store, plan: Plan, metrics: Mapping[str, Any], chosen: Sequence[Chosen]
+) -> Earlier | None:
+    """The labels that a run was compared with, of images that are shown.
+
+    None where there was no run, or it is gone.
+    """
     against = metrics.get("against")
-    if not against or not against["images_changed"]:
+    if not chosen or not against or not against["images_changed"]:
         return None
+    only = {of_part.part.name for of_part in chosen}
     try:
-        return Earlier(store, compare_runs(store, against["run"], plan.run_id))
+        return Earlier(store, compare_runs(store, against["run"], plan.run_id, only))
     except StoreError as error:
         say(f"report: it does not show what changed against the run {against['run']}: {error}")
         return None

@@ -63,6 +63,7 @@ class Card:
         changed: Share of its pixels in [0, 1] whose label is another than in the published run;
             None where that is not known.
         reasons: Class id and what lowers its trust (:data:`dcsp.trust.score.REASONS`).
+        is_corrected: Whether a person corrected its published label.
         error: Why something of this image is missing.
         layers: What is to be seen, the photograph first; may be empty.
     """
@@ -75,6 +76,7 @@ class Card:
     iou: float | None = None
     changed: float | None = None
     reasons: Sequence[tuple[int, str]] = ()
+    is_corrected: bool = False
     error: str | None = None
     layers: Sequence[Layer] = ()
 

@@ -18,7 +18,7 @@ from dcsp.report.data import Card
 from dcsp.report.layers import Layer
 from dcsp.report.markup import Markup, element, join
 from dcsp.report.panels import Picture, data_url
-from dcsp.text import percent
+from dcsp.text import percent, visible, without_credentials
 from dcsp.trust.score import REASONS, told_reasons
 
 FAILED = "failed"
@@ -51,8 +51,7 @@ def gallery(cards: Sequence[Card], classes: Sequence[str], explain: str = "") ->
         explain: The command that tells of an image, but for its id; empty: there is none.
     """
     shown = {id_ for card in cards for id_ in (*card.tags, *card.shown)}
-    if any(layer.kind == "labels" for card in cards for layer in card.layers):
-        shown.add(IGNORE)
+    shown.update(id_ for card in cards for layer in card.layers for id_ in layer.classes)
     return join(
         _filters(cards, classes),
         legend(shown, classes),
@@ -111,8 +110,8 @@ def agreement(
 
 
 def _card(card: Card, classes: Sequence[str]) -> Markup:
-    reasons = told_reasons((class_name(id_, classes), why) for id_, why in card.reasons)
-    codes = dict.fromkeys(why for _, why in card.reasons)
+    reasons = told_reasons((class_name(of, classes), why) for of, why in card.reasons)
+    codes, id_ = dict.fromkeys(why for _, why in card.reasons), card.image_id
     figures = {
         "trust": None if card.trust is None else 100 * card.trust,
         "iou": card.iou,
@@ -124,10 +123,12 @@ def _card(card: Card, classes: Sequence[str]) -> Markup:
         for name, value in figures.items()
         if value is not None and (name != "changed" or value > 0)
     ]
+    if card.is_corrected:
+        told.append(element("span", "corrected by a person"))
     return element(
         "article",
         _stack(card.layers),
-        element("h3", card.image_id),
+        element("h3", id_),
         element("p", element("span", card.split) if card.split else None, told, class_="facts"),
         element("p", tag_spans(card.tags, classes), class_="tags"),
         element("p", card.error, class_="problem") if card.error else None,
@@ -137,6 +138,8 @@ def _card(card: Card, classes: Sequence[str]) -> Markup:
         data_split=card.split,
         data_classes=" ".join(map(str, sorted({*card.tags, *card.shown}))),
         data_reasons=" ".join((*codes, *([FAILED] if card.error else []))),
+        data_corrected="yes" if card.is_corrected else None,
+        data_altered=None if visible(without_credentials(id_)) == id_ else "yes",
         **{f"data_{n}": None if v is None else f"{v:.1f}" for n, v in figures.items()},
     )
 
@@ -188,6 +191,7 @@ def _filters(cards: Sequence[Card], classes: Sequence[str]) -> Markup:
     known = [s for s in _SORTS if s == "id" or any(getattr(c, s) is not None for c in cards)]
     splits = sorted({card.split for card in cards})
     has_changed = any(card.changed for card in cards)
+    has_corrected = any(card.is_corrected for card in cards)
     return element(
         "form",
         _field("Search id", element("input", type="search", name="q", autocomplete="off")),
@@ -203,14 +207,16 @@ def _filters(cards: Sequence[Card], classes: Sequence[str]) -> Markup:
         ]
         if "trust" in known
         else None,
-        element(
-            "label",
-            element("input", type="checkbox", name="changed", value="yes"),
-            "only changed",
-            class_="check",
-        )
-        if has_changed
-        else None,
+        [
+            element(
+                "label",
+                element("input", type="checkbox", name=name, value="yes"),
+                f"only {name}",
+                class_="check",
+            )
+            for name, is_there in (("changed", has_changed), ("corrected", has_corrected))
+            if is_there
+        ],
         _select("Order", "sort", {name: _SORTS[name] for name in known}, everything=False),
         element("button", "Reset", type="reset"),
         element("button", "Keys", type="button", id="help"),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsp.evaluation.truth import read_truth
+from dcsp.inference.table import CORRECTED
 from dcsp.labels import IGNORE
 from dcsp.methods.registry import method_of
 from dcsp.report.choice import Chosen
@@ -24,7 +25,7 @@ from dcsp.stages.step import Role
 from dcsp.store.ahead import read_ahead
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels, decode_map, decode_maps
-from dcsp.tables.snapshot import TRAIN, CorpusPart
+from dcsp.tables.snapshot import TRAIN
 
 PICTURES = 17_000_000
 """Bytes that the pictures of a page may take together: a page of less than 30 MB, as base64 takes a
@@ -63,30 +64,34 @@ class CardReader:
         full_most, other_most = most_bytes(full, others)
 
         def read(of_part: Chosen) -> list[Card]:
-            return [
-                *self._cards(of_part.part, of_part.full, full_most, True),
-                *self._cards(of_part.part, of_part.others, other_most, False),
-            ]
+            return list(self._cards(of_part, full_most, other_most))
 
         with read_ahead(read, chosen, _THREADS, _THREADS) as found:
             cards = [card for of_part in found for card in of_part]
         unknown = 2.0
         return sorted(cards, key=lambda c: (unknown if c.trust is None else c.trust, c.image_id))
 
-    def _cards(
-        self, part: CorpusPart, rows: Sequence[int], most: int, is_full: bool
-    ) -> Iterator[Card]:
-        if not rows:
-            return
-        zipped = live_rows(read_part(self.store, self._inputs(part.split, is_full), part.name),
-                           part.dead)  # fmt: skip
+    def _cards(self, chosen: Chosen, full_most: int, other_most: int) -> Iterator[Card]:
+        """Of a part, which is read once."""
+        part = chosen.part
+        inputs = self._inputs(part.split, bool(chosen.full))
+        zipped = live_rows(read_part(self.store, inputs, part.name), part.dead)
+        seen_small = [
+            of_table.column(column)
+            for of_table in self._inputs(part.split, False)
+            for column in of_table.columns
+        ]
+        small = zipped.select(seen_small)
         truth: list[bytes | None] = [None] * zipped.num_rows
         if (masks := read_truth(self.store, part, self.plan.snapshot.masks)) is not None:
             truth = live_rows(masks, part.dead)["label"].to_pylist()
+        rows = (*chosen.full, *chosen.others)
         ids = [str(id_) for id_ in zipped["image_id"].take(rows).to_pylist()]
         before = self.before.of(part.name, ids) if self.before else {}
-        for position in rows:
-            row = zipped.slice(position, 1).to_pylist()[0]
+        for place, position in enumerate(rows):
+            is_full = place < len(chosen.full)
+            table, most = (zipped, full_most) if is_full else (small, other_most)
+            row = table.slice(position, 1).to_pylist()[0]
             mask = truth[position]
             yield self._card(part.split, row, decode_labels(mask) if mask else None, before, most)
 
@@ -128,6 +133,7 @@ class CardReader:
             iou=agreement(published, truth),
             changed=change.share if change else None,
             reasons=[(told["class"], why) for told in classes for why in told["reasons"]],
+            is_corrected=row.get("prediction.rule") == CORRECTED,
             error=next((row[name] for name in row if name.endswith(".error") and row[name]), None),
             layers=pictures.layers(most),
         )
@@ -157,7 +163,7 @@ class CardReader:
         if split in plan.labelled:
             directory = plan.of(Role.PREDICTIONS)[0].stage.key.directory
             own = ("label_network", "label_without_crf") if is_full else ()
-            tables.append(TableInput("prediction", directory, ("label", *own, "error")))
+            tables.append(TableInput("prediction", directory, ("label", "rule", *own, "error")))
             for step in plan.of(Role.TRUST):
                 tables.append(TableInput("trust", step.stage.key.directory, ("score", "classes")))
         return tuple(tables)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Layer:
         data: The file.
         height: In pixels.
         width: In pixels.
+        classes: Class ids that labels show, 255 among them; of other kinds none.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Layer:
     data: bytes
     height: int
     width: int
+    classes: tuple[int, ...] = ()
 
     @property
     def url(self) -> Url:
@@ -100,7 +102,8 @@ class Pictures:
             yield _label_layer(title, resize_labels(labels, height, width), class_colours())
         if self.changed is not None:
             mask = resize_labels(self.changed.astype(np.uint8), height, width)
-            yield _label_layer("changed", mask, CHANGED[None].repeat(256, axis=0))
+            layer = _label_layer("changed", mask, CHANGED[None].repeat(256, axis=0))
+            yield replace(layer, classes=())
         for maps, corners in ((self.saliency, False), (self.attention, True)):
             for title, map_ in maps.items():
                 yield _picture(title, "map", heat(map_, height, width, corners=corners))
@@ -122,7 +125,8 @@ def _label_layer(title: str, labels: NDArray[np.uint8], colours: NDArray[np.uint
     sink = io.BytesIO()
     transparency = opacity.astype(np.uint8).tobytes()
     picture.save(sink, "PNG", transparency=transparency)
-    return Layer(title, "labels", "png", sink.getvalue(), *labels.shape)
+    height, width = labels.shape
+    return Layer(title, "labels", "png", sink.getvalue(), height, width, tuple(found.tolist()))
 
 
 def _picture(title: str, kind: str, picture: Picture) -> Layer:

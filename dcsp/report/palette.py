@@ -2,7 +2,8 @@
 
 The VOC palette, which label files have, was made to be read by programs: its classes 1 and 9 are
 two dark reds. Here every colour is as far as can be from those of lower ids, from black, white and
-grey, to people who have all cones and to those who lack one kind.
+grey, to people who have all cones. What those see who lack one kind counts a quarter, so that the
+first classes have hues of their own: to these people not all colours differ.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dcsp.labels import BACKGROUND, IGNORE
 
 _STEPS = 16
 """Levels of each channel among which colours are looked for."""
-_LIGHTNESS, _CHROMA = (0.5, 0.93), 0.11
+_LIGHTNESS, _CHROMA = (0.6, 0.93), 0.14
 """Of candidates: neither as dark as shadows nor as pale as skies, and no greys (OKLab)."""
 _TO_CONES = np.array(
     [
@@ -64,10 +65,10 @@ def class_colours() -> NDArray[np.uint8]:
 
 
 def _seen(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours (n, 3) in 0-255 as (n, 9): OKLab of all cones, then, halved, of two kinds alone."""
+    """Colours (n, 3) in 0-255 as (n, 9): OKLab of all cones, then, less, of two kinds alone."""
     linear = np.where(rgb <= 10.31475, rgb / 3294.6, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
-    halves = [0.5 * _oklab((linear @ matrix.T).clip(0, 1)) for matrix in _BLINDNESS]
-    return np.concatenate([_oklab(linear), *halves], axis=1)
+    less = [0.25 * _oklab((linear @ matrix.T).clip(0, 1)) for matrix in _BLINDNESS]
+    return np.concatenate([_oklab(linear), *less], axis=1)
 
 
 def _oklab(linear: NDArray[np.float64]) -> NDArray[np.float64]:

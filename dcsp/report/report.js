@@ -42,10 +42,12 @@
     trust: number(node.dataset.trust),
     iou: number(node.dataset.iou),
     changed: number(node.dataset.changed),
+    corrected: "corrected" in node.dataset,
+    isThere: node.querySelector("img") !== null, // something to be seen large
   }));
   for (const card of cards) {
     const stack = card.node.querySelector(".stack");
-    if (!stack.querySelector("img")) continue;
+    if (!card.isThere) continue;
     stack.tabIndex = 0;
     stack.setAttribute("role", "button");
     stack.setAttribute("aria-label", `Enlarge ${card.id}`);
@@ -81,6 +83,7 @@
     if (has("split") && card.split !== wanted.get("split")) return false;
     if (has("from") && !((card.trust ?? -1) >= Number(wanted.get("from")))) return false;
     if (has("to") && !((card.trust ?? 101) <= Number(wanted.get("to")))) return false;
+    if (has("corrected") && !card.corrected) return false;
     return !has("changed") || card.changed > 0;
   };
 
@@ -118,8 +121,9 @@
       if (field.name === "sort" && !field.value) field.value = first;
     }
     apply();
-    const place = found.findIndex((card) => card.id === told.get("image"));
+    const place = found.findIndex((card) => card.id === told.get("image") && card.isThere);
     if (place >= 0) open(place);
+    else if (viewer.open) viewer.close();
   };
 
   form.addEventListener("input", () => { apply(); remember(); });
@@ -236,6 +240,7 @@
     if (command) {
       command.dataset.start ??= command.textContent;
       command.textContent = `${command.dataset.start} ${quoted(id)}`;
+      $("explain").hidden = "altered" in node.dataset; // the id is not what is shown of it
     }
     $("previous").disabled = at === 0;
     $("next").disabled = at === found.length - 1;
@@ -248,7 +253,7 @@
 
   const go = (step) => {
     let place = at + step;
-    while (found[place] && !found[place].node.querySelector("img")) place += step;
+    while (found[place] && !found[place].isThere) place += step;
     if (!found[place]) return;
     at = place;
     fill();
@@ -274,6 +279,7 @@
   });
   viewer.addEventListener("close", () => {
     remember();
+    if (!found[at]) return; // the address was changed meanwhile: other images are found
     if (at >= shown) { shown = at + 1; show(); }
     found[at].node.querySelector(".stack").focus();
   });

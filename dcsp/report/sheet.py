@@ -16,6 +16,7 @@ from dcsp.cues.stage import EvidenceStage
 from dcsp.cues.table import tagged_corpus
 from dcsp.errors import DcspError, StoreError
 from dcsp.evaluation.truth import read_truth
+from dcsp.inference.table import CORRECTED
 from dcsp.report.gallery import class_name
 from dcsp.report.panels import (
     Picture,
@@ -244,7 +245,9 @@ class _Reader:
             if row.get(column):
                 yield caption, self._labels(row[column])
         if row["label"]:
-            yield f"published, by {row.get('rule') or 'the network'}", self._labels(row["label"])
+            rule = row.get("rule") or "the network"
+            how = "corrected by a person" if rule == CORRECTED else f"by {rule}"
+            yield f"published, {how}", self._labels(row["label"])
 
     def _truth_panel(self) -> Iterator[tuple[str, Picture]]:
         masks = read_truth(self._store, self._part, self._snapshot.masks)

@@ -7,6 +7,7 @@ import shlex
 from dcsp.report.data import ReportData
 from dcsp.report.gallery import command_line
 from dcsp.report.markup import Markup, element
+from dcsp.tables.snapshot import TRAIN
 
 
 def next_steps(run: ReportData) -> Markup:
@@ -28,12 +29,11 @@ def _commands(run: ReportData) -> list[tuple[str, str]]:
     if run.ends_with_cues:
         export = ["dcsp", "export", store, "cues", run_id, "--labels", "cues"]
         return [("Take the cues out as PNG files.", shlex.join(export))]
-    steps = [
-        ("Take the labels out as PNG files.", ["dcsp", "export", store, "labels", run_id]),
-        (
-            "Have people look at the images where that gains most.",
-            ["dcsp", "review", store, "--budget", "100", "--out", "review"],
-        ),
+    steps = [("Take the labels out as PNG files.", ["dcsp", "export", store, "labels", run_id])]
+    if run.trust and TRAIN in run.trust["splits"]:
+        review = ["dcsp", "review", store, run_id, "--budget", "100", "--out", "review"]
+        steps.append(("Have people look at the images where that gains most.", review))
+    steps += [
         ("Make this run the published one.", ["dcsp", "publish", store, run_id]),
         ("Go back to the run that was published before.", ["dcsp", "rollback", store]),
     ]

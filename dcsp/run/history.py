@@ -23,6 +23,9 @@ from dcsp.store.store import Store
 from dcsp.tables.layout import HISTORY, current_run
 from dcsp.telemetry import PUBLISHED, tell
 
+_NEWEST = 30
+"""Events in which that of the published run is looked for while the lease is held."""
+
 Kind = Literal["published", "rolled back", "held back"]
 
 
@@ -137,10 +140,13 @@ def read_history(store: Store) -> History:
 
 
 def tell_published(store: Store) -> None:
-    """Tell operators when the published run was published, if an event says so; never raises."""
+    """Tell operators when the published run was published; never raises.
+
+    Nothing is told where none of the newest events says so.
+    """
     with suppress(StoreError, ValueError):
         current = current_run(store)
-        for name in sorted(store.list(HISTORY), key=_number, reverse=True):
+        for name in sorted(store.list(HISTORY), key=_number, reverse=True)[:_NEWEST]:
             event = _read(store, name)
             if event.moves and event.run == current:
                 tell(PUBLISHED, datetime.fromisoformat(event.at).timestamp())

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from dcsp.config import RunConfig
 from dcsp.config.file import parse_config
 from dcsp.evaluation.run import Evaluator
+from dcsp.inspection.images import find_image
+from dcsp.inspection.inventory import find_run
 from dcsp.inspection.verify import verify_store
+from dcsp.report.collect import collect
+from dcsp.report.gallery import gallery
+from dcsp.report.sheet import read_sheet
 from dcsp.run.plan import Plan, build_plan
 from dcsp.run.record import load_run
 from dcsp.stages.step import Role
@@ -27,6 +32,7 @@ from dcsp.upkeep.erasure import erase
 from jobs._chain import Chain
 from tests import chain
 from tests.corrections.drawings import cvat_file, scribble
+from tests.report.pages import Reader
 from tests.threads import torch_threads
 from tests.upkeep.conftest import night, write_folder
 
@@ -242,6 +248,22 @@ def test_a_part_that_nothing_is_measured_in_is_not_read(
         assert "train" not in read["corrections"]
         is_measured = part_file(directory, part.name) in others
         assert bool(found.qualities) == is_measured == ("predictions" in read)
+
+
+def test_the_report_tells_which_labels_a_person_corrected(corrected: RunConfig) -> None:
+    store, rows = Store(corrected.store), published(corrected)
+    report = collect(store, plan_of(corrected))
+    told = {card.image_id for card in report.gallery if card.is_corrected}
+    assert len(report.gallery) == len(rows)
+    assert told == {name for name in CORRECTED if name in rows} != set()
+    text = Reader(gallery(report.gallery, report.classes)).text
+    assert text.count("trust 100.0corrected by a person") == len(told)
+    assert "only corrected" in text
+    run = find_run(store, None)
+    for name, row in rows.items():
+        panels = read_sheet(store, run.record, *find_image(store, run, name)).panels
+        title = "corrected by a person" if name in told else f"by {row['rule']}"
+        assert f"published, {title}" in panels
 
 
 def test_a_run_means_the_corrections_that_lay_there(corrected: RunConfig, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +41,6 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def quiet_ray() -> Iterator[None]:
     """Ray calls nobody, and its processes use one thread each; the last cluster ends here."""
-    # Whoever runs the tests in the background may ignore Ctrl-C: jobs would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")

@@ -177,6 +177,22 @@ def test_a_fault_is_one_object_with_its_traceback() -> None:
     assert "Traceback (most recent call last)" in event["traceback"]
 
 
+@pytest.mark.parametrize("error", ["", "; raise DcspError('x')"])
+def test_a_line_that_has_not_ended_is_an_object_at_the_end(error: str) -> None:
+    program = (
+        "import sys; from dcsp.errors import DcspError; from jobs._main import run_job\n"
+        f"def main(_): print('half', end='', file=sys.stderr){error}\nrun_job(main)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, "--log-format", "json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert objects(told.stderr)[0]["message"] == "half"
+
+
 def test_the_config_is_the_first_object_of_a_run(
     config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

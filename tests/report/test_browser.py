@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,13 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dcsp.report.data import Card
 from dcsp.report.layers import Pictures
 from dcsp.report.page import build_report
 from dcsp.report.palette import class_colours
-from tests.report.conftest import CLASSES, good_run, pictures
+from dcsp.text import shown
+from tests.report.conftest import CLASSES as SHOWN
+from tests.report.conftest import good_run, pictures
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -27,6 +31,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on PATH (apt-get install chromium)"
 )
 
+CLASSES = (*SHOWN, "owl")
 PAGE = 60
 """Cards that the script shows at once."""
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -41,10 +46,7 @@ def cards() -> list[Card]:
     found = []
     for number in range(130):
         class_id = 1 + number % 3
-        labels = np.zeros((60, 80), np.uint8)
-        labels[:, 40:] = class_id
-        truth = np.where(labels == 0, np.uint8(0), np.uint8(1 + class_id % 3))
-        drawn = Pictures(photo, {"published": labels, "ground truth": truth})
+        drawn = Pictures(photo, _labels(class_id))
         found.append(
             Card(
                 f"2008/image-{number * 7 % 130:03}",
@@ -58,9 +60,20 @@ def cards() -> list[Card]:
                 layers=drawn.layers(20_000),
             )
         )
+    everywhere = np.full((60, 80), 4, np.uint8)  # a class that no tag and no published label has
+    first = Pictures(photo, {**_labels(1), "cue 1": everywhere})
+    found[0] = replace(found[0], is_corrected=True, layers=first.layers(20_000))
     found[3] = replace(found[3], image_id=NASTY)
+    found[4] = replace(found[4], image_id="s3://b/1?token=abc")
     found[5] = replace(found[5], layers=pictures().layers(100_000))
     return [*found, Card("failed", "train", [], error="it is torn")]
+
+
+def _labels(class_id: int) -> dict[str, NDArray[np.uint8]]:
+    """A class at the right, in whose place the mask has the next one."""
+    right = np.arange(80)[None].repeat(60, axis=0) >= 40
+    found = {"published": class_id, "ground truth": 1 + class_id % 3}
+    return {title: (right * id_).astype(np.uint8) for title, id_ in found.items()}
 
 
 CARDS = cards()
@@ -76,7 +89,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = replace(good_run(), gallery=CARDS, images={"train": 45, "val": 86})
+    run = replace(good_run(), classes=CLASSES, gallery=CARDS, images={"train": 45, "val": 86})
     file = tmp_path_factory.mktemp("report") / "index.html"
     file.write_text(build_report(run))
     return file
@@ -128,36 +141,35 @@ def pixel(page: Page, x: float, y: float) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "is_fit"),
-    [
-        ("class", "2", lambda card: 2 in card.tags),
-        ("reason", "confidence", lambda card: "confidence" in dict(card.reasons).values()),
-        ("reason", "failed", lambda card: card.error),
-        ("split", "val", lambda card: card.split == "val"),
-        ("q", "IMAGE-01", lambda card: "image-01" in card.image_id),
-        ("from", "90", lambda card: card.trust is not None and card.trust >= 0.9),
-        ("to", "12.5", lambda card: card.trust is not None and round(100 * card.trust, 1) <= 12.5),
-        ("changed", None, lambda card: card.changed),
-    ],
+FILTERS: tuple[tuple[str, str | None, Callable[[Card], Any]], ...] = (
+    ("class", "2", lambda card: 2 in card.tags),
+    ("reason", "confidence", lambda card: "confidence" in dict(card.reasons).values()),
+    ("reason", "failed", lambda card: card.error),
+    ("split", "val", lambda card: card.split == "val"),
+    ("q", "IMAGE-01", lambda card: "image-01" in card.image_id),
+    ("from", "90", lambda card: card.trust is not None and card.trust >= 0.9),
+    ("to", "12.5", lambda card: card.trust is not None and round(100 * card.trust, 1) <= 12.5),
+    ("changed", None, lambda card: card.changed),
+    ("corrected", None, lambda card: card.is_corrected),
 )
-def test_a_filter_leaves_what_fits(
-    opened: Open, name: str, value: str | None, is_fit: Callable[[Card], Any]
-) -> None:
+
+
+def test_a_filter_leaves_what_fits(opened: Open) -> None:
     page = opened()
-    field = page.locator(f"#filters [name={name}]")
-    if value is None:
-        field.check()
-    elif field.evaluate("field => field.tagName") == "SELECT":
-        field.select_option(value)
-    else:
-        field.fill(value)
-    wanted = [card.image_id for card in CARDS if is_fit(card)]
-    assert 0 < len(wanted) < len(CARDS)
-    expect(page.locator("#found")).to_have_text(f"{len(wanted)} of 131 images")
-    assert ids(page) == wanted[:PAGE]
-    page.locator("#filters [type=reset]").click()
-    expect(page.locator("#found")).to_have_text("131 images")
+    for name, value, is_fit in FILTERS:
+        field = page.locator(f"#filters [name={name}]")
+        if value is None:
+            field.check()
+        elif field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(value)
+        else:
+            field.fill(value)
+        wanted = [shown(card.image_id) for card in CARDS if is_fit(card)]
+        assert 0 < len(wanted) < len(CARDS), name
+        expect(page.locator("#found")).to_have_text(f"{len(wanted)} of 131 images")
+        assert ids(page) == wanted[:PAGE], name
+        page.locator("#filters [type=reset]").click()
+        expect(page.locator("#found")).to_have_text("131 images")
 
 
 def test_filters_work_together_and_the_address_remembers_them(opened: Open) -> None:
@@ -165,31 +177,29 @@ def test_filters_work_together_and_the_address_remembers_them(opened: Open) -> N
     page.locator("[name=class]").select_option("1")
     page.locator("[name=split]").select_option("train")
     page.locator("[name=sort]").select_option("id")
-    wanted = sorted(c.image_id for c in CARDS if 1 in c.tags and c.split == "train")
+    wanted = sorted(shown(c.image_id) for c in CARDS if 1 in c.tags and c.split == "train")
     assert ids(page) == wanted and "class=1&split=train&sort=id" in page.url
     again = opened("#" + page.url.partition("#")[2])
     assert ids(again) == wanted and again.locator("[name=class]").input_value() == "1"
 
 
-@pytest.mark.parametrize(
-    ("order", "key"),
-    [
-        ("trust", lambda card: 2 if card.trust is None else card.trust),
-        ("iou", lambda card: 101 if card.iou is None else card.iou),
-        ("changed", lambda card: 1 if card.changed is None else -card.changed),
-        ("id", lambda card: card.image_id),
-    ],
-)
-def test_images_are_in_the_order_that_was_chosen(
-    opened: Open, order: str, key: Callable[[Card], Any]
-) -> None:
+ORDERS: dict[str, Callable[[Card], Any]] = {
+    "trust": lambda card: 2 if card.trust is None else card.trust,
+    "iou": lambda card: 101 if card.iou is None else card.iou,
+    "changed": lambda card: 1 if card.changed is None else -card.changed,
+    "id": lambda card: card.image_id,
+}
+
+
+def test_images_are_in_the_order_that_was_chosen(opened: Open) -> None:
     page = opened()
     assert page.locator("[name=sort]").input_value() == "trust"
-    page.locator("[name=sort]").select_option(order)
-    page.locator("#more").click()
-    page.locator("#more").click()
-    assert ids(page) == [card.image_id for card in sorted(CARDS, key=key)]
-    assert page.locator("#more").is_hidden()
+    for order, key in ORDERS.items():
+        page.locator("[name=sort]").select_option(order)
+        page.locator("#more").click()
+        page.locator("#more").click()
+        assert ids(page) == [shown(card.image_id) for card in sorted(CARDS, key=key)], order
+        assert page.locator("#more").is_hidden()
 
 
 def test_opacity_and_layers_change_the_pixels_of_the_enlarged_image(opened: Open) -> None:
@@ -229,19 +239,19 @@ def test_the_keyboard_does_it_all(opened: Open) -> None:
     page.locator(".stack").nth(1).focus()
     press("Enter")
     title = page.locator("#title")
-    shown = [card.image_id for card in CARDS if "image" in card.image_id]
-    expect(title).to_have_text(shown[1])
+    found = [card.image_id for card in CARDS if "image" in card.image_id]
+    expect(title).to_have_text(found[1])
     press("ArrowRight")
     press("ArrowRight")
-    expect(title).to_have_text(shown[3])
+    expect(title).to_have_text(found[3])
     press("ArrowLeft")
-    expect(title).to_have_text(shown[2])
+    expect(title).to_have_text(found[2])
     press("2")
-    wait_for(page, f"{shown[2]} ground truth")
+    wait_for(page, f"{found[2]} ground truth")
     press("ArrowRight")
-    wait_for(page, f"{shown[3]} ground truth")  # the layer stays
+    wait_for(page, f"{found[3]} ground truth")  # the layer stays
     press("0")
-    wait_for(page, f"{shown[3]}  65")
+    wait_for(page, f"{found[3]}  65")
     press("-")
     assert page.locator("#opacity").input_value() == "55"
     press("o")
@@ -255,7 +265,7 @@ def test_the_keyboard_does_it_all(opened: Open) -> None:
     press("Escape")
     assert not page.locator("#viewer").evaluate("dialog => dialog.open")
     focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert focused == f"Enlarge {shown[3]}"
+    assert focused == f"Enlarge {found[3]}"
 
 
 def test_the_address_holds_the_image_that_is_open(opened: Open) -> None:
@@ -264,7 +274,19 @@ def test_the_address_holds_the_image_that_is_open(opened: Open) -> None:
     again = opened("#" + page.url.partition("#")[2])
     expect(again.locator("#title")).to_have_text(CARDS[7].image_id)
     again.keyboard.press("Escape")
-    assert "image=" not in again.url
+    expect(again).not_to_have_url(re.compile("image="))
+
+
+def test_an_address_that_is_edited_while_an_image_is_open_is_followed(opened: Open) -> None:
+    page = opened()
+    page.locator(".stack[role=button]").nth(50).click()
+    viewer = page.locator("#viewer")
+    for hash_ in ("q=image-012", "image=gone", "image=failed", "q=nothing%20at%20all"):
+        page.evaluate("hash => { location.hash = hash; }", hash_)
+        expect(viewer).to_be_hidden()
+        page.evaluate("location.hash = 'image=2008%2Fimage-049'")
+        expect(page.locator("#title")).to_have_text("2008/image-049")
+        expect(viewer).to_be_visible()
 
 
 def test_commands_are_copied_as_a_shell_takes_them(opened: Open) -> None:
@@ -279,6 +301,29 @@ def test_commands_are_copied_as_a_shell_takes_them(opened: Open) -> None:
     command = page.locator("#explain code").text_content()
     assert command is not None and command.startswith("dcsp explain --run demo-1 ./store -- ")
     assert shlex.split(command)[-1] == NASTY
+    page.keyboard.press("Escape")
+    page.locator("[name=q]").fill("token=")  # shown without what may be a key
+    page.locator(".stack[role=button]").click()
+    expect(page.locator("#title")).to_have_text("s3://b/1?token=…")
+    assert page.locator("#explain").is_hidden()
+    page.keyboard.press("Escape")
+    page.locator("[name=q]").fill(NASTY)
+    page.locator(".stack[role=button]").click()
+    assert page.locator("#explain").is_visible()
+
+
+def test_a_class_that_only_another_layer_shows_has_its_name(opened: Open) -> None:
+    page = opened()
+    keys = page.locator(".legend span").all_text_contents()
+    assert keys == [*CLASSES, "ignored"]
+    page.locator("[name=q]").fill(CARDS[0].image_id)
+    page.locator(".stack[role=button]").click()
+    page.locator("#layers button", has_text="cue 1").click()
+    wait_for(page, "cue 1")
+    page.locator("#canvas").hover()
+    expect(page.locator("#under")).to_have_text(CLASSES[3])
+    told = page.locator("#told").text_content() or ""
+    assert "corrected by a person" in told
 
 
 def test_a_phone_shows_all_of_it(opened: Open) -> None:
@@ -303,7 +348,7 @@ def test_dark_follows_the_system(opened: Open) -> None:
 
 def test_without_a_script_every_image_is_there(opened: Open) -> None:
     page = opened(java_script_enabled=False)
-    assert ids(page) == [card.image_id for card in CARDS]
+    assert ids(page) == [shown(card.image_id) for card in CARDS]
     assert page.locator("#filters").is_hidden() and page.locator("button.copy").first.is_hidden()
     page.locator("#cards").scroll_into_view_if_needed()
     assert page.locator(".panels img").first.is_visible()
@@ -329,8 +374,7 @@ def test_no_other_script_runs_and_nothing_is_fetched(browser: Browser, report: P
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", DESKTOP), ("dark", PHONE)])
 def test_axe_finds_nothing_serious(opened: Open, scheme: str, viewport: dict[str, int]) -> None:
     page = opened("#q=image-01", color_scheme=scheme, viewport=viewport)
     page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")

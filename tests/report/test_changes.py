@@ -13,7 +13,7 @@ from PIL import Image
 from dcsp.evaluation.changes import Changes
 from dcsp.evaluation.pairing import compare_runs
 from dcsp.report.changes import TwoRuns, build_changes_page
-from dcsp.report.earlier import ChangedLabels, changed_images
+from dcsp.report.earlier import ChangedLabels, Earlier, changed_images
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY, part_file
 from dcsp.tables.schemas import CORPUS
@@ -94,6 +94,20 @@ def test_names_of_strangers_are_text(name: str) -> None:
     )
     assert_harmless(page.replace("\n", " "))
     assert page.count("<script") == 1 and "<img src=x" not in page
+
+
+def test_of_some_parts_the_images_alone_are_looked_up(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    Run("a", {"p": {"i0": BEFORE, "i1": BEFORE}, "r": {"i2": BEFORE}}).write(store)
+    Run("b", {"q": {"i0": AFTER, "i2": AFTER}, "s": {"i1": AFTER, "new": AFTER}}).write(store)
+    whole, some = compare_runs(store, "a", "b"), compare_runs(store, "a", "b", {"q"})
+    (pairing,) = some.pairings
+    assert pairing in whole.pairings and len(whole.pairings) == 2
+    assert (pairing.after.name, [part.name for part in pairing.before]) == ("q", ["p", "r"])
+    assert (some.start.new, some.start.gone, some.part) == (0, 0, whole.part)
+    found = Earlier(store, some)
+    assert found.of("q", ["i2", "i0"]) == Earlier(store, whole).of("q", ["i2", "i0"]) != {}
+    assert found.of("s", ["i1"]) == {}
 
 
 def test_images_are_read_by_the_ids_of_both_runs_classes(tmp_path: Path) -> None:

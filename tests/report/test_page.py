@@ -1,6 +1,7 @@
 """The whole page: self-contained, well-formed, escaped, and complete."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from dcsp.report.data import CuePhase, Curve, ReportData
 from dcsp.report.images import most_bytes
 from dcsp.report.layers import Layer
 from dcsp.report.page import build_report
+from dcsp.report.steps import next_steps
 from dcsp.trust.score import REASONS
 from tests.report.conftest import card, selftag_figures
 from tests.report.pages import Reader, assert_self_contained
@@ -131,10 +133,15 @@ def test_a_choice_of_images_is_called_one(run: ReportData) -> None:
 
 
 def test_next_steps_are_commands_of_the_command_line(run: ReportData) -> None:
+    trust: Any = {"splits": {"train": None, "val": 80.0}}
+    steps = Reader(next_steps(replace(run, store="/data/my store", trust=trust))).text
+    assert "dcsp review '/data/my store' demo-1 --budget 100 --out review" in steps
+    for unrated in (None, {"splits": {"val": 80.0}}):  # it would refuse
+        told: Any = unrated
+        assert "dcsp review" not in Reader(next_steps(replace(run, trust=told))).text
     text = Reader(build_report(replace(run, store="/data/my store"))).text
     for command in (
         "dcsp export '/data/my store' labels demo-1",
-        "dcsp review '/data/my store' --budget 100 --out review",
         "dcsp publish '/data/my store' demo-1",
         "dcsp rollback '/data/my store'",
         "dcsp explain --run demo-1 '/data/my store'",

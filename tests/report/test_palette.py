@@ -17,7 +17,16 @@ def test_classes_are_told_apart_twice_as_well_as_by_the_voc_palette() -> None:
     for classes in (12, 20, 80):
         ours, voc = (p[1 : classes + 1] for p in (class_colours(), voc_palette()))
         assert least_difference(ours) > 2 * least_difference(voc)
-    assert least_difference(class_colours()[1:21]) > 10
+    assert least_difference(class_colours()[1:21]) > 9
+
+
+def test_six_classes_have_colours_with_names_of_their_own() -> None:
+    names = ("magenta", "green", "red", "blue", "dark green", "yellow")
+    known = ((255, 0, 255), (0, 255, 0), (255, 0, 0), (0, 90, 255), (0, 128, 0), (255, 230, 0))
+    ours, lab = (rgb2lab(np.array([c], np.uint8) / 255)[0] for c in (class_colours()[1:7], known))
+    nearest = deltaE_ciede2000(ours[:, None], lab[None]).argmin(axis=1)
+    assert [names[place] for place in nearest] == list(names)
+    assert least_difference(class_colours()[1:7]) > 20
 
 
 def test_no_colour_is_there_twice_or_a_grey() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsp.errors import StoreError
-from dcsp.run.history import Event, History, add_event, read_history
+from dcsp.run.history import Event, History, add_event, read_history, tell_published
 from dcsp.run.publishing import roll_back
 from dcsp.run.record import publish
 from dcsp.store.store import Store
@@ -130,6 +130,25 @@ def test_events_are_read_in_the_order_of_their_numbers(store: Store) -> None:
     add_event(store, event)
     assert [event.run for event in read_history(store).events] == ["first", "last", "a"]
     assert "1000001-" in json.dumps(store.list(HISTORY))
+
+
+def test_the_time_of_a_publication_is_looked_for_in_the_newest_events(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr("dcsp.run.history.tell", lambda _, value: told.append(value))
+    publish(store, "a", "relabel")
+    add_event(store, Event("held back", "b", "relabel", "a"))
+    tell_published(store)
+    assert len(told) == 1
+    for number in range(100):
+        held = Event("held back", "b", "relabel", "a")
+        store.write_json(f"{HISTORY}/{number + 3:06d}-aa.json", vars(held))
+    read: list[str] = []
+    read_json = Store.read_json
+    monkeypatch.setattr(Store, "read_json", lambda s, n: (read.append(n), read_json(s, n))[1])
+    tell_published(store)
+    assert 0 < len(read) <= 50 and len(told) == 1, "the lease is held meanwhile"
 
 
 # --- kills ----------------------------------------------------------------------------------------

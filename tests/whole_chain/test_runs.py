@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,8 @@ def test_evaluation_adds_up_part_by_part(done: Done) -> None:
 def cards_of(plan: Plan, metrics: dict[str, Any]) -> list[Card]:
     """The images of the report of a run."""
     store = Store(plan.config.store)
-    return CardReader(store, plan, earlier(store, plan, metrics)).cards(choose(store, plan))
+    chosen = choose(store, plan)
+    return CardReader(store, plan, earlier(store, plan, metrics, chosen)).cards(chosen)
 
 
 @pytest.mark.parametrize(("gallery", "train", "val"), [(0, 0, 0), (3, 2, 1), (30, 6, 2)])
@@ -263,6 +265,22 @@ def test_the_report_lists_all_images_and_some_of_both_splits_in_full(
                 "image", "published", "ground truth", "network", "cue 0", "cue 1", "S_1", "S_3",
                 *(f"attention, {name}" for name in names),
             ]  # fmt: skip
+
+
+def test_a_part_is_read_once_for_images_of_both_sizes(
+    done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = done.config.report.model_copy(update={"gallery": 3})
+    plan = replace(done.plan, config=done.config.model_copy(update={"report": report}))
+    chosen = choose(done.store, plan)
+    assert any(of_part.full and of_part.others for of_part in chosen)
+    read: list[str] = []
+    read_table = Store.read_table
+    monkeypatch.setattr(
+        Store, "read_table", lambda s, name, *a: (read.append(name), read_table(s, name, *a))[1]
+    )
+    cards = CardReader(done.store, plan).cards(chosen)
+    assert len(cards) == 8 and read and max(Counter(read).values()) == 1
 
 
 def test_the_store_is_whole(done: Done) -> None:
