@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.stores"]
 
-# Whoever runs the tests in the background may ignore Ctrl-C: they and their jobs would inherit that.
+# Whoever runs tests in the background may ignore Ctrl-C: they and their jobs would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine takes longer: how long an example takes says nothing about what is tested.
