@@ -20,8 +20,8 @@ SIGNALS: Mapping[str, str] = {
     "cue": "its last cue was of other pixels",
     "salient": "it does not stand out",
     "contrast": "it stands out no more than what is background",
+    "decided": "whether it stands out is unclear",
     "covered": "what stands out is labelled as background",
-    "smooth": "its outline is ragged",
     "alone": "many classes share the image",
 }
 """Signal → what a low one says of a label."""
@@ -75,7 +75,6 @@ def measure(seen: Seen) -> Signals:
     columns = {
         **_of_networks(seen, classes),
         **_of_saliency(seen, counts, classes),
-        "smooth": np.clip(4 * np.sqrt(pixels) / _outlines(seen.label)[list(classes)], 0, 1),
         "alone": 1 / max(1, len(classes)),
     }
     for column, name in enumerate(SIGNALS):
@@ -125,6 +124,7 @@ def _of_saliency(
     sums = np.bincount(flat, weights=seen.saliency.ravel(), minlength=256)
     ids = list(classes)
     inside = sums[ids] / np.maximum(counts[ids], 1)
+    clear = np.bincount(flat, weights=np.abs(2 * seen.saliency - 1).ravel(), minlength=256)
     outside = sums[BACKGROUND] / max(1, counts[BACKGROUND])
     labelled = counts.sum() - counts[BACKGROUND] - counts[IGNORE]
     shared = sums.sum() - sums[BACKGROUND] - sums[IGNORE]
@@ -132,18 +132,6 @@ def _of_saliency(
     return {
         "salient": inside,
         "contrast": np.clip(inside - outside, 0, 1),
+        "decided": clear[ids] / np.maximum(counts[ids], 1),
         "covered": float(shared / either),
     }
-
-
-def _outlines(label: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Class id → sides of its pixels that another class is behind, at least 1.
-
-    The image's border is none.
-    """
-    total = np.zeros(256, np.int64)
-    for one, other in ((label[1:], label[:-1]), (label[:, 1:], label[:, :-1])):
-        differs = one != other
-        total += np.bincount(one[differs], minlength=256)
-        total += np.bincount(other[differs], minlength=256)
-    return np.maximum(total, 1)

@@ -22,7 +22,7 @@ from dcsp.tables.snapshot import TRAIN
 from dcsp.trust.score import TrustModel, shipped_model
 from dcsp.trust.signals import Seen, measure
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dcsp.evaluation.trust_fit import Example, crossed, fit, judge, judged
+from dcsp.evaluation.trust_fit import Example, crossed, fit, judged, scored
 from dcsp.trust.signals import SIGNALS, Signals
 
 CUE, ALONE = list(SIGNALS).index("cue"), list(SIGNALS).index("alone")
@@ -38,7 +38,7 @@ def test_weights_are_those_that_made_the_examples_and_never_negative() -> None:
 
 def test_scores_tell_of_images_that_were_not_seen() -> None:
     seen, other = images(300, 0), images(300, 1)
-    by_others = judge(fit([seen]), other)
+    by_others = judged(scored(fit([seen]), other), other)
     assert by_others["spearman"] is not None and by_others["spearman"] > 0.75
     assert by_others["auc"] is not None and by_others["auc"] > 0.85
     assert by_others["gain"] is not None and by_others["gain"] > 3

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.cues.published import PublishedRule
-from dcsp.evaluation.trust_fit import Example, crossed, examples, fit, judged
+from dcsp.evaluation.trust_fit import Example, crossed, examples, fit, judged, scored
 from dcsp.images.resize import resize_map
 from dcsp.inference.scores import probabilities
 from dcsp.inference.table import PredictionStage
@@ -145,7 +145,7 @@ def ours(images: Sequence[Example], others: Sequence[Sequence[Example]]) -> Scor
     """
 
     def by(model: TrustModel) -> NDArray[np.float64]:
-        return np.array([model.score(model.classes(e.signals)) for e in images])
+        return scored(model, images)
 
     found = {f"{OURS}, five folds": crossed(images)}
     if others:

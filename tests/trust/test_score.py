@@ -56,10 +56,10 @@ def test_a_score_is_the_logistic_function_of_the_weighted_sum() -> None:
 
 def test_reasons_are_the_signals_that_take_most_the_weightiest_first() -> None:
     values = np.full((1, len(SIGNALS)), 0.5)
-    for name in ("cue", "alone", "smooth"):
+    for name in ("cue", "alone", "decided"):
         values[0, list(SIGNALS).index(name)] = 0.0
-    (found,) = model(cue=1.0, alone=4.0, smooth=0.5).classes(signals(values))
-    assert found.reasons == ("alone", "cue", "smooth")
+    (found,) = model(cue=1.0, alone=4.0, decided=0.5).classes(signals(values))
+    assert found.reasons == ("alone", "cue", "decided")
     assert set(found.reasons) <= set(REASONS)
 
 

@@ -95,7 +95,7 @@ def test_a_label_that_all_agree_on_has_high_signals() -> None:
         "salient": seen(box(), saliency=np.full((12, 14), 0.1, np.float32)),
         "contrast": seen(box(), saliency=np.ones((12, 14), np.float32)),
         "covered": seen(box(), saliency=np.ones((12, 14), np.float32)),
-        "smooth": seen(np.where(np.indices((12, 14)).sum(axis=0) % 2, box(), 0).astype(np.uint8)),
+        "decided": seen(box(), saliency=np.full((12, 14), 0.5, np.float32)),
         "alone": seen(box(), tags=(1, 2, 3)),
     }.items(),
 )
@@ -106,7 +106,7 @@ def test_each_signal_falls_where_it_should(name: str, worse: Seen) -> None:
 def test_what_is_not_there_is_unknown() -> None:
     found = measure(seen(box(), cue=None, saliency=None, tags=()))
     unknown = {name for name in SIGNALS if np.isnan(signal(found, name))}
-    assert unknown == {"cue", "salient", "contrast", "covered"}
+    assert unknown == {"cue", "salient", "contrast", "decided", "covered"}
 
 
 def test_an_image_without_classes_has_no_signals() -> None:
