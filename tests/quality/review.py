@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dcsp.config.file import override_tree, parse_config
@@ -98,12 +99,13 @@ def _write_masks(store: Store, snapshot: Snapshot, picked: Sequence[Any], folder
     for item in picked:
         part = parts[item.part.name]
         truth = read_truth(store, part, snapshot.masks)
-        row = truth.slice(item.row, 1).to_pylist()[0] if truth else None
-        if row and row["label"]:
-            path = folder / f"{row['image_id']}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(row["label"])
-            names.add(row["image_id"])
+        masks = truth.filter(pc.equal(truth["image_id"], item.image_id))["label"] if truth else []
+        for label in masks:
+            if label.is_valid:
+                path = folder / f"{item.image_id}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(label.as_py())
+                names.add(item.image_id)
     return names
 
 
