@@ -108,6 +108,14 @@ def _against(data: ReportData, final: Figures, low: float) -> Iterator[str]:
     expected = data.trust["expected_miou"] if data.trust else None
     if expected is not None and expected < GOOD_MIOU - EXPECTED_ERROR:
         yield f"more trust in the labels of all images, of which {percent(expected)} % is expected"
+    if _lacks_tags(data):
+        yield "pixels for what is tagged"
+
+
+def _lacks_tags(data: ReportData) -> bool:
+    """Whether many images show no pixel of something that they are tagged with."""
+    consistency = data.trust["tag_consistency"] if data.trust else None
+    return consistency is not None and consistency < CONSISTENT
 
 
 def _by_trust(data: ReportData, expected: float) -> Standing:
@@ -124,8 +132,7 @@ def _by_trust(data: ReportData, expected: float) -> Standing:
     against = []
     if expected - EXPECTED_ERROR < GOOD_MIOU:
         against.append(f"an expectation above {GOOD_MIOU + EXPECTED_ERROR:g} %")
-    consistency = data.trust["tag_consistency"]
-    if consistency is not None and consistency < CONSISTENT:
+    if _lacks_tags(data):
         against.append("pixels for what is tagged")
     unseen = [n for n, told in data.trust["per_class"].items() if told["expected_iou"] is None]
     if unseen:

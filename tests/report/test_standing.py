@@ -94,6 +94,12 @@ def test_masks_that_do_not_fit_are_no_proof(run: ReportData) -> None:
     assert level(replace(run, masks=unfit)) == "caution"
 
 
+def test_good_figures_are_no_proof_where_many_tags_have_no_pixels(run: ReportData) -> None:
+    found = standing(replace(run, trust=trust(90, tag_consistency=0.524)))
+    assert found.level == "caution" and "pixels for what is tagged" in found.summary
+    assert level(replace(run, trust=trust(90, tag_consistency=0.95))) == "good"
+
+
 def test_good_figures_of_a_few_do_not_stand_against_low_expectations_of_all(
     run: ReportData,
 ) -> None:
