@@ -113,11 +113,11 @@ def test_what_no_node_holds_is_refused_before_anything_is_started(
         assert not (tmp_path / "store" / "corpus" / "parts").exists()
         return str(told.value)
 
-    for job in (plan.main, relabel.main):
-        assert "cluster.train_workers" in refused(job, "cluster.train_workers=2")
     no_gpu = "cluster.use_gpu=false"
-    assert "cluster.train_cpus" in refused(relabel.main, "cluster.train_cpus=4", no_gpu)
-    assert "cluster.actors=6" in refused(relabel.main, "cluster.actors=6", no_gpu)
+    for job in (plan.main, relabel.main):
+        assert "cluster.train_cpus" in refused(job, "cluster.train_cpus=4", no_gpu)
+        assert "cluster.train_workers" in refused(job, "cluster.train_workers=2")
+        assert "cluster.actors=6" in refused(job, "cluster.actors=6", no_gpu)
     resources = _cluster.connect(_settings(nodes, use_gpu=False))
     assert (resources.cpus, resources.gpus, resources.nodes) == (6, 0, 4)
     assert resources.room(2) == 2 and resources.room(1) == 6 and resources.room(1, 1) == 0
