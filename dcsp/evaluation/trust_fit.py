@@ -37,7 +37,7 @@ from dcsp.trust.signals import SIGNALS, Signals, measure
 from dcsp.trust.table import TrustStage
 
 FOLDS = 5
-_DECAY = 1e-3
+_DECAY = 3e-4
 """Of the weights: signals that say the same share what they say."""
 
 

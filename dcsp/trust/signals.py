@@ -124,7 +124,8 @@ def _of_saliency(
     sums = np.bincount(flat, weights=seen.saliency.ravel(), minlength=256)
     ids = list(classes)
     inside = sums[ids] / np.maximum(counts[ids], 1)
-    clear = np.bincount(flat, weights=np.abs(2 * seen.saliency - 1).ravel(), minlength=256)
+    is_clear = np.abs(seen.saliency - 0.5) > 0.25
+    clear = np.bincount(flat[is_clear.ravel()], minlength=256)
     outside = sums[BACKGROUND] / max(1, counts[BACKGROUND])
     labelled = counts.sum() - counts[BACKGROUND] - counts[IGNORE]
     shared = sums.sum() - sums[BACKGROUND] - sums[IGNORE]
