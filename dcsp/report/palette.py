@@ -65,10 +65,10 @@ def class_colours() -> NDArray[np.uint8]:
 
 
 def _seen(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours (n, 3) in 0-255 as (n, 9): OKLab of all cones, then, less, of two kinds alone."""
+    """Colours (n, 3) in 0-255 as (n, 9): OKLab of all cones, then, halved, of two kinds alone."""
     linear = np.where(rgb <= 10.31475, rgb / 3294.6, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
-    less = [0.25 * _oklab((linear @ matrix.T).clip(0, 1)) for matrix in _BLINDNESS]
-    return np.concatenate([_oklab(linear), *less], axis=1)
+    halves = [0.5 * _oklab((linear @ matrix.T).clip(0, 1)) for matrix in _BLINDNESS]
+    return np.concatenate([_oklab(linear), *halves], axis=1)
 
 
 def _oklab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
