@@ -162,15 +162,15 @@ def test_mistakes_are_told_in_json_too(tmp_path: Path, arguments: list[str], mes
     assert event["level"] in ("error", "warning")
 
 
+def logged(program: str) -> subprocess.CompletedProcess[str]:
+    """What a job of some code prints as JSON."""
+    command = [sys.executable, "-c", program, "--log-format", "json"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
 def test_a_fault_is_one_object_with_its_traceback() -> None:
     program = "from jobs._main import run_job; run_job(lambda _: 1 / 0)"
-    told = subprocess.run(
-        [sys.executable, "-c", program, "--log-format", "json"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    told = logged(program)
     assert told.returncode == 1
     (event,) = objects(told.stderr)
     assert (event["level"], event["message"]) == ("error", "ZeroDivisionError: division by zero")
@@ -183,13 +183,7 @@ def test_a_line_that_has_not_ended_is_an_object_at_the_end(error: str) -> None:
         "import sys; from dcsp.errors import DcspError; from jobs._main import run_job\n"
         f"def main(_): print('half', end='', file=sys.stderr){error}\nrun_job(main)"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", program, "--log-format", "json"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    told = logged(program)
     assert objects(told.stderr)[0]["message"] == "half"
 
 
