@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from dcsp.telemetry import Collector, Metric, collect, job_at, join, repeat
+from dcsp.text import shown
 
 REPEAT_SECONDS = 5.0
 """Between two reports of gauges: Ray forgets one that was not set for 20 s."""
@@ -43,7 +44,12 @@ def ray_metrics() -> Collector:
             kind = metrics.Counter if is_counter else metrics.Gauge
             name = metric.name.removesuffix("_total")  # which Ray adds
             made[metric.name] = kind(name, metric.meaning, tag_keys=("name", *metric.labels))
-        (made[metric.name].inc if is_counter else made[metric.name].set)(value, labels)
+        # Ray takes ASCII alone, and raises for the rest.
+        tags = {
+            label: shown(text).encode("ascii", "backslashreplace").decode()
+            for label, text in labels.items()
+        }
+        (made[metric.name].inc if is_counter else made[metric.name].set)(value, tags)
 
     return send
 

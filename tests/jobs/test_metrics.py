@@ -13,10 +13,12 @@ import ray
 
 from dcsp.config import ClusterSettings
 from dcsp.store.remote import Retries, retried
-from dcsp.telemetry import at_stage, work_on
+from dcsp.telemetry import IMAGES, at_stage, work_on
 from jobs import _cluster, relabel
+from jobs._cluster.metrics import ray_metrics
 from tests.jobs.running import Run
 from tests.jobs.tiny import TRAIN, VAL
+from tests.strangers import HOSTILE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -49,6 +51,20 @@ def stumble(_: int) -> None:
             raise answer
 
     retried(operation, Retries(unreachable_tries=2, first_pause=0.0))
+
+
+def test_labels_of_any_text_reach_a_node(cluster: object) -> None:
+    for text in HOSTILE.values():
+        ray_metrics()(IMAGES, 1, {"name": "hostile", "stage": text, "status": "köln"})
+
+    def arrived() -> float:
+        own = (value for (_, labels), value in exported().items() if ("name", "hostile") in labels)
+        return sum(own)
+
+    last = time.monotonic() + SECONDS
+    while arrived() < len(HOSTILE):
+        assert time.monotonic() < last, exported()
+        time.sleep(1)
 
 
 def test_a_node_shows_the_numbers_of_a_job_and_of_its_workers(
