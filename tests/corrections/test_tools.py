@@ -1,7 +1,7 @@
 """The tools' own libraries open what we write for them, and we read what they write.
 
 They come with the extra ``exports``, and datumaro, which asks for older versions of what is pinned
-here, by ``pip install --no-deps datumaro``. Without them these tests are skipped.
+here, as ``.ci/run`` installs it. Without them these tests are skipped.
 """
 
 from __future__ import annotations
