@@ -28,9 +28,9 @@ from dcsp.config import CorpusSettings, RunConfig
 from dcsp.config.text import user_path
 from dcsp.corpus.sources.folder import FolderSource
 from dcsp.errors import CorpusError
+from dcsp.exports.rows import export_masks
 from dcsp.inference.table import PredictionStage
 from dcsp.inspection.destination import PREDICT, claim_folder, mark_folder
-from dcsp.inspection.export import export_masks
 from dcsp.inspection.inventory import find_run
 from dcsp.progress import say
 from dcsp.run.plan import Plan

@@ -151,7 +151,7 @@ def _run(
         "created": f"2026-08-01T10:0{run_id[-1]}:00Z",
         "config": {
             "seed": 3,
-            "corpus": {"root": None},
+            "corpus": {"root": None, "classes": list(CLASSES)},
             "cues": {"gamma": gamma},
             "predict": {"splits": ["train", "val"]},
         },

@@ -60,6 +60,7 @@ FLOORS = (
     "dcsp.comparison",
     "dcsp.capacity",
     "dcsp.inspection",
+    "dcsp.exports",
     "dcsp.review",
     "dcsp.upkeep",
     "dcsp.cli",

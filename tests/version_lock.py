@@ -120,6 +120,7 @@ RULES = Rules(
         "dcsp.comparison.*": SHOWS,
         "dcsp.capacity.*": "says what a run would take",
         "dcsp.inspection.*": SHOWS,
+        "dcsp.exports.*": SHOWS,
         "dcsp.review.*": SHOWS,
         "dcsp.upkeep.*": "removes files, and blanks rows that no table is made of again",
         "dcsp.cli.*": SHOWS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,14 +13,35 @@ from dcsp.errors import ConfigError
 from dcsp.inspection.inventory import find_run, open_store
 from dcsp.store.store import Store
 
+Format = Literal[
+    "voc",
+    "coco",
+    "coco-polygons",
+    "coco-panoptic",
+    "yolo",
+    "label-studio",
+    "cvat",
+    "hf",
+    "fiftyone",
+    "folder",
+]
+"""Names of :data:`dcsp.exports.registry.FORMATS`."""
+Split = StrEnum("Split", ["train", "val"])
+
 
 @app.command()
 def export(
     store: StoreArgument,
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", parser=as_path, help="Folder for the PNG files.")
+        Path, typer.Argument(metavar="OUT", parser=as_path, help="Folder for what is written.")
     ],
     run: RunArgument = None,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="voc: palette PNGs alone; all others hold the images, too (docs/exports.md)."
+        ),
+    ] = "voc",
     labels: Annotated[
         Literal["published", "cues", "network"],
         typer.Option(
@@ -27,22 +49,33 @@ def export(
             "network: without any tags."
         ),
     ] = "published",
+    min_trust: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Leave out images whose label has a lower score."),
+    ] = None,
+    split: Annotated[
+        list[Split] | None,
+        typer.Option(help="A split to write, may be given twice; left out: all."),
+    ] = None,
 ) -> None:
-    """Write the label maps of a run as VOC-palette PNG files named after the images."""
-    from dcsp.inspection.destination import EXPORT, claim_folder, mark_folder
-    from dcsp.inspection.export import export_masks, read_labels
+    """Write the labels of a run as files that other tools open."""
+    from dcsp.exports.run import Export, Request
+    from dcsp.inspection.destination import EXPORT, claim_folder
 
     opened = open_store(store)
     found = find_run(opened, run)
-    predictions = read_labels(opened, found, labels)
+    made = Export(opened, found, Request(labels, format, [*map(str, split or ())], min_trust))
     apart = {"STORE": opened}
     if root := found.record["config"]["corpus"]["root"]:
         apart["the corpus"] = Store(root)
-    folder = claim_folder(EXPORT, out, apart)
-    mark_folder(EXPORT, folder, {"run": found.run_id, "labels": labels})
-    done = export_masks(predictions, out)
-    left = f", {done.left_out} images have no label" if done.left_out else ""
-    typer.echo(f"{done.written} masks in {out}{left}")
+    done = made.write(claim_folder(EXPORT, out, apart), out)
+    left = {
+        "have no label": done.left_out,
+        f"are trusted less than {min_trust}": done.untrusted,
+        "are of another split": done.elsewhere,
+    }
+    told = "".join(f", {count} images {why}" for why, count in left.items() if count)
+    typer.echo(f"{done.written} masks in {out}{told}")
     if done.told:
         typer.echo(done.told)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcsp.errors import StoreError
+from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.layout import (
     CHECKPOINTS,
@@ -195,6 +196,18 @@ def read_run(store: Store, run_id: str) -> Run | None:
         flatten(store.read_json(metrics)) if store.exists(metrics) else None,
         run_id == current_run(store),
     )
+
+
+def directory_of(run: Run, role: Role) -> str | None:
+    """Directory of the last table of a role that a run made; None where it made none."""
+    steps = run.record.get("steps", ())
+    found = [s["directory"] for s in steps if s.get("role", _role(s["title"])) == role.value]
+    return found[-1] if found else None
+
+
+def _role(title: str) -> str:
+    """Role of a step of an old run, which tells titles alone."""
+    return "cues" if title.startswith("cues_phase") else title
 
 
 def _read_output(store: Store, directory: str, users: Mapping[str, Sequence[str]]) -> Output | None:

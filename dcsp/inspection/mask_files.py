@@ -63,11 +63,8 @@ class MaskFolder:
             path = mask_path(self._out, image_id, suffix)
         except ValueError as strange:
             return str(strange)
-        if self._taken is not None:
-            folded = unicodedata.normalize("NFC", image_id).casefold()
-            if folded in self._taken:
-                return _SAME
-            self._taken.add(folded)
+        if not self.take(image_id):
+            return _SAME
         try:
             _replace(path, data)
         except OSError as error:
@@ -75,6 +72,15 @@ class MaskFolder:
                 return _OF_THE_NAME[error.errno]
             raise _unwritable(path, error) from error
         return None
+
+    def take(self, image_id: str) -> bool:
+        """Say that the name of an image is taken; False: that of another one is the same here."""
+        if self._taken is None:
+            return True
+        folded = unicodedata.normalize("NFC", image_id).casefold()
+        is_free = folded not in self._taken
+        self._taken.add(folded)
+        return is_free
 
 
 def mask_path(out: Path, image_id: str, suffix: str = "png") -> Path:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dcsp.errors import StoreError
-from dcsp.inspection.inventory import Run
+from dcsp.inspection.inventory import Run, directory_of
 from dcsp.stages.columns import read_columns
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
@@ -80,12 +80,6 @@ def pick(store: Store, run: Run, budget: int, seed: int | None = None) -> list[P
     chosen = range(budget) if seed is not None else choose(best.worth, budget)
     places = [best.places[index] for index in list(chosen)[: len(best.places)]]
     return [Picked(parts[number], image_id) for number, image_id in places]
-
-
-def directory_of(run: Run, role: Role) -> str | None:
-    """Directory of the last table of a role that a run made; None where it made none."""
-    found = [s["directory"] for s in run.record.get("steps", ()) if s.get("role") == role.value]
-    return found[-1] if found else None
 
 
 def _weights(told: Mapping[str, Any]) -> NDArray[np.float64]:

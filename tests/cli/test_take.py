@@ -49,7 +49,7 @@ def test_export_never_writes_among_other_files(store: Store, tmp_path: Path) -> 
     refused = "holds files that dcsp export did not write"
     assert refused in dcsp("export", store.url, photos, code=2).output.replace("\n", " ")
     record = store.read_json("runs/demo-1111/run.json")
-    record["config"]["corpus"] = {"root": str(photos)}
+    record["config"]["corpus"] |= {"root": str(photos)}
     store.write_json("runs/demo-1111/run.json", record)
     for out in (photos / "masks", Path(store.location("")) / "masks"):
         told = dcsp("export", store.url, out, "demo-1111", code=2).output.replace("\n", " ")

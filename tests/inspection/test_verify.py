@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dcsp.inspection.export import read_labels
+from dcsp.exports.labels import Labels
 from dcsp.inspection.inventory import find_run
 from dcsp.inspection.verify import parts_to_read, verify_store
 from dcsp.stages.libraries import marked
@@ -51,8 +51,9 @@ def test_predictions_of_earlier_versions_are_whole_without_their_rules(tmp_path:
     assert verify_store(store).problems == []
     run = find_run(store, "demo-2222")
     for kind in ("published", "network"):
-        labels = pa.concat_tables(read_labels(store, run, kind))["label"].to_pylist()
-        assert labels[0] == encode_labels(LABELS)
+        labels = Labels(store, run, kind)
+        table = labels.read(labels.snapshot.of(labels.splits)[0])
+        assert table["label"][0].as_py() == encode_labels(LABELS)
 
 
 def test_parts_by_several_versions_of_a_library_are_told_and_are_no_fault(store: Store) -> None:

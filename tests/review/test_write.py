@@ -16,9 +16,9 @@ from PIL import Image
 from dcsp.corrections.cvat import of_cvat
 from dcsp.corrections.drawn import Drawn
 from dcsp.corrections.label_studio import of_label_studio
-from dcsp.inspection.export import read_labels
-from dcsp.inspection.inventory import find_run
-from dcsp.review.pick import directory_of, pick
+from dcsp.exports.labels import Labels
+from dcsp.inspection.inventory import directory_of, find_run
+from dcsp.review.pick import pick
 from dcsp.review.write import write_review
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
@@ -55,10 +55,11 @@ def labels(out: Path) -> dict[str, np.ndarray]:
 def test_labels_are_those_of_the_run(written: Path) -> None:
     found, store = labels(written), Store(str(written.parent / "store"))
     assert len(found) == 3
+    made = Labels(store, find_run(store), "published")
     rows = {
         row["image_id"]: row["label"]
-        for part in read_labels(store, find_run(store), "published")
-        for row in part.to_pylist()
+        for part in made.snapshot.of(made.splits)
+        for row in made.read(part).to_pylist()
     }
     for name, label in found.items():
         assert (label == decode_labels(rows[name])).all()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcsp.errors import StoreError
-from dcsp.inspection.export import Exported, export_masks
+from dcsp.exports.rows import Exported, export_masks
 from dcsp.inspection.mask_files import mask_path
 from dcsp.labels import voc_palette
 from dcsp.tables.codecs import encode_labels
