@@ -12,6 +12,7 @@ from dcsp.cli.base import RunArgument, StoreArgument, app, as_path
 from dcsp.errors import ConfigError
 from dcsp.inspection.inventory import find_run, open_store
 from dcsp.store.store import Store
+from dcsp.text import quantity
 
 Format = Literal[
     "voc",
@@ -69,13 +70,13 @@ def export(
     if root := found.record["config"]["corpus"]["root"]:
         apart["the corpus"] = Store(root)
     done = made.write(claim_folder(EXPORT, out, apart), out)
-    left = {
-        "have no label": done.left_out,
-        f"are trusted less than {min_trust}": done.untrusted,
-        "are of another split": done.elsewhere,
-    }
-    told = "".join(f", {count} images {why}" for why, count in left.items() if count)
-    typer.echo(f"{done.written} masks in {out}{told}")
+    left = (
+        (done.left_out, "without a label"),
+        (done.untrusted, f"trusted less than {min_trust}"),
+        (done.elsewhere, "of another split"),
+    )
+    told = "; ".join(f"{quantity(count, 'image')} {why}" for count, why in left if count)
+    typer.echo(f"{done.written} masks in {out}{told and f'; left out: {told}'}")
     if done.told:
         typer.echo(done.told)
 

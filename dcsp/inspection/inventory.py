@@ -201,7 +201,7 @@ def read_run(store: Store, run_id: str) -> Run | None:
 def directory_of(run: Run, role: Role) -> str | None:
     """Directory of the last table of a role that a run made; None where it made none."""
     steps = run.record.get("steps", ())
-    found = [s["directory"] for s in steps if s.get("role", _role(s["title"])) == role.value]
+    found = [s["directory"] for s in steps if (s.get("role") or _role(s["title"])) == role.value]
     return found[-1] if found else None
 
 

@@ -97,13 +97,15 @@ def read_all(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def give_labels(store: Store, make: Callable[[int], NDArray[np.uint8]] = blobs) -> None:
-    """Write other labels into the predictions of the published run."""
-    directory = directory_of(find_run(store), Role.PREDICTIONS)
-    for number, part in enumerate(sorted(store.parts(str(directory)))):
-        file = part_file(str(directory), part)
-        rows = store.read_table(file).num_rows
-        labels = [encode_labels(make(10 * number + row)) for row in range(rows)]
-        rewrite(store, file, label=labels)
+    """Write other labels into the predictions of the published run, each of another trust."""
+    predictions, trust = (
+        str(directory_of(find_run(store), role)) for role in (Role.PREDICTIONS, Role.TRUST)
+    )
+    for number, part in enumerate(sorted(store.parts(predictions))):
+        file = part_file(predictions, part)
+        seeds = [3 * number + row for row in range(store.read_table(file).num_rows)]
+        rewrite(store, file, label=[encode_labels(make(seed)) for seed in seeds])
+        rewrite(store, part_file(trust, part), score=[seed / 20 for seed in seeds])
 
 
 @pytest.fixture(scope="package")
@@ -115,8 +117,8 @@ def whole(two_nights: Nights, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def run(two_nights: Nights, tmp_path: Path) -> Labelled:  # noqa: F811
+def run(two_nights: Nights, tmp_path_factory: pytest.TempPathFactory) -> Labelled:  # noqa: F811
     """A run that a test may change before it reads it."""
-    store = two_nights.copied(tmp_path / "store").store
+    store = two_nights.copied(tmp_path_factory.mktemp("run") / "store").store
     give_labels(store)
     return Labelled(store, read_all(store))
