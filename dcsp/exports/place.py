@@ -72,8 +72,11 @@ class Place:
             StoreError: It cannot be written whatever its name.
         """
         if self._journal:
-            with self._journal.open("a", encoding="utf-8") as sink:
-                sink.write(json.dumps([folder, name, suffix]) + "\n")
+            try:
+                with self._journal.open("a", encoding="utf-8") as sink:
+                    sink.write(json.dumps([folder, name, suffix]) + "\n")
+            except OSError as error:
+                raise _unwritable(self._journal, error) from error
         if why := self._folder(folder).write(name, data, suffix):
             raise UnnamedError(why)
         self.files.append((folder, name, suffix))
@@ -89,7 +92,7 @@ class Place:
         Raises:
             StoreError: It cannot be written.
         """
-        target = self._out / path
+        target = mask_path(self._out, *path.rsplit(".", 1))
         temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,7 @@ class Place:
                 sink.writelines(pieces)
             temporary.replace(target)
         except OSError as error:
-            raise StoreError(f"Cannot write {target} ({error}): check the path.") from error
+            raise _unwritable(target, error) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -130,12 +133,20 @@ class Place:
             except FileNotFoundError:  # its folder is gone already
                 continue
             except OSError as error:
-                raise StoreError(f"Cannot write {path} ({error}): check the path.") from error
+                raise _unwritable(path, error) from error
 
     def _folder(self, name: str) -> MaskFolder:
         if name not in self._folders:
-            self._folders[name] = MaskFolder(self._out / name)
+            self._folders[name] = MaskFolder(self._below(name))
         return self._folders[name]
 
     def _path(self, folder: str, name: str, suffix: str) -> Path:
-        return mask_path(self._out / folder, name, suffix)
+        return mask_path(self._below(folder), name, suffix)
+
+    def _below(self, folder: str) -> Path:
+        """A folder in OUT, which no link may lead outside."""
+        return mask_path(self._out, f"{folder}/mask").parent if folder else self._out
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"Cannot write {path} ({error}): check the path.")

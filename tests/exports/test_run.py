@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,24 @@ def test_a_name_that_cannot_be_leaves_no_image_behind(run: Labelled, tmp_path: P
     (image,) = (tmp_path / "yolo/images").rglob("inside.png")
     before, after = str(image).rsplit("/images/", 1)
     assert Path(f"{before}/labels/{after}").with_suffix(".txt").is_file()
+
+
+@pytest.mark.parametrize("linked", ["images", "images/train", "masks", "classes.json"])
+def test_nothing_is_written_through_a_link(whole: Labelled, tmp_path: Path, linked: str) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    whole.export(out, "train", format="folder")
+    before = contents(out)
+    elsewhere.mkdir()
+    place = out / linked
+    shutil.move(place, tmp_path / "moved")
+    place.symlink_to(elsewhere / "file" if "." in linked else elsewhere)
+    if "." in linked:
+        whole.export(out, "train", format="folder")  # a new file in the place of the link
+        assert contents(out) == before
+    else:
+        with pytest.raises(StoreError, match=r"A link in .* outside: remove the link"):
+            whole.export(out, "train", format="folder")
+    assert not any(elsewhere.iterdir())
 
 
 def test_images_are_written_as_their_labels_lie(run: Labelled, tmp_path: Path) -> None:
