@@ -251,7 +251,16 @@ def test_datumaro_opens_coco(whole: Labelled, tmp_path: Path, format_: str) -> N
     assert {(item.id, item.subset) for item in dataset} == {
         (name, image["split"]) for name, image in whole.images.items() if image["label"] is not None
     }
-    assert all(item.media.size == SIZE for item in dataset)
+    kinds = dataset.categories()[datumaro.AnnotationType.label]
+    ids = {name: id_ for id_, name in CLASSES.items()}
+    for item in dataset:
+        assert item.media.size == SIZE
+        label = whole.labels()[item.id]
+        areas = dict.fromkeys(CLASSES, 0.0)
+        for annotation in item.annotations:
+            if annotation.type != datumaro.AnnotationType.bbox:  # it makes them of our boxes
+                areas[ids[kinds[annotation.label].name]] += annotation.get_area()
+        assert areas == {id_: (label == id_).sum() for id_ in CLASSES}
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
