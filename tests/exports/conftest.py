@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,14 @@ from tests.upkeep.conftest import Nights, two_nights  # noqa: F401
 
 CLASSES = {1: "cat", 2: "dog"}
 SIZE = (40, 48)
-COLUMNS = ["image_id", "split", "bytes", "status"]
 
 
-def blobs(seed: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
+def blobs(seed: int) -> NDArray[np.uint8]:
     """HW uint8: areas of 0, 1, 2 and 255 with holes, and single pixels of each."""
     rng = np.random.default_rng(seed)
-    smooth = ndimage.gaussian_filter(rng.normal(size=(4, *size)), (0, 2, 2))
+    smooth = ndimage.gaussian_filter(rng.normal(size=(4, *SIZE)), (0, 2, 2))
     label = np.array([0, 1, 2, 255], np.uint8)[smooth.argmax(axis=0)]
-    strange = rng.random(size) < 0.05
+    strange = rng.random(SIZE) < 0.05
     label[strange] = rng.choice(np.array([0, 1, 2, 255], np.uint8), strange.sum())
     return label
 
@@ -96,7 +95,7 @@ def read_all(store: Store) -> dict[str, dict[str, Any]]:
     return found
 
 
-def give_labels(store: Store, make: Callable[[int], NDArray[np.uint8]] = blobs) -> None:
+def give_labels(store: Store) -> None:
     """Write other labels into the predictions of the published run, each of another trust."""
     predictions, trust = (
         str(directory_of(find_run(store), role)) for role in (Role.PREDICTIONS, Role.TRUST)
@@ -104,7 +103,7 @@ def give_labels(store: Store, make: Callable[[int], NDArray[np.uint8]] = blobs) 
     for number, part in enumerate(sorted(store.parts(predictions))):
         file = part_file(predictions, part)
         seeds = [3 * number + row for row in range(store.read_table(file).num_rows)]
-        rewrite(store, file, label=[encode_labels(make(seed)) for seed in seeds])
+        rewrite(store, file, label=[encode_labels(blobs(seed)) for seed in seeds])
         rewrite(store, part_file(trust, part), score=[seed / 20 for seed in seeds])
 
 
