@@ -122,6 +122,7 @@ RULES = Rules(
         "dcsp.inspection.*": SHOWS,
         "dcsp.review.*": SHOWS,
         "dcsp.upkeep.*": "removes files, and blanks rows that no table is made of again",
+        "dcsp.__main__": SHOWS,
         "dcsp.cli.*": SHOWS,
     },
     settings=("dcsp.config.*",),
