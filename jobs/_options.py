@@ -40,7 +40,7 @@ def shipped(name: str) -> Path:
 def find_config(text: str) -> str:
     """The file that ``--config`` means: a path, or the name of a shipped config."""
     path = Path(user_path(text))
-    is_name = len(path.parts) == 1 and not path.suffix and not path.is_file()
+    is_name = "/" not in text and not path.suffix and not path.is_file()
     return str(shipped(text) if is_name else path)
 
 

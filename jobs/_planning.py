@@ -118,8 +118,7 @@ class Planning:
         lines, probed = self.forecast(probes=probes)
         notes = self._notes(probed)
         if as_json:
-            costs = [price and price.of(self.resources, line.seconds or 0.0) for line in lines]
-            told = [asdict(line) | {"cost": c} for line, c in zip(lines, costs, strict=True)]
+            told = [asdict(line) | {"cost": self._cost(line, price)} for line in lines]
             document = _document(self.store, self.config, self.snapshot)
             put_json(document | {"cluster": self.resources, "forecast": told, "notes": notes})
         else:
@@ -130,6 +129,11 @@ class Planning:
             for note in notes:
                 print(f"note: {note}")
         check_memory(lines, self.resources)
+
+    def _cost(self, line: Forecast, price: Price | None) -> float | None:
+        if price is None or line.seconds is None:
+            return None
+        return price.of(self.resources, line.seconds)
 
     def _notes(self, probed: ProbeResult | None) -> list[str]:
         """What else is to be said, such as that the run itself would be refused."""

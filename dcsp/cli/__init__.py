@@ -6,7 +6,7 @@ does, ``gc --delete`` and ``erase`` remove. Exit codes are those of the jobs: 0 
 mistake, 1 a fault, or a store that ``verify`` finds broken.
 """
 
-from dcsp.cli import keep, look, take
+from dcsp.cli import keep, look, settings, take
 from dcsp.cli.base import app
 
-__all__ = ["app", "keep", "look", "take"]
+__all__ = ["app", "keep", "look", "settings", "take"]

@@ -250,32 +250,3 @@ def test_history_tells_of_runs_that_are_gone_and_of_what_was_not_carried_out(sto
     *_, told, killed, _, _ = dcsp("history", store.url).output.splitlines()
     assert "held back" in told and " gone " in told and told.endswith("a\\x1b; b")
     assert "not carried out" in killed and "demo-2222" in killed
-
-
-def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """``dcsp plan``, which starts a job in a process of its own."""
-    command = [sys.executable, "-m", "dcsp.cli", "plan", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-
-
-def test_plan_lists_the_stages_of_a_config_and_computes_nothing(tmp_path: Path) -> None:
-    config = REPOSITORY / "jobs" / "configs" / "voc12_vgg16.yaml"
-    told = plan("--config", config, f"store={tmp_path / 'store'}", f"corpus.root={tmp_path}/none")
-    assert (told.returncode, told.stderr) == (0, "")
-    stages = ("saliency", "fcan", "cues_phase1", "predictions")
-    assert all(stage in told.stdout for stage in stages)
-    assert "none is not there" in told.stdout
-    assert not (tmp_path / "store").exists()
-
-
-def test_plan_of_a_wrong_setting_is_the_users_mistake() -> None:
-    told = plan("--config", REPOSITORY / "jobs" / "configs" / "demo.yaml", "sede=1")
-    assert told.returncode == 2
-    assert told.stderr.startswith("error: ") and "unknown setting" in told.stderr
-    assert len(told.stderr.splitlines()) == 1
-
-
-def test_plan_tells_its_options() -> None:
-    told = plan("--help")
-    assert told.returncode == 0
-    assert "--no-probe" in told.stdout and "--price-per-gpu-hour" in told.stdout
