@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 
 from dcsp.run.history import Event, add_event
@@ -250,3 +253,77 @@ def test_history_tells_of_runs_that_are_gone_and_of_what_was_not_carried_out(sto
     *_, told, killed, _, _ = dcsp("history", store.url).output.splitlines()
     assert "held back" in told and " gone " in told and told.endswith("a\\x1b; b")
     assert "not carried out" in killed and "demo-2222" in killed
+
+
+def document(*arguments: object, code: int = 0) -> dict[str, Any]:
+    """What a command prints as one document of JSON: nothing else is on standard output."""
+    return dict(
+        json.loads(dcsp(*arguments, "--json", code=code).stdout, parse_constant=pytest.fail)
+    )
+
+
+def test_show_tells_programs_the_same(store: Store) -> None:
+    told = document("show", store.url)
+    runs = {run["run_id"]: run for run in told["runs"]}
+    assert runs["demo-2222"]["is_current"] and not runs["demo-1111"]["is_current"]
+    assert runs["demo-1111"]["metrics"]["val.miou"] == 40.0
+    outputs = {output["directory"]: output for output in told["outputs"]}
+    cues = outputs[CUES_KEY.directory]
+    assert (cues["parts"], cues["used_by"]) == (1, ["demo-1111", "demo-2222"])
+    assert cues["bytes"] == sum(store.sizes(CUES_KEY.directory).values())
+    assert cues["manifests"][0]["rows"] == {"ok": 2, "skipped": 0, "error": 1}
+
+
+def test_explain_tells_programs_of_an_image_and_of_a_table(store: Store) -> None:
+    told = document("explain", store.url, "sub/two")
+    assert (told["image"], told["run"], told["tags"]) == ("sub/two", "demo-2222", ["cat"])
+    rows = {row["title"]: row["status"] for row in told["rows"]}
+    assert rows["cues phase 0"] == "ok"
+    assert sum(area["share"] for area in told["areas"]) <= 1
+    table = document("explain", store.url, CUES_KEY.directory)
+    assert table["directory"] == CUES_KEY.directory and table["decided_by"]["seed"] == 3
+    assert table["used_by"] == ["demo-1111", "demo-2222"] and table["finished"]
+
+
+def test_diff_tells_programs_values_and_not_their_text(store: Store, tmp_path: Path) -> None:
+    relabel(store, "demo-2222", "sub/two", ROUGH)
+    relabel(store, "demo-2222", "four", None)
+    out = tmp_path / "diff.html"
+    told = document("diff", store.url, "demo-1111", "demo-2222", "--out", out)
+    assert out.exists()
+    assert told["settings"] == [{"key": "cues.gamma", "first": 0.4, "second": 0.3}]
+    assert told["corpus"] == []
+    labels = told["labels"]
+    assert (labels["run"], labels["images"], labels["images_changed"]) == ("demo-1111", 5, 2)
+    assert (labels["pixels"], labels["pixels_changed"]) == (24, 9)
+    assert [image["image_id"] for image in labels["most"]] == ["four", "sub/two"]
+    record = store.read_json("runs/demo-1111/run.json")
+    record["steps"] = record["steps"][:1]
+    store.write_json("runs/demo-1111/run.json", record)
+    told = document("diff", store.url, "demo-1111", "demo-2222")
+    assert told["labels"] is None and "ended with its cues" in told["note"]
+
+
+def test_history_and_verify_tell_programs_the_same(store: Store) -> None:
+    dcsp("publish", store.url, "demo-1111")
+    add_event(store, Event("published", "demo-2222", "relabel", "demo-1111"))  # and was killed
+    told = document("history", store.url)
+    assert told["current"] == "demo-1111" and told["not_carried_out"] == [1]
+    assert [event["run"] for event in told["events"]] == ["demo-1111", "demo-2222"]
+    whole = document("verify", store.url)
+    assert (whole["problems"], whole["parts"]) == ([], 11)
+    store.write_bytes("CURRENT", b"gone\n")
+    broken = document("verify", store.url, code=1)
+    assert "CURRENT names a run" in broken["problems"][0]
+
+
+def test_rejected_tells_programs_the_same(store: Store) -> None:
+    told = document("rejected", store.url)
+    text = dcsp("rejected", store.url).output
+    for reason in told["rejected"]:
+        assert line(text, reason["reason"])[:3] == (
+            [reason["reason"], reason["stage"], str(reason["rows"])]
+        )
+    for tag, images in told["tags_without_a_class"].items():
+        assert line(text, tag) == [tag, str(images)]
+    assert told["rejected"]
