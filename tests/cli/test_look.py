@@ -278,7 +278,7 @@ def test_explain_tells_programs_of_an_image_and_of_a_table(store: Store) -> None
     told = document("explain", store.url, "sub/two")
     assert (told["image"], told["run"], told["tags"]) == ("sub/two", "demo-2222", ["cat"])
     rows = {row["title"]: row["status"] for row in told["rows"]}
-    assert rows["cues phase 0"] == "ok"
+    assert rows["cues_phase0"] == "ok"
     assert sum(area["share"] for area in told["areas"]) <= 1
     table = document("explain", store.url, CUES_KEY.directory)
     assert table["directory"] == CUES_KEY.directory and table["decided_by"]["seed"] == 3
@@ -315,15 +315,3 @@ def test_history_and_verify_tell_programs_the_same(store: Store) -> None:
     store.write_bytes("CURRENT", b"gone\n")
     broken = document("verify", store.url, code=1)
     assert "CURRENT names a run" in broken["problems"][0]
-
-
-def test_rejected_tells_programs_the_same(store: Store) -> None:
-    told = document("rejected", store.url)
-    text = dcsp("rejected", store.url).output
-    for reason in told["rejected"]:
-        assert line(text, reason["reason"])[:3] == (
-            [reason["reason"], reason["stage"], str(reason["rows"])]
-        )
-    for tag, images in told["tags_without_a_class"].items():
-        assert line(text, tag) == [tag, str(images)]
-    assert told["rejected"]
