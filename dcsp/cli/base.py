@@ -29,7 +29,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 def told_usage(error: Any) -> ConfigError:
     """A mistake in the arguments of a command, in one sentence."""
     told, command = error.format_message().rstrip("."), error.ctx.command_path
-    return ConfigError(f"{told} (`{command} --help` says what there is).")
+    return ConfigError(f"{told} ({command} --help says what there is).")
 
 
 @contextmanager

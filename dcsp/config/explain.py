@@ -70,10 +70,8 @@ def find_setting(key: str) -> Setting:
         if found.block is None or step not in found.block.model_fields:
             near = difflib.get_close_matches(step, [s.key.split(".")[-1] for s in found.within()])
             hint = f", did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(
-                f"There is no setting {key!r}{hint}: `dcsp config {found.key}`".rstrip("` ")
-                + "` lists those that there are."
-            )
+            lists = f"dcsp config {found.key}".strip()
+            raise ConfigError(f"There is no setting {key!r}{hint}: `{lists}` says what there is.")
         found = _setting(found.block, step, found.defaults, found.key)
         if found.block and steps and found.kind.startswith(_NAMES):  # a name of the user's
             found = replace(found, key=f"{found.key}.{steps.pop(0)}", kind=_BLOCK)

@@ -128,7 +128,7 @@ def test_a_block_is_told_with_its_settings() -> None:
             "fcan.stpes",
             r"no setting 'fcan.stpes', did you mean 'steps'\?: `dcsp config fcan`",
         ),
-        ("zzz", r"no setting 'zzz': `dcsp config` lists"),
+        ("zzz", r"no setting 'zzz': `dcsp config` says"),
         ("seed.x", r"no setting 'seed.x'"),
         ("fcan.", r"no setting 'fcan.'"),
     ],

@@ -63,10 +63,10 @@ def test_what_computes_nothing_starts_without_torch_and_ray(arguments: Sequence[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["relabl"], "No such command 'relabl'. Did you mean 'relabel'? (`dcsp --help` says"),
-        (["--untli"], "No such option: --untli (`dcsp --help` says what there is)."),
+        (["relabl"], "No such command 'relabl'. Did you mean 'relabel'? (dcsp --help says"),
+        (["--untli"], "No such option: --untli (dcsp --help says what there is)."),
         (["show", "--jsno", "x"], "No such option: --jsno"),
-        (["show"], "Missing argument 'STORE' (`dcsp show --help` says what there is)."),
+        (["show"], "Missing argument 'STORE' (dcsp show --help says what there is)."),
         (["gc", "x", "--keep", "none"], "Invalid value for '--keep'"),
         (["predict", "x"], "Missing option '--images'"),
         (["relabel", "--config", "demo", "store"], "The override 'store' must look like"),

@@ -66,7 +66,7 @@ def test_a_store_without_a_run_cannot_predict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "arguments", "message"),
     [
-        ("train", ["--config", "x.yaml"], "Missing option '--stage' (`dcsp train --help` says"),
+        ("train", ["--config", "x.yaml"], "Missing option '--stage' (dcsp train --help says"),
         ("relabel", ["--config", "x.yaml", "--untli", "fcan"], "No such option: --untli"),
         (
             "mine_cues",
