@@ -95,12 +95,13 @@ def test_a_mistake_of_a_job_is_one_line_with_exit_code_2(installed: Path, tmp_pa
         assert told.stderr.startswith("error: ") and len(told.stderr.splitlines()) == 1
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
-@pytest.mark.slow
-def test_the_demo_of_the_wheel_ends_with_labels_on_ray(installed: Path, tmp_path: Path) -> None:
-    few = ["fcan.steps=2", "joint.steps=2", "corpus.scenes.train=12", "corpus.scenes.val=4"]
-    arguments = ["--config", "demo", "store=./here", *few]
+def test_workers_know_the_jobs_by_the_name_that_the_wheel_gives_them(
+    installed: Path, no_cluster: None, config_file: Path, tmp_path: Path
+) -> None:
+    arguments = ["--config", config_file, "store=here", "fcan.steps=2", "--until", "cues_phase0"]
     told = dcsp(installed, tmp_path, "relabel", *arguments)
     assert told.returncode == 0, told.stderr
-    assert "report: " in told.stdout and "cluster: 1 node(s)" in told.stderr
-    assert dcsp(installed, tmp_path, "export", "here", "masks").stdout.startswith("16 masks")
+    assert "cluster: 1 node(s)" in told.stderr and "cues_phase0: 12 ok" in told.stderr
+    assert len([*(tmp_path / "here/cues").glob("*/*.parquet")]) == 4
