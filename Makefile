@@ -17,7 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## run the whole chain on generated scenes and print where the report is (STORE=DIR)
-	$(BIN)/python jobs/relabel.py --config jobs/configs/demo.yaml store=$(STORE)
+	$(BIN)/dcsp demo $(STORE)
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -m "not slow" -n 2
@@ -42,7 +42,7 @@ clean: ## remove the environment and caches
 
 # The versions of constraints.txt are those the project is tested with; CONSTRAINTS=/dev/null
 # installs whatever pyproject.toml allows, for instance beside another build of torch.
-$(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
+$(READY): pyproject.toml setup.py $(wildcard $(CONSTRAINTS))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dcsp needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 …"; exit 1; }
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || \

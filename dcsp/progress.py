@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, TextIO
 
@@ -86,7 +87,7 @@ class JsonLines(io.TextIOBase):
             **fields,
         }
         with self._turn:
-            self._stream.write(f"{_json(event)}\n")
+            self._stream.write(f"{as_json(event)}\n")
             self._stream.flush()
 
     def flush(self) -> None:
@@ -105,12 +106,20 @@ class JsonLines(io.TextIOBase):
         return self._stream.fileno()
 
 
-def _json(event: Mapping[str, Any]) -> str:
-    """An object of JSON, which knows no figure that is not finite: such a one becomes text."""
+def as_json(value: Any) -> str:
+    """JSON, which knows no figure that is not finite: such a one becomes text.
+
+    Dataclasses become objects of their fields, sets lists.
+    """
     try:
-        return json.dumps(event, allow_nan=False)
+        return json.dumps(value, default=_plain, allow_nan=False)
     except ValueError:
-        return json.dumps(json.loads(json.dumps(event), parse_constant=str))
+        plain = json.loads(json.dumps(value, default=_plain), parse_constant=str)
+        return json.dumps(plain)
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else [*value]
 
 
 class Progress:

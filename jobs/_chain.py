@@ -43,8 +43,9 @@ from dcsp.tables.layout import LINEAGES, current_run, metrics_file, report_file,
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from dcsp.telemetry import at_stage, work_on
 from dcsp.text import duration
-from jobs._figures import Measuring, tell_trust
-from jobs._watch import Patience, Result, within
+
+from ._figures import Measuring, tell_trust
+from ._watch import Patience, Result, within
 
 
 class Chain:
@@ -85,7 +86,7 @@ class Chain:
             refusals.check_tasks(resources, settings)
             return resources
         try:
-            from jobs import _cluster  # Ray need not be there for the executor of this process
+            from . import _cluster  # Ray need not be there for the executor of this process
         except ImportError as error:
             raise ClusterError(
                 f"Ray cannot be used here ({error}): install ray[data,train], or set "
@@ -103,7 +104,7 @@ class Chain:
         settings = self.config.cluster
         if settings.executor == "here":
             return Here(bool(self.resources.gpus), self._check_time)
-        from jobs._cluster import OnRay
+        from ._cluster import OnRay
 
         return OnRay(settings, lambda: self.resources)
 

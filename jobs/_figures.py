@@ -16,10 +16,12 @@ from dcsp.run.plan import Plan
 from dcsp.stages.stage import Executor
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from dcsp.tables.layout import current_run
+from dcsp.tables.layout import current_run, metrics_file, report_file
+from dcsp.tables.snapshot import TRAIN, VAL
 from dcsp.telemetry import TRUST, tell
 from dcsp.trust.table import TrustStage
-from jobs._watch import Result
+
+from ._watch import Result
 
 
 class Within(Protocol):
@@ -103,3 +105,26 @@ def _trust_figures(plan: Plan, sums: dict[str, TrustSums]) -> TrustFigures | Non
         return None
     missed = cast(TrustStage, steps[0].stage).model.missed
     return trust_metrics(sums, plan.config.corpus.classes, missed)
+
+
+def show_figures(store: Store, plan: Plan) -> None:
+    """Say the figures of a run that was evaluated, and print where its report is."""
+    for line in summary(store.read_json(metrics_file(plan.run_id))):
+        say(line)
+    print(f"report: {store.path(report_file(plan.run_id))}", flush=True)
+
+
+def summary(metrics: dict[str, Any]) -> list[str]:
+    """The figures of a run, in lines."""
+    lines = []
+    for phase, cues in metrics["cues"].items():
+        if cues["miou"] is not None:
+            first = f" (with S_1 alone {cues['miou_s1']:.1f})" if cues.get("miou_s1") else ""
+            lines.append(f"cues {phase}: mIoU {cues['miou']:.1f}{first}")
+    for split in (TRAIN, VAL):
+        found = metrics.get(split)
+        if found and found["miou"] is not None:
+            crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
+            lines.append(f"{split}: mIoU of the network alone {found['miou']:.1f}{crf}")
+            lines.append(f"{split}: mIoU of published labels {found['miou_published']:.1f}")
+    return lines or ["no usable ground truth: nothing was measured"]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from dcsp.errors import DcspError, LostClusterError
-from jobs._ending import end, interrupt
+
+from ._ending import end, interrupt
 
 EVERY = 5.0
 """Seconds between two questions."""

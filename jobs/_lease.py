@@ -12,7 +12,8 @@ from dcsp.run.notify import FAILED, Notice, notify
 from dcsp.store.lease import Lease
 from dcsp.store.store import Store
 from dcsp.telemetry import work_on
-from jobs._ending import interrupt, last_words, told_of_errors
+
+from ._ending import interrupt, last_words, told_of_errors
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The command line that every job shares: config and overrides in, an exit code out.
+"""How every job runs: arguments in, an exit code out, whatever it was started by.
 
 0: done; 2: the user's mistake, told in one line; 3: the run has ended and is not published, since
 it fails a gate or was withdrawn; 1: a fault, with its traceback, or a cluster that went away, told
@@ -8,7 +8,6 @@ held.
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import os
 import select
@@ -18,20 +17,14 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from dcsp.config import RunConfig
-from dcsp.config.file import load_config
-from dcsp.config.text import user_path
-from dcsp.errors import ConfigError, DcspError, HeldBackError, LostClusterError, StoreError
-from dcsp.progress import JsonLines, put, say, show_any_text
-from dcsp.run.plan import Plan
-from dcsp.store.store import Store
-from dcsp.tables.layout import metrics_file, report_file
-from dcsp.tables.snapshot import TRAIN, VAL
-from dcsp.telemetry import work_on
-from jobs._ending import (
+from dcsp.errors import DcspError, HeldBackError, LostClusterError, StoreError
+from dcsp.progress import JsonLines, put, show_any_text
+
+from ._ending import (
     BY_SIGNAL,
     FAULT,
     HELD_BACK,
@@ -41,10 +34,9 @@ from jobs._ending import (
     last_words,
     tell_error,
 )
-from jobs._places import check_places
 
-JSON = "json"
-"""Value of ``--log-format``."""
+LOG_FORMAT, JSON = "--log-format", "json"
+"""An option that every job has, and the value of it that :func:`run_job` obeys."""
 NOISE = (
     "has constructor arguments in the object store and max_restarts > 0",
     "Failed to push error to driver for task",
@@ -56,59 +48,18 @@ NOISE = (
 head that is gone, before the job says it."""
 
 
-def job_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of what every job has: ``--log-format``, which :func:`run_job` obeys."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--log-format",
-        choices=("text", JSON),
-        default="text",
-        help="of all that is printed; json: an object a line, with time, level, run and stage",
-    )
-    return parser
-
-
-def config_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of ``--config FILE [key=value …]``."""
-    parser = job_parser(description)
-    parser.add_argument(
-        "--config", required=True, type=user_path, metavar="FILE", help="YAML file of settings"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings that replace the file's"
-    )
-    return parser
-
-
-def read_config(arguments: argparse.Namespace) -> RunConfig:
-    """The config that the arguments name.
-
-    Raises:
-        ConfigError: It cannot be read or is invalid, asks to learn from ground truth, or names
-            places that a submitted job does not have.
-    """
-    config = load_config(arguments.config, arguments.overrides)
-    work_on(config.name)
-    check_places(config)
-    if config.truth == "train":
-        raise ConfigError(
-            "truth=train makes networks learn from ground-truth masks, to compare others with: "
-            "use jobs/compare.py --ceiling, or leave truth out."
-        )
-    return config
-
-
-def run_job(main: Callable[[Sequence[str]], None]) -> None:
-    """Run a job's ``main`` with this process's arguments and leave with its exit code."""
+def run_job(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
+    """Run a job's ``main`` and leave with its exit code; arguments left out: this process's."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     show_any_text()
     if not os.environ.get("DCSP_RAY_LOGS"):
         drop_lines_of_stderr(*NOISE)
-    if _asks_for_json(sys.argv[1:]):
+    if _asks_for_json(arguments):
         print_json()
     ending = Ending()
     ending.listen()
     try:
-        main(sys.argv[1:])
+        main(arguments)
         sys.stdout.flush()
         return
     except (LostClusterError, StoreError) as error:  # what interrupts a job from inside, also
@@ -132,9 +83,7 @@ def run_job(main: Callable[[Sequence[str]], None]) -> None:
 
 def _asks_for_json(arguments: Sequence[str]) -> bool:
     """Whether the log is to be one of JSON; known before parsing, whose errors are in the log."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--log-format", nargs="?")
-    return bool(parser.parse_known_args(arguments)[0].log_format == JSON)
+    return f"{LOG_FORMAT}={JSON}" in arguments or (LOG_FORMAT, JSON) in pairwise(arguments)
 
 
 def print_json() -> None:
@@ -180,26 +129,3 @@ def drop_lines_of_stderr(*texts: str) -> None:
     sys.stderr = os.fdopen(
         terminal, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace"
     )
-
-
-def show_figures(store: Store, plan: Plan) -> None:
-    """Say the figures of a run that was evaluated, and print where its report is."""
-    for line in summary(store.read_json(metrics_file(plan.run_id))):
-        say(line)
-    print(f"report: {store.path(report_file(plan.run_id))}", flush=True)
-
-
-def summary(metrics: dict[str, Any]) -> list[str]:
-    """The figures of a run, in lines."""
-    lines = []
-    for phase, cues in metrics["cues"].items():
-        if cues["miou"] is not None:
-            first = f" (with S_1 alone {cues['miou_s1']:.1f})" if cues.get("miou_s1") else ""
-            lines.append(f"cues {phase}: mIoU {cues['miou']:.1f}{first}")
-    for split in (TRAIN, VAL):
-        found = metrics.get(split)
-        if found and found["miou"] is not None:
-            crf = f", with CRF {found['miou_crf']:.1f}" if found["miou_crf"] is not None else ""
-            lines.append(f"{split}: mIoU of the network alone {found['miou']:.1f}{crf}")
-            lines.append(f"{split}: mIoU of published labels {found['miou_published']:.1f}")
-    return lines or ["no usable ground truth: nothing was measured"]

@@ -1,6 +1,6 @@
 """Label any folder of images with the published model.
 
-    python jobs/predict.py --store STORE --images DIR --out DIR [--crf | --no-crf] [--run RUN]
+    python jobs/predict.py STORE --images DIR --out DIR [--crf | --no-crf] [--run RUN]
 
 DIR is a folder of images, at any depth, or a PASCAL VOC root (whose JPEGImages are taken); a tag
 table in it is not looked at. OUT gets one PNG of class ids (VOC palette) for each image, under the
@@ -12,154 +12,47 @@ submitted again. On several nodes, STORE, DIR and OUT must be reachable from eac
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
-from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Annotated
 
-import pyarrow as pa
+import typer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
+if not __package__:  # run as a script, from any working directory
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "jobs"
 
-from dcsp.config import CorpusSettings, RunConfig
+from dcsp.cli.base import StoreArgument
 from dcsp.config.text import user_path
-from dcsp.corpus.sources.folder import FolderSource
-from dcsp.errors import CorpusError
-from dcsp.exports.rows import export_masks
-from dcsp.inference.table import PredictionStage
-from dcsp.inspection.destination import PREDICT, claim_folder, mark_folder
-from dcsp.inspection.inventory import find_run
-from dcsp.progress import say
-from dcsp.run.plan import Plan
-from dcsp.run.record import RunModel, load_model
-from dcsp.stages.parts import live_rows
-from dcsp.stages.step import Role, Step
-from dcsp.store.store import Store
-from dcsp.tables.layout import part_file, rejected_file
-from dcsp.tables.snapshot import TRAIN, Part
-from dcsp.text import duration
-from jobs._chain import Chain
-from jobs._lease import hold
-from jobs._main import job_parser, run_job
-from jobs._places import require_lasting, require_there
 
-PREDICTIONS = "predictions"
-"""Folder below OUT for the table."""
-WORK = ".work"
-"""Folder below OUT for what the job needs to resume; removed at its end."""
-SPLITS: Final = (TRAIN,)
-"""Every image is listed as one of this split: there is no tag table to say otherwise."""
+from ._main import run_job
+from ._options import Job
+from ._places import require_lasting, require_there
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Label what the command line asks for."""
-    parser = job_parser(str(__doc__).split("\n", 1)[0])
-    for name, metavar, told in (
-        ("--store", "STORE", "store with a published run"),
-        ("--images", "DIR", "images to label"),
-        ("--out", "DIR", "where masks are written"),
-    ):
-        parser.add_argument(name, required=True, type=user_path, metavar=metavar, help=told)
-    parser.add_argument(
-        "--crf", action=argparse.BooleanOptionalAction, help="as trained by default"
-    )
-    parser.add_argument("--run", help="id of a run; the published one by default")
-    parsed = parser.parse_args(arguments)
-    require_lasting("--out", parsed.out)
-    require_there("--store", parsed.store)
-    require_there("--images", parsed.images)
-    models = Store(parsed.store)
-    model = load_model(models, find_run(models, parsed.run).run_id if parsed.run else None)
-    root, out = _image_root(Path(parsed.images)), Path(parsed.out)
-    final = claim_folder(PREDICT, out, {"--images": Store(str(root)), "--store": models})
-    config = predict_config(model, root, out, parsed.crf)
-    stage = PredictionStage.of(config, model.checkpoint, models)
-    with hold(final, "predict", config) as lease:
-        chain = Chain(config, lease, trains=False)
-        snapshot = chain.ingest(FolderSource(str(root.absolute()), SPLITS, tagged=False))
-        step = Step(Role.PREDICTIONS, PREDICTIONS, stage, splits=SPLITS)
-        plan = Plan(config, snapshot, (step,))
-        chain.run(plan, plan.steps[0])
-        result = {
-            "run": model.run_id,
-            "network": model.checkpoint,
-            "classes": config.corpus.classes,
-        }
-        mark_folder(PREDICT, final, result)
-        _deliver(chain.store, plan, final, out)
+def predict(
+    store: StoreArgument,
+    images: Annotated[
+        str, typer.Option(metavar="DIR", parser=user_path, help="Folder of images to label.")
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="DIR", parser=user_path, help="Where masks are written.")
+    ],
+    crf: Annotated[bool | None, typer.Option(help="Left out: as trained.")] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Id of a run; left out: the published one.")
+    ] = None,
+) -> None:
+    """Label any folder of images with the published network."""
+    require_lasting("--out", out)
+    require_there("STORE", store)
+    require_there("--images", images)
+    from ._labelling import label_folder
+
+    label_folder(store, Path(images), Path(out), crf=crf, run_id=run)
 
 
-def predict_config(model: RunModel, root: Path, out: Path, crf: bool | None) -> RunConfig:
-    """The config of the network's run, turned to a folder of untagged images."""
-    corpus = CorpusSettings(
-        kind="folder",
-        root=str(root),
-        classes=model.config.corpus.classes,
-        distractors=model.config.corpus.distractors,
-        distractors_are=model.config.corpus.distractors_are,
-        splits=SPLITS,
-        part_rows=min(model.config.corpus.part_rows, 64),
-        max_pixels=model.config.corpus.max_pixels,
-        max_rejected_share=1.0,
-    )
-    predict = model.config.predict
-    if crf is not None:
-        predict = predict.model_copy(update={"crf": crf})
-    update = {
-        "store": str(out.absolute() / WORK),
-        "corpus": corpus,
-        "predict": predict,
-        # What the nightly job that trained it asks of its cluster is not asked of this one.
-        "cluster": model.config.cluster.model_copy(
-            update={
-                "total_minutes": None,
-                "actors": None,
-                "use_gpu": None,
-                **({} if find_spec("ray") else {"executor": "here"}),
-            }
-        ),
-    }
-    return model.config.model_copy(update=update)
-
-
-def _image_root(images: Path) -> Path:
-    """The folder whose images are labelled.
-
-    Raises:
-        CorpusError: It is not there.
-    """
-    root = images / "JPEGImages" if (images / "JPEGImages").is_dir() else images
-    if not root.is_dir():
-        raise CorpusError(f"--images {images} is no folder: check the path.")
-    return root
-
-
-def _deliver(store: Store, plan: Plan, final: Store, out: Path) -> None:
-    """Masks, table and rejected rows into OUT; then what was only for resuming goes."""
-    started = time.monotonic()
-    directory = plan.steps[0].stage.key.directory
-    parts = {part.name: part for part in plan.snapshot.of(SPLITS)}
-
-    def table(part: Part) -> pa.Table:
-        return live_rows(store.read_table(part_file(directory, part.name)), part.dead)
-
-    for name in final.parts(PREDICTIONS) - set(parts):  # masks of a folder of that name stay
-        final.remove(part_file(PREDICTIONS, name))
-    for name, part in parts.items():
-        final.write_table(part_file(PREDICTIONS, name), table(part))
-    rejected = rejected_file(plan.snapshot.fingerprint)
-    final.write_bytes("rejected.parquet", store.read_bytes(rejected))
-    done = export_masks(map(table, parts.values()), out)
-    final.remove(WORK)
-    say(f"export: {duration(time.monotonic() - started)}")
-    print(f"{done.written} masks in {out}, {done.left_out} images failed", end="")
-    print(f", {plan.snapshot.rejected} rejected (see rejected.parquet)")
-    if done.told:
-        print(done.told)
-
+main = Job(predict)
 
 if __name__ == "__main__":
     run_job(main)

@@ -10,39 +10,52 @@ computes what depends on it and no more. The run that it ends with is published 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
+import typer
+
+if not __package__:  # run as a script, from any working directory
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "jobs"
 
 from dcsp.config.file import dump_config
 from dcsp.errors import ConfigError
 from dcsp.progress import put, say
-from dcsp.run.overview import describe
 from dcsp.store.store import Store
-from jobs._chain import Chain
-from jobs._lease import hold
-from jobs._main import config_parser, read_config, run_job, show_figures
+
+from ._lease import hold
+from ._main import run_job
+from ._options import Config, DryRun, Job, Overrides, read_config
+
+if TYPE_CHECKING:
+    from ._chain import Chain
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the chain that the command line asks for."""
-    parser = config_parser(str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--dry-run", action="store_true", help="print the stages and stop")
-    parser.add_argument(
-        "--until", metavar="STAGE", help="stop after this stage, such as cues_phase0"
-    )
-    parsed = parser.parse_intermixed_args(arguments)
-    config = read_config(parsed)
-    if parsed.dry_run:
-        print(dump_config(config))
-        print(describe(config))
+def relabel(
+    config: Config,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Stop after this stage, such as cues_phase0."),
+    ] = None,
+) -> None:
+    """Run the whole chain, from images and tags to published labels and a report."""
+    settings = read_config(config, overrides)
+    if dry_run:
+        from dcsp.run.overview import describe
+
+        print(dump_config(settings))
+        print(describe(settings))
         return
-    tree = config.model_dump(mode="json")
-    put(dump_config(config), sys.stderr, message="config", config=tree)
-    with hold(Store(config.store), "relabel", config) as lease:
-        run_chain(Chain(config, lease), parsed.until)
+    tree = settings.model_dump(mode="json")
+    put(dump_config(settings), sys.stderr, message="config", config=tree)
+    with hold(Store(settings.store), "relabel", settings) as lease:
+        from ._chain import Chain
+
+        run_chain(Chain(settings, lease), until)
 
 
 def run_chain(chain: Chain, until: str | None = None) -> None:
@@ -57,8 +70,12 @@ def run_chain(chain: Chain, until: str | None = None) -> None:
             return
     if not any(chain.computed.values()):
         say("nothing to do: every stage of this config was done before")
+    from ._figures import show_figures
+
     chain.finish(plan, partial(show_figures, chain.store))
 
+
+main = Job(relabel)
 
 if __name__ == "__main__":
     run_job(main)

@@ -2,27 +2,35 @@
 
     python jobs/train.py --config FILE --stage fcan|joint_phase0|affinity … [key=value …]
 
-The joint training of phase N needs the cues of phase N (jobs/mine_cues.py --phase N). What a
+The joint training of phase N needs the cues of phase N (`dcsp mine --phase N`). What a
 network learns from that no other job makes, such as the areas of AffinityNet, is made first.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any working directory
+import typer
+
+if not __package__:  # run as a script, from any working directory
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "jobs"
 
 from dcsp.errors import ConfigError
 from dcsp.stages.step import Role
 from dcsp.store.store import Store
-from jobs._chain import Chain
-from jobs._lease import hold
-from jobs._main import config_parser, read_config, run_job
 
-MINE = "jobs/mine_cues.py --phase {phase}"
-TRAIN = "jobs/train.py --stage {title}"
+from ._lease import hold
+from ._main import run_job
+from ._options import Config, Job, Overrides, read_config
+
+if TYPE_CHECKING:
+    from ._chain import Chain
+
+MINE = "`dcsp mine --phase {phase}`"
+TRAIN = "`dcsp train --stage {title}`"
 OTHERS = {
     **dict.fromkeys((Role.CUES, Role.SELFCUES), MINE),
     **dict.fromkeys((Role.FCAN, Role.HELPER, Role.JOINT), TRAIN),
@@ -30,17 +38,20 @@ OTHERS = {
 """What a training reads that it does not make itself, and the job that makes it."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Train what the command line asks for."""
-    parser = config_parser(str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--stage", required=True, help="fcan, joint_phase0, affinity …")
-    parsed = parser.parse_intermixed_args(arguments)
-    config = read_config(parsed)
-    with hold(Store(config.store), "train", config) as lease:
-        train(Chain(config, lease), parsed.stage)
+def train(
+    config: Config,
+    stage: Annotated[str, typer.Option(metavar="STAGE", help="fcan, joint_phase0, affinity …")],
+    overrides: Overrides = None,
+) -> None:
+    """Train one network: the FCAN, one that the cue method needs, or that of a phase."""
+    from ._chain import Chain
+
+    settings = read_config(config, overrides)
+    with hold(Store(settings.store), "train", settings) as lease:
+        train_stage(Chain(settings, lease), stage)
 
 
-def train(chain: Chain, title: str) -> None:
+def train_stage(chain: Chain, title: str) -> None:
     """Run one training, and what it reads that is neither a network nor the cues of a phase."""
     plan = chain.plan()
     step = next((step for step in plan.trainings if step.title == title), None)
@@ -51,6 +62,8 @@ def train(chain: Chain, title: str) -> None:
     chain.run(plan, step)
     print(f"checkpoint: {chain.store.path(step.stage.key.directory)}")
 
+
+main = Job(train)
 
 if __name__ == "__main__":
     run_job(main)

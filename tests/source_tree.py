@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,34 +32,45 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def named_imports(tree: ast.Module) -> Iterator[tuple[str, str | None]]:
-    """Module and, of ``from`` imports, the name; anywhere in a file, inside functions as well."""
+def named_imports(tree: ast.Module, package: str) -> Iterator[tuple[str, str | None]]:
+    """Module and, of ``from`` imports, the name; anywhere in a file, inside functions as well.
+
+    Args:
+        tree: Of a module.
+        package: That the module is in, which relative imports start from.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, "relative import: write the full name"
-            yield from ((node.module, alias.name) for alias in node.names)
+            name = resolve_name(f"{'.' * node.level}{node.module or ''}", package)
+            yield from ((name, alias.name) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
             yield from ((str(name), None) for name in names)
 
 
-def imported(path: Path, modules: Mapping[str, Path]) -> set[str]:
-    """Those of the modules that a file imports.
+def package_of(module: str, path: Path) -> str:
+    """The package that a module is in; a package is in itself."""
+    return module if path.stem == "__init__" else module.rpartition(".")[0]
+
+
+def imported(name: str, modules: Mapping[str, Path]) -> set[str]:
+    """Those of the modules that one imports.
 
     ``from package import name`` is the module of that name, or else the package's ``__init__``.
     """
     found = set()
-    for module, name in named_imports(parsed(path)):
-        inner = f"{module}.{name}"
+    path = modules[name]
+    for module, part in named_imports(parsed(path), package_of(name, path)):
+        inner = f"{module}.{part}"
         found.add(inner if inner in modules else module)
     return found & modules.keys()
 
 
 def import_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
     """Module → those of the modules that it imports."""
-    return {name: imported(path, modules) for name, path in modules.items()}
+    return {name: imported(name, modules) for name in modules}
 
 
 def is_inside(module: str, package: str) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ class Module:
             if isinstance(node, ast.Assign):
                 self.constants |= dict(constants(node))
             elif isinstance(node, ast.ImportFrom):
-                self.imported |= {alias.asname or alias.name: node.module for alias in node.names}
+                package = self.name.rpartition(".")[0] if node.level else ""
+                module = resolve_name(f"{'.' * node.level}{node.module or ''}", package)
+                self.imported |= {alias.asname or alias.name: module for alias in node.names}
 
 
 def constants(node: ast.Assign) -> Iterator[tuple[str, str]]:

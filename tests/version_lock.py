@@ -123,6 +123,8 @@ RULES = Rules(
         "dcsp.exports.*": SHOWS,
         "dcsp.review.*": SHOWS,
         "dcsp.upkeep.*": "removes files, and blanks rows that no table is made of again",
+        "dcsp.__main__": SHOWS,
+        "dcsp.config.explain": SHOWS,
         "dcsp.cli.*": SHOWS,
     },
     settings=("dcsp.config.*",),

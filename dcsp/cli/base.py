@@ -12,34 +12,71 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from dcsp import __version__
 from dcsp.config.text import user_path
-from dcsp.errors import DcspError, StoreError
-from dcsp.progress import show_any_text
+from dcsp.errors import ConfigError, DcspError, StoreError
+from dcsp.progress import as_json, show_any_text
 from dcsp.store.lease import Lease, interrupt
 from dcsp.store.store import Store
 
 MISTAKE = 2
 
 
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""What typer raises where arguments are not those of a command; its module moves."""
+
+
+def told_usage(error: Any) -> ConfigError:
+    """A mistake in the arguments of a command, in one sentence."""
+    told, command = error.format_message().rstrip("."), error.ctx.command_path
+    return ConfigError(f"{told} ({command} --help says what there is).")
+
+
+@contextmanager
+def _telling_mistakes() -> Iterator[None]:
+    """Tell the user's mistakes in one line, without a traceback."""
+    try:
+        yield
+    except (DcspError, UsageError) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        told = error if isinstance(error, DcspError) else told_usage(error)
+        typer.echo(f"error: {told}", err=True)
+        raise typer.Exit(MISTAKE) from None
+
+
 class _Group(TyperGroup):
-    """Tells the user's mistakes in one line, without a traceback."""
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _telling_mistakes():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         show_any_text()
-        try:
+        with _telling_mistakes():
             return super().invoke(ctx)
-        except DcspError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(MISTAKE) from None
 
 
 app = typer.Typer(
     cls=_Group,
-    help="Look into a store of pixel labels, check it, and take results out of it.",
+    help="Pixel labels from image tags: run jobs, look into a store, take results out of it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"dcsp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None: ...
 
 
 def as_path(text: str) -> Path:
@@ -54,6 +91,14 @@ StoreArgument = Annotated[
 RunArgument = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="Id of a run; left out: the published one.")
 ]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, for programs.")
+]
+
+
+def put_json(document: Any) -> None:
+    """Print one document of JSON."""
+    typer.echo(as_json(document))
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from dcsp.cli.base import RunArgument, StoreArgument, app, as_path, held, write
+from dcsp.cli.base import AsJson, RunArgument, StoreArgument, app, as_path, held, put_json, write
 from dcsp.errors import ConfigError, StoreError
 from dcsp.inspection.images import find_image
 from dcsp.inspection.inventory import (
@@ -24,6 +23,7 @@ from dcsp.inspection.inventory import (
     runs,
 )
 from dcsp.inspection.text import (
+    difference_rows,
     difference_text,
     history_text,
     run_differences,
@@ -39,21 +39,15 @@ _MOST_TAGS = 50
 
 
 @app.command()
-def show(store: StoreArgument) -> None:
+def show(store: StoreArgument, as_json: AsJson = False) -> None:
     """List the runs, the tables with their rows by status, and the checkpoints."""
     opened = open_store(store)
-    typer.echo(store_text(runs(opened), outputs(opened)))
-
-
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def plan(context: typer.Context) -> None:
-    """Say what a config would do, ask of the cluster, take and cost (--help: how)."""
-    # A job, since it looks at the cluster: a process of its own, which nothing here imports.
-    ended = subprocess.run([sys.executable, "-m", "jobs.plan", *context.args], check=False)
-    raise typer.Exit(ended.returncode)
+    known, found = runs(opened), outputs(opened)
+    if as_json:
+        told = [{**asdict(one), "parts": one.parts, "bytes": one.bytes} for one in found]
+        put_json({"runs": known, "outputs": told})
+    else:
+        typer.echo(store_text(known, found))
 
 
 @app.command()
@@ -79,6 +73,7 @@ def explain(
             help="Of an image: draw its sheet as FILE.html, FILE.png, or both into a folder.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a run made of an image, step by step; or what decided a table or checkpoint.
 
@@ -88,11 +83,11 @@ def explain(
     opened = open_store(store)
     if run is None and out is None and (reason := _why_no_image(opened, what)) is not None:
         try:
-            _explain_output(opened, what)
+            _explain_output(opened, what, as_json)
         except StoreError as error:
             raise StoreError(f"{reason} {error}".strip()) from error
     else:
-        _explain_image(opened, find_run(opened, run), what, out)
+        _explain_image(opened, find_run(opened, run), what, out, as_json)
 
 
 def _why_no_image(store: Store, what: str) -> str | None:
@@ -109,26 +104,30 @@ def _why_no_image(store: Store, what: str) -> str | None:
     return None
 
 
-def _explain_image(store: Store, run: Run, image_id: str, out: Path | None) -> None:
+def _explain_image(store: Store, run: Run, image_id: str, out: Path | None, as_json: bool) -> None:
     from dcsp.report.sheet import read_sheet
-    from dcsp.report.sheet_page import build_sheet_page, draw_sheet, sheet_lines
+    from dcsp.report.sheet_page import build_sheet_page, draw_sheet, sheet_document, sheet_lines
 
     place = find_image(store, run, image_id)
     if out is not None and out.suffix not in ("", ".html", ".png"):
         raise ConfigError(f"--out {out} is neither .html nor .png nor a folder.")
     sheet = read_sheet(store, run.record, *place)
-    if out is None:
+    if as_json:
+        put_json(sheet_document(sheet))
+    elif out is None:
         typer.echo("\n".join(sheet_lines(sheet)))
+    if out is None:
         return
     name = image_id.replace("/", "_")
     files = [out] if out.suffix else [out / f"{name}.html", out / f"{name}.png"]
     for file in files:
         is_page = file.suffix == ".html"
         write(file, build_sheet_page(sheet).encode() if is_page else draw_sheet(sheet))
-        typer.echo(str(file))
+        if not as_json:
+            typer.echo(str(file))
 
 
-def _explain_output(store: Store, name: str) -> None:
+def _explain_output(store: Store, name: str, as_json: bool) -> None:
     output = find_output(store, name)
     if STAGE_FILE not in output.files:
         raise StoreError(
@@ -141,10 +140,15 @@ def _explain_output(store: Store, name: str) -> None:
         name: f"{value} ({places[value]})" if value in places else value
         for name, value in key.get("inputs", {}).items()
     }
+    users, finished = list(output.used_by), list(output.manifests)
+    if as_json:
+        told = {"decided_by": key, "used_by": users, "finished": finished}
+        put_json({"directory": output.directory, **told})
+        return
     typer.echo(f"{output.directory}\n")
     typer.echo(_yaml({"decided by": key}))
-    typer.echo(_yaml({"used by": list(output.used_by) or "no run"}))
-    typer.echo(_yaml({"finished": list(output.manifests) or "not yet"}))
+    typer.echo(_yaml({"used by": users or "no run"}))
+    typer.echo(_yaml({"finished": finished or "not yet"}))
 
 
 @app.command()
@@ -160,45 +164,61 @@ def diff(
             help="Also write a page with the most changed images, such as diff.html.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the settings, stages, versions, figures and labels in which two runs differ."""
+    from dcsp.evaluation.changes import against
     from dcsp.inspection.changed import changes_text, count_changes, versions
 
     opened = open_store(store)
     left, right = find_run(opened, first), find_run(opened, second)
     ids = (left.run_id, right.run_id)
     found = run_differences(left, right, (versions(opened, left), versions(opened, right)))
-    typer.echo(difference_text(found, ids))
+    if not as_json:
+        typer.echo(difference_text(found, ids))
     try:
         changed = count_changes(opened, *ids)
     except StoreError as error:
         if out is not None:
             raise
-        typer.echo(f"labels: not compared: {error}")
+        if as_json:
+            put_json({**found, "labels": None, "note": str(error)})
+        else:
+            typer.echo(f"labels: not compared: {error}")
         return
-    typer.echo(changes_text(changed))
+    work, total = changed
+    if as_json:
+        most = [image._asdict() for image in total.most]
+        put_json({**found, "labels": {**against(total, work.classes, ids[0]), "most": most}})
+    else:
+        typer.echo(changes_text(changed))
     if out is not None:
         from dcsp.report.changes import TwoRuns, build_changes_page
         from dcsp.report.earlier import changed_images
 
-        work, total = changed
-        images = changed_images(opened, work, total.most)
-        page = TwoRuns(ids, opened.url, work.classes, total, images, found)
+        images, rows = changed_images(opened, work, total.most), difference_rows(found)
+        page = TwoRuns(ids, opened.url, work.classes, total, images, rows)
         write(out, build_changes_page(page).encode())
-        typer.echo(str(out))
+        if not as_json:
+            typer.echo(str(out))
 
 
 @app.command()
-def history(store: StoreArgument) -> None:
+def history(store: StoreArgument, as_json: AsJson = False) -> None:
     """List what was published when and by what, what was held back and why, and what is current."""
     from dcsp.run.history import read_history
 
     opened = open_store(store)
-    typer.echo(history_text(read_history(opened), {run.run_id for run in runs(opened)}))
+    told = read_history(opened)
+    if as_json:
+        lost, gone = sorted(told.not_carried_out), sorted(told.withdrawn)
+        put_json({**asdict(told), "not_carried_out": lost, "withdrawn": gone})
+    else:
+        typer.echo(history_text(told, {run.run_id for run in runs(opened)}))
 
 
 @app.command()
-def verify(store: StoreArgument) -> None:
+def verify(store: StoreArgument, as_json: AsJson = False) -> None:
     """Read every part and check it: readable, aligned, counted, and nothing left half written."""
     from dcsp.inspection.verify import parts_to_read, verify_store
     from dcsp.progress import Progress
@@ -206,6 +226,9 @@ def verify(store: StoreArgument) -> None:
     opened = open_store(store)
     with Progress("verify", parts_to_read(opened), unit="parts") as progress:
         found = verify_store(opened, on_part=lambda: progress.advance(1))
+    if as_json:
+        put_json(found)
+        raise typer.Exit(1 if found.problems else 0)
     for line in (*found.problems, *found.notes):
         typer.echo(shown(line))
     read = f"{found.parts} parts with {found.rows} rows and {found.checkpoints} checkpoints"
@@ -261,6 +284,7 @@ def rejected(
     replay: Annotated[
         bool, typer.Option("--replay", help="Let the next ingest read anew what it could not.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List what the latest ingest, or that of a run, refused, by reason, and unknown tags."""
     from dcsp.inspection.rejections import (
@@ -275,13 +299,18 @@ def rejected(
     if replay:
         with held(opened, "dcsp rejected", "--replay"):
             forgotten = forget(opened)
-        typer.echo(f"the next ingest looks at {forgotten} images once more: submit the job")
+        told = f"the next ingest looks at {forgotten} images once more: submit the job"
+        typer.echo(told, err=as_json)
     rows = read_rejected(opened, run)
-    reasons = [(r.reason, r.stage, str(r.rows), r.example) for r in by_reason(rows)]
-    typer.echo(section("rejected", ("reason", "stage", "rows", "first"), reasons, "<<><"))
-    unknown = islice(read_unknown_tags(opened, run).items(), _MOST_TAGS)
-    tags = [(tag, str(images)) for tag, images in unknown]
-    typer.echo(section("tags without a class", ("tag", "images"), tags, "<>"))
+    reasons = by_reason(rows)
+    unknown = dict(islice(read_unknown_tags(opened, run).items(), _MOST_TAGS))
+    if as_json:
+        put_json({"rejected": reasons, "tags_without_a_class": unknown})
+    else:
+        cells = [(r.reason, r.stage, str(r.rows), r.example) for r in reasons]
+        typer.echo(section("rejected", ("reason", "stage", "rows", "first"), cells, "<<><"))
+        tags = [(tag, str(images)) for tag, images in unknown.items()]
+        typer.echo(section("tags without a class", ("tag", "images"), tags, "<>"))
     if out is not None:
         write(out, as_csv(rows).encode())
 

@@ -22,7 +22,7 @@ class AttentionSettings(Settings):
     """``fcan``: the attention volume V, min-max normalised; ``probabilities``: softmax of the score
     map f over background and tags, for an FCAN trained with ``saliency_weight``. Paper: fcan."""
     scales: Scales = (1.0, 0.75, 0.5)
-    """Paper: 1, 0.75, 0.5."""
+    """Scales of the image that attention is taken at. Paper: 1, 0.75, 0.5."""
     flip: bool = False
     """Also look at the mirrored image. Paper: false."""
     fuse: Fuse = "max"
@@ -171,7 +171,9 @@ class AdaptSettings(Settings):
     """Algorithm 1 again, with the trained network in the FCAN's place, by these settings; left out:
     the network's own labels, by the settings below. Paper: left out."""
     scales: Scales = (1.0, 0.75, 0.5)
+    """Scales of the image that the network looks at. Paper: 1, 0.75, 0.5."""
     flip: bool = False
+    """Also look at the mirrored image. Paper: false."""
     fuse: Fuse = "max"
     """Of the views, pixel-wise: ``max`` of raw scores, or ``mean`` of probabilities. Paper: max."""
     crf: bool = False

@@ -59,17 +59,21 @@ class PrecisionSettings(Settings):
     """``bf16``: in bfloat16 on GPUs and CPUs that have it, about twice as fast, and in float32 on
     others, such as most laptops. ``fp32``: the same on every machine."""
     channels_last: bool = True
+    """Keep the channels of a pixel beside one another in memory, which most convolutions want."""
 
 
 class CRFSettings(Settings):
     """Dense CRF (Krähenbühl and Koltun 2011), with the values of DeepLab (method 1.8)."""
 
     iterations: PositiveInt = 10
+    """Of mean-field inference. Paper: 10."""
     gaussian_sxy: PositiveFloat = 3.0
     """Standard deviation of the smoothness kernel, in pixels."""
     gaussian_compat: Annotated[float, Field(ge=0)] = 3.0
+    """Weight of the smoothness kernel."""
     bilateral_sxy: PositiveFloat = 49.0
     """Standard deviation of the appearance kernel, in pixels."""
     bilateral_srgb: PositiveFloat = 5.0
     """Standard deviation of the appearance kernel, in grey levels 0–255."""
     bilateral_compat: Annotated[float, Field(ge=0)] = 4.0
+    """Weight of the appearance kernel."""

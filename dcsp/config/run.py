@@ -31,8 +31,9 @@ class PredictSettings(Settings):
     """Inference (method 1.8)."""
 
     scales: Scales = (1.0, 0.75, 0.5)
-    """Paper: 1, 0.75, 0.5."""
+    """Scales of the image that the network looks at. Paper: 1, 0.75, 0.5."""
     flip: bool = False
+    """Also look at the mirrored image. Paper: false."""
     fuse: Fuse = "max"
     """Of the views, pixel-wise: ``max`` of raw scores, or ``mean`` of probabilities. Paper: max."""
     crf: bool = True
@@ -114,9 +115,10 @@ class RunConfig(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
     """Prefix of the run id: letters, digits, dots, hyphens and underscores."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of all that is drawn: first weights, order of the images, augmentation, generated scenes."""
     truth: Literal["evaluate", "train"] = "evaluate"
     """What ground-truth masks are for. ``train``: networks learn from them in the place of cues, to
-    know what the same network reaches with them; refused by every job but jobs/compare.py."""
+    know what the same network reaches with them; refused by every job but `dcsp compare`."""
     retrain: Literal["every", "never"] | Unit = "every"
     """When networks are trained anew on a corpus that has changed: at ``every`` change, ``never``,
     or when the training images that came since are more than this share of those that the networks

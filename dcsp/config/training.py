@@ -30,6 +30,7 @@ class TrainSettings(Settings):
     jitter: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Strength of random brightness, contrast and saturation. Paper: 0."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """What makes a step of gradients. Paper: sgd."""
     learning_rate: PositiveFloat = 1e-3
     """Of the backbone's weights. Paper: 1e-3."""
     head_multiplier: PositiveFloat = 10.0
@@ -37,7 +38,9 @@ class TrainSettings(Settings):
     bias_multiplier: PositiveFloat = 20.0
     """Learning rate of new biases over the backbone's. Paper: 20."""
     momentum: Unit = 0.9
+    """Of SGD; AdamW has none. Paper: 0.9."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    """Of all parameters. Paper: 5e-4."""
     power: Annotated[float, Field(ge=0.0)] = 0.9
     """Of the poly schedule lr·(1 − step/steps)^power. Paper: 0.9."""
     train_backbone: bool = True

@@ -13,7 +13,7 @@ from typing import Any
 
 from dcsp.errors import ConfigError
 from dcsp.store.store import Store
-from dcsp.tables.layout import MARKS
+from dcsp.tables.layout import MARKS, is_mark
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ def mark_folder(writer: Writer, folder: Store, result: Mapping[str, Any]) -> Non
 def _is_marked(writer: Writer, folder: Store) -> bool:
     if not folder.exists(writer.mark_file):
         return False
-    mark = folder.read_json(writer.mark_file)
-    return isinstance(mark, dict) and mark.get("job") == writer.name
+    return is_mark(writer.mark_file, folder.read_json(writer.mark_file))
 
 
 def _require_apart(writer: Writer, out: Path, name: str, other: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from dcsp.inspection.inventory import Output, Run, differences, flatten
+from dcsp.inspection.inventory import Difference, Output, Run, differences, flatten
 from dcsp.run.history import History
 from dcsp.tables.schemas import STATUSES
 from dcsp.text import in_columns, quantity, shown, size
@@ -13,6 +13,7 @@ from dcsp.text import in_columns, quantity, shown, size
 _FIGURES = ("cues.phase0.miou", "val.miou", "val.miou_crf")
 _TABLE_HEADER = ("table", "parts", *STATUSES, "size", "used by")
 _CHECKPOINT_HEADER = ("checkpoint", "stage", "steps", "size", "used by")
+FIGURES = "figures"
 _WIDEST = 60
 """Longest value shown in a table."""
 
@@ -55,41 +56,44 @@ Versions = Mapping[str, Any]
 
 def run_differences(
     left: Run, right: Run, versions: tuple[Versions, Versions]
-) -> dict[str, list[tuple[str, ...]]]:
+) -> dict[str, list[Difference]]:
     """The settings, corpora, stages, versions and figures in which two runs differ.
 
     Args:
         left: A run.
         right: Another.
         versions: Of both.
-
-    Returns:
-        What of them → rows of a key and both values; of figures also their difference.
     """
-    config = (left.record.get("config", {}), right.record.get("config", {}))
     compared = {
-        "settings": config,
+        "settings": (left.record.get("config", {}), right.record.get("config", {})),
         "corpus": (_corpus(left), _corpus(right)),
         "stages": (_directories(left), _directories(right)),
         "versions": versions,
+        FIGURES: (_figures(left), _figures(right)),
     }
-    rows: dict[str, list[tuple[str, ...]]] = {
-        title: [(d.key, _cell(d.first), _cell(d.second)) for d in differences(*both)]
-        for title, both in compared.items()
-    }
-    rows["figures"] = [
-        (d.key, _cell(d.first), _cell(d.second), _change(d.first, d.second))
-        for d in differences(_figures(left), _figures(right))
-    ]
-    return rows
+    return {title: differences(*both) for title, both in compared.items()}
 
 
-def difference_text(found: Mapping[str, Sequence[tuple[str, ...]]], ids: tuple[str, str]) -> str:
+def difference_rows(
+    found: Mapping[str, Sequence[Difference]],
+) -> dict[str, list[tuple[str, ...]]]:
+    """Rows of a key and both values as text; of figures also their difference."""
+    return {
+        title: [
+            (d.key, _cell(d.first), _cell(d.second))
+            + ((_change(d.first, d.second),) if title == FIGURES else ())
+            for d in differing
+        ]
+        for title, differing in found.items()
+    }
+
+
+def difference_text(found: Mapping[str, Sequence[Difference]], ids: tuple[str, str]) -> str:
     """What :func:`run_differences` found of two runs of these ids."""
-    header = {title: ("", *ids, *(["change"] if title == "figures" else [])) for title in found}
+    header = {title: ("", *ids, *(["change"] if title == FIGURES else [])) for title in found}
     return "\n".join(
-        section(title, header[title], rows, "<>>>" if title == "figures" else "<<<", "the same")
-        for title, rows in found.items()
+        section(title, header[title], rows, "<>>>" if title == FIGURES else "<<<", "the same")
+        for title, rows in difference_rows(found).items()
     )
 
 

@@ -100,7 +100,7 @@ def _check_page(name: str, findings: Findings) -> None:
     of = name.split("/")[1] if name.startswith(f"{RUNS}/") else ""
     if not (text.startswith("<") and text.lower().endswith(_PAGE_ENDS) and of in text):
         cure = (
-            "submit jobs/compare.py again"
+            "submit `dcsp compare` again"
             if name.startswith(f"{COMPARISONS}/")
             else "`dcsp report STORE RUN --rebuild` writes it anew"
         )

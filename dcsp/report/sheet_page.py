@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -51,6 +52,26 @@ def build_sheet_page(sheet: Sheet) -> str:
         class_="sheet",
     )
     return document(sheet.image_id, body, _STYLE)
+
+
+def sheet_document(sheet: Sheet) -> dict[str, Any]:
+    """What the sheet says without its pictures, as JSON values."""
+    score, reasons = sheet.trust or (None, ())
+    return {
+        "image": sheet.image_id,
+        "run": sheet.run_id,
+        "tags": [class_name(tag, sheet.classes) for tag in sheet.tags],
+        "facts": dict(sheet.facts),
+        "rows": [row._asdict() for row in sheet.rows],
+        "rule": sheet.rule,
+        "areas": [
+            {"class": class_name(area.class_id, sheet.classes), **area._asdict()}
+            for area in sheet.areas
+        ],
+        "trust": score,
+        "reasons": reasons,
+        "notes": sheet.notes,
+    }
 
 
 def sheet_lines(sheet: Sheet) -> list[str]:

@@ -53,7 +53,7 @@ def standing(data: ReportData) -> Standing:
             "caution",
             "Cues alone: nothing was trained on them.",
             "This run ended with a table of cues, which the figures and the gallery show; run "
-            "jobs/relabel.py for a network and labels of every image.",
+            "dcsp relabel for a network and labels of every image.",
         )
     if data.final is not None and data.final["miou"] is not None:
         return _by_masks(data, data.final, data.final["miou"])

@@ -60,7 +60,7 @@ def pick(store: Store, run: Run, budget: int, seed: int | None = None) -> list[P
     told = store.read_json(metrics_file(run.run_id)).get("trust")
     if not (trust and told) or TRAIN not in run.record["config"]["predict"]["splits"]:
         raise StoreError(
-            f"The run {run.run_id} rates no labels of training images: run jobs/relabel.py with "
+            f"The run {run.run_id} rates no labels of training images: run `dcsp relabel` with "
             "predict.splits=[train, val], then review again."
         )
     parts = Snapshot.load(store, run.record["snapshot"]).of([TRAIN])

@@ -39,7 +39,14 @@ def known_snapshot(config: RunConfig) -> tuple[Snapshot | None, list[str]]:
 
 
 def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> str:
-    """The stages over one snapshot; None when the source has to be read first."""
+    """The stages over one snapshot as a table; None when the source has to be read first."""
+    return "\n".join(in_columns(stage_rows(store, config, snapshot), "<<><"))
+
+
+def stage_rows(
+    store: Store, config: RunConfig, snapshot: Snapshot | None
+) -> list[tuple[str, str, str, str]]:
+    """Rows of that table, its header first."""
     rows = [("stage", "fingerprint", "images", "what will happen")]
     if snapshot is None:
         rows.append(("ingest", UNKNOWN, "", "will list the source and read what is new"))
@@ -52,7 +59,7 @@ def stages_text(store: Store, config: RunConfig, snapshot: Snapshot | None) -> s
         rows.append(("ingest", snapshot.fingerprint, str(total), "done"))
         rows += [_planned(store, plan, step) for step in plan]
         rows.append(("run", plan.run_id, "", "evaluation, report"))
-    return "\n".join(in_columns(rows, "<<><"))
+    return rows
 
 
 def _planned(store: Store, plan: Plan, step: Step[Stage]) -> tuple[str, str, str, str]:

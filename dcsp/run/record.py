@@ -92,7 +92,7 @@ def load_model(store: Store, run_id: str | None = None) -> RunModel:
     if checkpoint is None:
         raise StoreError(
             f"The run {name} ended with its cues and has no network: name another with --run, or "
-            "run jobs/relabel.py."
+            "run `dcsp relabel`."
         )
     if not checkpoint_is_complete(store, checkpoint):
         raise StoreError(
@@ -126,7 +126,7 @@ def load_run(store: Store, run_id: str | None = None) -> tuple[dict[str, Any], P
         raise StoreError(
             f"The stage {changed[0]} of the run {run['run_id']} has another fingerprint now: use "
             "the version of dcsp and the weights files that it was made with, or run "
-            "jobs/relabel.py again."
+            "`dcsp relabel` again."
         )
     return run, plan
 
@@ -164,7 +164,7 @@ def learned_of(store: Store) -> Snapshot:
 def _read_run(store: Store, run_id: str | None) -> dict[str, Any]:
     name = run_id or current_run(store)
     if not name:
-        raise StoreError(f"The store {store.url} has no published run: run jobs/relabel.py first.")
+        raise StoreError(f"The store {store.url} has no published run: run `dcsp relabel` first.")
     run: dict[str, Any] = store.read_json(run_file(name))
     return run
 

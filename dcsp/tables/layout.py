@@ -7,6 +7,7 @@ Nothing here imports torch: workers that read start fast.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from dcsp.store.lease import LEASE
 from dcsp.store.store import Store
@@ -60,16 +61,24 @@ CURRENT = "CURRENT"
 HISTORY = "history"
 """Directory for what was published and refused, an event a file (:mod:`dcsp.run.history`)."""
 MARKS = {
-    "predict.json": "jobs/predict.py",
+    "predict.json": "dcsp predict",
     "export.json": "dcsp export",
     "review.json": "dcsp review",
 }
 """File in a folder of masks → who wrote them, which it holds under ``job``."""
+_FORMERLY = {"predict.json": "jobs/predict.py"}
+"""What earlier versions wrote there."""
 COMPARISONS = "comparisons"
 """Directory of the pages that show runs side by side."""
 
 _NO_STAGES = (CORPUS, TRUTH_DIRECTORY, RUNS, COMPARISONS, HISTORY, CURRENT, LEASE)
 """What lies at the top of a store and is written by no stage."""
+
+
+def is_mark(file: str, content: Any) -> bool:
+    """Whether a file of :data:`MARKS` says that the masks beside it are of its writer."""
+    job = content.get("job") if isinstance(content, dict) else None
+    return job is not None and job in (MARKS[file], _FORMERLY.get(file))
 
 
 def file_name(part: str) -> str:

@@ -370,7 +370,7 @@ def told(done: Erasure, ids: Sequence[str]) -> Iterator[str]:
             "writes it anew, with the version of dcsp and the weights of that run"
         )
     for page in done.galleries:
-        yield f"{shown(page)} showed an image and was removed: jobs/compare.py writes another"
+        yield f"{shown(page)} showed an image and was removed: `dcsp compare` writes another"
     if done.uploads:
         yield f"uploads that did not end were left alone, and may hold an image: {done.uploads}"
     yield "networks keep what they learned; remove the images at their source as well"

@@ -10,9 +10,9 @@ import os
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keep CUDA visible to CPU tasks
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a cluster is started here or not at all
 
-from jobs._cluster.connection import connect, disconnect
-from jobs._cluster.executor import OnRay
-from jobs._cluster.mapping import map_items, map_parts
-from jobs._cluster.training import train
+from .connection import connect, disconnect
+from .executor import OnRay
+from .mapping import map_items, map_parts
+from .training import train
 
 __all__ = ["OnRay", "connect", "disconnect", "map_items", "map_parts", "train"]

@@ -10,12 +10,14 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
 from ray._private import ray_constants
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dcsp.capacity.resources import SPARE_CPUS, Node, Resources
@@ -24,8 +26,9 @@ from dcsp.errors import ClusterError, LostClusterError
 from dcsp.progress import say
 from dcsp.stages.libraries import NETWORKS, versions
 from dcsp.telemetry import collect
-from jobs._cluster.metrics import report
-from jobs._heart import Heart
+
+from .._heart import Heart
+from .metrics import report
 
 ANSWER_SECONDS = 60.0
 """What Ray gives a head that does not answer, unless its own setting says otherwise, before it ends
@@ -149,7 +152,8 @@ def _start(address: str | None) -> None:
         with _signals_of_the_job():
             if address:
                 os.environ.update({n: v for n, v in ONE_ATTEMPT.items() if n not in os.environ})
-                ray.init(address=address, runtime_env={"env_vars": PATIENT_THREADS}, **quiet)
+                patient = {"env_vars": PATIENT_THREADS}
+                ray.init(address=address, runtime_env=patient, job_config=_code(), **quiet)
             else:
                 _start_here(quiet)
     except ConnectionError as error:
@@ -187,6 +191,15 @@ def _signals_of_the_job() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
+def _code() -> JobConfig:
+    """Where workers find this package by the name that it has here: only the wheel installs it.
+
+    In a clone that is not the working directory, Ray would not know.
+    """
+    clone = [str(Path(__file__).resolve().parents[2])] if __name__.startswith("jobs.") else []
+    return JobConfig(_py_driver_sys_path=clone)
+
+
 def own_folder() -> str:
     """Ray's folder of this account, which no other can open: what Ray makes, all may write to.
 
@@ -211,12 +224,13 @@ def _start_here(quiet: dict[str, Any]) -> None:
     global _started_here
     cpus = (os.cpu_count() or 1) + SPARE_CPUS
     # A token of its own: nobody else joins, and none is left in the home directory.
-    own = {"RAY_AUTH_TOKEN": secrets.token_hex(32), **PATIENT_THREADS}
-    os.environ.update({name: own[name] for name in own if name not in os.environ})
+    variables = {"RAY_AUTH_TOKEN": secrets.token_hex(32), **PATIENT_THREADS}
+    os.environ.update({n: v for n, v in variables.items() if n not in os.environ})
     for _ in range(STARTS):
         try:
             folder = own_folder()
-            ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet)
+            own = {"include_dashboard": False, "_temp_dir": folder, "job_config": _code()}
+            ray.init("local", num_cpus=cpus, **own, **quiet)
             _started_here = True
             return
         except Exception as error:

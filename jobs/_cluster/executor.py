@@ -13,8 +13,9 @@ from dcsp.stages.stage import TableStage
 from dcsp.store.store import Store
 from dcsp.tables.snapshot import Part
 from dcsp.training.stage import TrainStage
-from jobs._cluster.mapping import map_items, map_parts
-from jobs._cluster.training import train
+
+from .mapping import map_items, map_parts
+from .training import train
 
 
 class OnRay:

@@ -21,10 +21,11 @@ from dcsp.stages.stage import Device, TableStage
 from dcsp.store.store import Store
 from dcsp.tables.schemas import STATUSES
 from dcsp.tables.snapshot import Part
-from jobs._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
-from jobs._cluster.connection import heart
-from jobs._cluster.metrics import at_work
-from jobs._watch import Patience, bare, watched
+
+from .._blocks import PART, ROWS, FinishAndWrite, ReadParts, model_class
+from .._watch import Patience, bare, watched
+from .connection import heart
+from .metrics import at_work
 
 Result = TypeVar("Result")
 

@@ -40,11 +40,12 @@ from dcsp.training.logs import TrainLog
 from dcsp.training.loop import Trainer, state_from_bytes, state_to_bytes
 from dcsp.training.stage import TrainStage
 from dcsp.training.stream import PartSlice, Rank, rank_batch, rebatch
-from jobs._blocks import ReadSamples, windows
-from jobs._cluster.connection import data_context, heart
-from jobs._cluster.mapping import outcome
-from jobs._cluster.metrics import at_work
-from jobs._watch import Patience, TrainingStatus
+
+from .._blocks import ReadSamples, windows
+from .._watch import Patience, TrainingStatus
+from .connection import data_context, heart
+from .mapping import outcome
+from .metrics import at_work
 
 ABORT_SECONDS = 20.0
 """What a trainer gets to give its workers' places back."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 
 from dcsp.run.history import Event, add_event
@@ -252,30 +255,63 @@ def test_history_tells_of_runs_that_are_gone_and_of_what_was_not_carried_out(sto
     assert "not carried out" in killed and "demo-2222" in killed
 
 
-def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """``dcsp plan``, which starts a job in a process of its own."""
-    command = [sys.executable, "-m", "dcsp.cli", "plan", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+def document(*arguments: object, code: int = 0) -> dict[str, Any]:
+    """What a command prints as one document of JSON: nothing else is on standard output."""
+    return dict(
+        json.loads(dcsp(*arguments, "--json", code=code).stdout, parse_constant=pytest.fail)
+    )
 
 
-def test_plan_lists_the_stages_of_a_config_and_computes_nothing(tmp_path: Path) -> None:
-    config = REPOSITORY / "jobs" / "configs" / "voc12_vgg16.yaml"
-    told = plan("--config", config, f"store={tmp_path / 'store'}", f"corpus.root={tmp_path}/none")
-    assert (told.returncode, told.stderr) == (0, "")
-    stages = ("saliency", "fcan", "cues_phase1", "predictions")
-    assert all(stage in told.stdout for stage in stages)
-    assert "none is not there" in told.stdout
-    assert not (tmp_path / "store").exists()
+def test_show_tells_programs_the_same(store: Store) -> None:
+    told = document("show", store.url)
+    runs = {run["run_id"]: run for run in told["runs"]}
+    assert runs["demo-2222"]["is_current"] and not runs["demo-1111"]["is_current"]
+    assert runs["demo-1111"]["metrics"]["val.miou"] == 40.0
+    outputs = {output["directory"]: output for output in told["outputs"]}
+    cues = outputs[CUES_KEY.directory]
+    assert (cues["parts"], cues["used_by"]) == (1, ["demo-1111", "demo-2222"])
+    assert cues["bytes"] == sum(store.sizes(CUES_KEY.directory).values())
+    assert cues["manifests"][0]["rows"] == {"ok": 2, "skipped": 0, "error": 1}
 
 
-def test_plan_of_a_wrong_setting_is_the_users_mistake() -> None:
-    told = plan("--config", REPOSITORY / "jobs" / "configs" / "demo.yaml", "sede=1")
-    assert told.returncode == 2
-    assert told.stderr.startswith("error: ") and "unknown setting" in told.stderr
-    assert len(told.stderr.splitlines()) == 1
+def test_explain_tells_programs_of_an_image_and_of_a_table(store: Store) -> None:
+    told = document("explain", store.url, "sub/two")
+    assert (told["image"], told["run"], told["tags"]) == ("sub/two", "demo-2222", ["cat"])
+    rows = {row["title"]: row["status"] for row in told["rows"]}
+    assert rows["cues_phase0"] == "ok"
+    assert sum(area["share"] for area in told["areas"]) <= 1
+    table = document("explain", store.url, CUES_KEY.directory)
+    assert table["directory"] == CUES_KEY.directory and table["decided_by"]["seed"] == 3
+    assert table["used_by"] == ["demo-1111", "demo-2222"] and table["finished"]
 
 
-def test_plan_tells_its_options() -> None:
-    told = plan("--help")
-    assert told.returncode == 0
-    assert "--no-probe" in told.stdout and "--price-per-gpu-hour" in told.stdout
+def test_diff_tells_programs_values_and_not_their_text(store: Store, tmp_path: Path) -> None:
+    relabel(store, "demo-2222", "sub/two", ROUGH)
+    relabel(store, "demo-2222", "four", None)
+    out = tmp_path / "diff.html"
+    told = document("diff", store.url, "demo-1111", "demo-2222", "--out", out)
+    assert out.exists()
+    assert told["settings"] == [{"key": "cues.gamma", "first": 0.4, "second": 0.3}]
+    assert told["corpus"] == []
+    labels = told["labels"]
+    assert (labels["run"], labels["images"], labels["images_changed"]) == ("demo-1111", 5, 2)
+    assert (labels["pixels"], labels["pixels_changed"]) == (24, 9)
+    assert [image["image_id"] for image in labels["most"]] == ["four", "sub/two"]
+    record = store.read_json("runs/demo-1111/run.json")
+    record["steps"] = record["steps"][:1]
+    store.write_json("runs/demo-1111/run.json", record)
+    told = document("diff", store.url, "demo-1111", "demo-2222")
+    assert told["labels"] is None and "ended with its cues" in told["note"]
+
+
+def test_history_and_verify_tell_programs_the_same(store: Store) -> None:
+    dcsp("publish", store.url, "demo-1111")
+    add_event(store, Event("published", "demo-2222", "relabel", "demo-1111"))  # and was killed
+    told = document("history", store.url)
+    assert told["current"] == "demo-1111" and told["not_carried_out"] == [1]
+    assert [event["run"] for event in told["events"]] == ["demo-1111", "demo-2222"]
+    whole = document("verify", store.url)
+    assert (whole["problems"], whole["parts"]) == ([], 11)
+    store.write_bytes("CURRENT", b"gone\n")
+    broken = document("verify", store.url, code=1)
+    assert "CURRENT names a run" in broken["problems"][0]

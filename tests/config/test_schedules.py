@@ -31,7 +31,7 @@ def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_fault_is_tried_again_and_a_mistake_is_not(
     tmp_path: Path, code: int, attempts: int
 ) -> None:
-    program = tmp_path / "python"
+    program = tmp_path / "dcsp"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexit {code}\n')
     program.chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -40,9 +40,7 @@ def test_a_fault_is_tried_again_and_a_mistake_is_not(
     )
     calls = (tmp_path / "calls").read_text().splitlines()
     assert (done.returncode, len(calls)) == (code, attempts)
-    assert all(
-        call.startswith("jobs/relabel.py --config jobs/configs/web_relabel") for call in calls
-    )
+    assert all(call.startswith("relabel --config web_relabel store=s3://") for call in calls)
 
 
 def test_a_night_is_the_same_run_as_one_by_hand() -> None:

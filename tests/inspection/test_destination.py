@@ -22,7 +22,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def claim(place: Path, out: str) -> Store:
-    apart = {"--images": Store(place / "photos"), "--store": Store(place / "store")}
+    apart = {"--images": Store(place / "photos"), "STORE": Store(place / "store")}
     return claim_folder(PREDICT, place / out, apart)
 
 
@@ -53,11 +53,11 @@ def test_an_earlier_result_is_taken_again_and_keeps_its_mark(place: Path) -> Non
         ("photos/cats", "--images"),
         ("photos/new/masks", "--images"),
         ("../work", "--images"),
-        ("store", "--store"),
-        ("store/predictions/aa", "--store"),
-        ("store/new", "--store"),
-        ("link", "--store"),
-        ("link/new", "--store"),
+        ("store", "STORE"),
+        ("store/predictions/aa", "STORE"),
+        ("store/new", "STORE"),
+        ("link", "STORE"),
+        ("link/new", "STORE"),
     ],
 )
 def test_a_folder_that_mixes_with_images_or_store_is_refused(
@@ -72,8 +72,8 @@ def test_a_folder_that_mixes_with_images_or_store_is_refused(
 
 def test_a_folder_that_holds_the_store_is_refused(place: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ConfigError, match="--store"):
-        apart = {"--images": Store(tmp_path / "photos"), "--store": Store(place / "predictions")}
+    with pytest.raises(ConfigError, match="STORE"):
+        apart = {"--images": Store(tmp_path / "photos"), "STORE": Store(place / "predictions")}
         claim_folder(PREDICT, place, apart)
     assert MARK_FILE not in contents(place)
 
@@ -88,6 +88,12 @@ def test_a_folder_with_files_of_others_is_refused(place: Path, name: str) -> Non
     assert contents(place) == before
 
 
+def test_a_result_of_an_earlier_version_is_taken_again(place: Path) -> None:
+    (place / "out").mkdir()
+    (place / "out" / MARK_FILE).write_text('{"job": "jobs/predict.py", "classes": ["cat"]}')
+    claim(place, "out")
+
+
 def test_a_result_of_another_writer_is_refused(place: Path) -> None:
     claim(place, "out")
     with pytest.raises(ConfigError, match=r"OUT .* holds files that dcsp export did not write"):
@@ -95,5 +101,5 @@ def test_a_result_of_another_writer_is_refused(place: Path) -> None:
 
 
 def test_a_store_elsewhere_is_never_in_the_way(place: Path) -> None:
-    claim_folder(PREDICT, place / "out", {"--store": Store("memory://bucket/store")})
+    claim_folder(PREDICT, place / "out", {"STORE": Store("memory://bucket/store")})
     assert (place / "out" / MARK_FILE).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -110,6 +111,18 @@ def test_the_command_lists_tags_without_a_class(photos: Path, tmp_path: Path) ->
     save_unknown(store, LATEST, Counter({"axe": 3, "bow\x1b[2J": 12}))
     result = CliRunner().invoke(app, ["rejected", store.url])
     assert "  bow\\x1b[2J      12\n  axe              3" in result.output
+
+
+def test_the_command_tells_programs_the_same(photos: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    ingest(store, photos)
+    save_unknown(store, LATEST, Counter({"axe": 3, "bow\x1b[2J": 12}))
+    result = CliRunner().invoke(app, ["rejected", store.url, "--replay", "--json"])
+    told = json.loads(result.stdout)
+    (reason,) = told["rejected"]
+    assert (reason["stage"], reason["reason"], reason["rows"]) == ("decode", "empty", 1)
+    assert told["tags_without_a_class"] == {"bow\x1b[2J": 12, "axe": 3}
+    assert "looks at 0 images once more" in result.stderr
 
 
 def test_rows_of_a_run_are_those_of_its_snapshot(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def call(
 
 def _command(job: str, *arguments: object) -> list[str]:
     """A job by the name of its script, or a command of ``dcsp``."""
-    script = [str(REPOSITORY / "jobs" / job)] if job.endswith(".py") else ["-m", "dcsp.cli", job]
+    script = [job] if job.endswith(".py") else ["cli.py", job]
+    script[0] = str(REPOSITORY / "jobs" / script[0])
     return [sys.executable, *script, *map(str, arguments)]
 
 

@@ -58,16 +58,46 @@ def test_a_mistake_is_told_in_one_line_with_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_a_store_without_a_run_cannot_predict(tmp_path: Path) -> None:
-    arguments = ["--store", tmp_path, "--images", tmp_path, "--out", tmp_path / "out"]
-    with pytest.raises(DcspError, match=r"has no published run: run jobs/relabel\.py first"):
+    arguments = [tmp_path, "--images", tmp_path, "--out", tmp_path / "out"]
+    with pytest.raises(DcspError, match=r"has no published run: run `dcsp relabel` first"):
         _main("predict")([str(argument) for argument in arguments])
 
 
-def test_a_missing_argument_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as told:
-        _main("train")(["--config", "x.yaml"])
-    assert told.value.code == 2
-    assert "--stage" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("job", "arguments", "message"),
+    [
+        ("train", ["--config", "x.yaml"], "Missing option '--stage' (dcsp train --help says"),
+        ("relabel", ["--config", "x.yaml", "--untli", "fcan"], "No such option: --untli"),
+        (
+            "mine_cues",
+            ["--config", "x.yaml", "--phase", "one"],
+            "Invalid value for '--phase'",
+        ),
+        ("predict", ["--images", "a", "--out", "b"], "Missing argument 'STORE'"),
+        ("relabel", ["--config", "fodler"], "There is no config 'fodler': name a file, or one of"),
+    ],
+)
+def test_arguments_that_are_none_are_the_users_mistake(
+    job: str, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        _main(job)(arguments)
+
+
+def test_help_is_printed_and_nothing_done(capsys: pytest.CaptureFixture[str]) -> None:
+    _main("plan")(["--help"])
+    told = capsys.readouterr().out
+    for option in ("--no-probe", "--price-per-gpu-hour", "--json", "--log-format"):
+        assert option in told
+
+
+def test_options_and_settings_come_in_any_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["name=mixed", "--dry-run", f"store={tmp_path}/x", "--config", "demo", "seed=7"]
+    _main("relabel")(words)
+    told = yaml.safe_load(capsys.readouterr().out.partition("stage ")[0])
+    assert (told["name"], told["store"], told["seed"]) == ("mixed", f"{tmp_path}/x", 7)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +180,7 @@ def test_a_job_prints_nothing_but_json_where_it_is_asked_to(
     ("arguments", "message"),
     [
         (["--config", "{tmp}/no.yaml"], "error: Cannot read the config {tmp}/no.yaml"),
-        (["--bad"], "relabel.py: error: the following arguments are required: --config"),
+        (["--bad"], "error: No such option: --bad"),
     ],
 )
 def test_mistakes_are_told_in_json_too(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -219,12 +249,12 @@ def test_only_the_user_knows_the_classes_of_a_folder() -> None:
         ("ingest", ["--config=~/no.yaml"], "Cannot read the config {home}/no.yaml"),
         (
             "predict",
-            ["--store=~/s", "--images=~", "--out=~/out"],
+            ["~/s", "--images=~", "--out=~/out"],
             "{home}/s has no published run",
         ),
         (
             "predict",
-            ["--store=s", "--images=~", "--out=~no one/out"],
+            ["s", "--images=~", "--out=~no one/out"],
             "The path ~no one/out names a home folder that is not known",
         ),
     ],

@@ -127,7 +127,7 @@ def test_of_two_relabel_jobs_one_works_and_the_other_exits_with_2(
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     Image.new("RGB", (32, 32)).save(images / "a.png")
-    arguments = ["--store", str(finished.store), "--images", str(images), "--out", str(out)]
+    arguments = [str(finished.store), "--images", str(images), "--out", str(out)]
     mark_folder(PREDICT, Store(out), {})  # as the other one has
     told = r"^Another job \(predict of tiny on "
     with Lease(Store(out), "predict", "tiny"), pytest.raises(StoreError, match=told):

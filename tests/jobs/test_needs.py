@@ -30,10 +30,10 @@ def test_a_helper_network_is_trained_with_all_that_it_learns_from(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     once = [*tiny, *AFFINITY]
-    with pytest.raises(StoreError, match=r"fcan .* is not done .* jobs/train\.py --stage fcan "):
+    with pytest.raises(StoreError, match=r"fcan .* is not done .* `dcsp train --stage fcan` "):
         train.main([*once, "--stage", "affinity"])
     train.main([*once, "--stage", "fcan"])
-    with pytest.raises(StoreError, match=r"affinity .* run jobs/train\.py --stage affinity "):
+    with pytest.raises(StoreError, match=r"affinity .* run `dcsp train --stage affinity` "):
         mine_cues.main(once)
     assert "cues_start" not in capsys.readouterr().err, "it is refused before any work"
     train.main([*once, "--stage", "affinity"])
@@ -42,7 +42,7 @@ def test_a_helper_network_is_trained_with_all_that_it_learns_from(
     assert "checkpoint: " in told.out
     mine_cues.main(once)
     assert "cues: " in capsys.readouterr().out
-    with pytest.raises(StoreError, match=r"joint_phase0 .* run jobs/relabel\.py "):
+    with pytest.raises(StoreError, match=r"joint_phase0 .* run `dcsp relabel` "):
         evaluate.main(once)
 
 
@@ -50,16 +50,16 @@ def test_what_a_step_does_not_read_is_not_asked_for(
     tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     once = [*tiny, "joint.steps=2"]
-    with pytest.raises(StoreError, match=r"jobs/train\.py --stage fcan"):
+    with pytest.raises(StoreError, match=r"dcsp train --stage fcan"):
         train.main([*once, "--stage", "joint_phase0"])
     train.main([*once, "--stage", "fcan"])
     assert "saliency" not in capsys.readouterr().err, "no loss of the FCAN's needs it"
-    with pytest.raises(StoreError, match=r"cues_phase0 .* jobs/mine_cues\.py --phase 0 "):
+    with pytest.raises(StoreError, match=r"cues_phase0 .* `dcsp mine --phase 0` "):
         train.main([*once, "--stage", "joint_phase0"])
     mine_cues.main(once)
     train.main([*once, "--stage", "joint_phase0"])
     capsys.readouterr()
-    with pytest.raises(StoreError, match=r"cues_phase1 .* jobs/mine_cues\.py --phase 1 "):
+    with pytest.raises(StoreError, match=r"cues_phase1 .* `dcsp mine --phase 1` "):
         train.main([*once, "--stage", "joint_phase1"])
     mine_cues.main([*once, "--phase", "1"])
     assert "cues_phase1: " in capsys.readouterr().err

@@ -17,7 +17,7 @@ from dcsp.run.record import step_record
 from dcsp.store.store import Store
 from dcsp.tables.layout import CORPUS_DIRECTORY
 from jobs import _cluster, plan, relabel
-from jobs.plan import Planning
+from jobs._planning import Planning
 from tests.jobs.running import Run, states
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

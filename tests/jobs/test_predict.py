@@ -21,7 +21,7 @@ from dcsp.errors import ConfigError, CorpusError, StoreError
 from dcsp.run.record import RunModel
 from dcsp.store.store import Store
 from dcsp.tables.layout import run_file
-from jobs import predict
+from jobs import _labelling, predict
 from tests.jobs.running import PATIENCE, Run, call, parts, start, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -34,9 +34,7 @@ def _picture(path: Path, height: int, width: int, mode: str = "RGB") -> None:
 
 
 def _main(finished: Run, images: Path, out: Path, *more: str) -> None:
-    predict.main(
-        ["--store", str(finished.store), "--images", str(images), "--out", str(out), *more]
-    )
+    predict.main([str(finished.store), "--images", str(images), "--out", str(out), *more])
 
 
 def test_every_readable_image_of_a_folder_gets_a_mask(
@@ -130,7 +128,7 @@ def test_images_of_a_voc_root_are_labelled_and_its_masks_are_not(
 def test_a_killed_job_resumes(cluster: Resources, finished: Run, tmp_path: Path) -> None:
     root, out = tmp_path / "VOC2012", tmp_path / "out"
     names = _voc_root(root)
-    arguments = ["--store", finished.store, "--images", root, "--out", out, "--crf"]
+    arguments = [finished.store, "--images", root, "--out", out, "--crf"]
     joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
     def started() -> list[Path]:
@@ -177,7 +175,7 @@ def test_no_file_of_the_user_is_replaced(finished: Run, tmp_path: Path) -> None:
 
     shutil.copytree(finished.store, store)
     before = sorted(store.rglob("*"))
-    refused = call("predict.py", "--store", store, "--images", images, "--out", store)
+    refused = call("predict.py", store, "--images", images, "--out", store)
     assert refused.returncode == 2 and "name a folder elsewhere" in refused.stderr
     assert "Traceback" not in refused.stderr and refused.stderr.count("\n") == 1
     assert sorted(store.rglob("*")) == before
@@ -205,8 +203,8 @@ def test_images_are_labelled_where_the_network_was_trained_unless_ray_is_not_the
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(predict, "find_spec", lambda _: object() if has_ray else None)
+    monkeypatch.setattr(_labelling, "find_spec", lambda _: object() if has_ray else None)
     config = load_config("jobs/configs/demo.yaml", [f"cluster.executor={trained_by}"])
     model = RunModel("demo-1", config, config.corpus.classes, "checkpoints/joint")
-    made = predict.predict_config(model, tmp_path, tmp_path / "out", None)
+    made = _labelling.predict_config(model, tmp_path, tmp_path / "out", None)
     assert made.cluster.executor == labelled_by

@@ -31,11 +31,11 @@ def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
     assert "train: 12 images in 4 parts" in capsys.readouterr().out
     assert parts(store / "corpus/parts") == parts(finished.store / "corpus/parts")
 
-    refused(evaluate.main, once, "jobs/relabel.py")
-    refused(train.main, [*once, "--stage", "joint_phase0"], "jobs/train.py --stage fcan")
-    refused(mine_cues.main, once, "jobs/train.py --stage fcan")
+    refused(evaluate.main, once, "run `dcsp relabel`")
+    refused(train.main, [*once, "--stage", "joint_phase0"], "dcsp train --stage fcan")
+    refused(mine_cues.main, once, "dcsp train --stage fcan")
     train.main([*once, "--stage", "fcan"])
-    refused(train.main, [*once, "--stage", "joint_phase0"], "jobs/mine_cues.py --phase 0")
+    refused(train.main, [*once, "--stage", "joint_phase0"], "dcsp mine --phase 0")
     mine_cues.main(once)
     assert "cues: " in capsys.readouterr().out
     mine_cues.main([*once, "selftags.use=train", "selftags.min_support=1"])

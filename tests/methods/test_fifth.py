@@ -32,7 +32,7 @@ from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.fingerprint import StageKey
 from dcsp.tables.layout import part_file, report_file, run_file
-from jobs import compare
+from jobs import _comparing
 from tests import chain
 from tests.methods.fifth.method import ContrastMethod
 from tests.methods.fifth.settings import ContrastSettings
@@ -133,8 +133,8 @@ def test_it_is_compared_with_others(
     axes = [parse_axis("cues.method=contrast,dcsp")]
     runs = expand(tmp_path / "config.yaml", ["selftags.use=never"], axes, seeds=1)
     with torch_threads(1):
-        plans = compare.compute(runs, "cues_phase0")
-    _, markdown = compare.write_comparison(Store(tree["store"]), runs, plans)
+        plans = _comparing.compute(runs, "cues_phase0")
+    _, markdown = _comparing.write_comparison(Store(tree["store"]), runs, plans)
     assert "contrast" in markdown and "Start cue mIoU" in markdown
 
 

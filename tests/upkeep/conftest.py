@@ -41,7 +41,7 @@ class Nights:
 
 
 def night(config: RunConfig) -> str:
-    """What jobs/relabel.py does; returns the id of the run."""
+    """What `dcsp relabel` does; returns the id of the run."""
     made = Chain(config)
     plan = made.plan()
     for step in plan:

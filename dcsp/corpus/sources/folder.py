@@ -39,7 +39,7 @@ from dcsp.corpus.sources.names import ImageFiles, masks_of
 from dcsp.corpus.sources.tag_tables import Tagged, read_tags
 from dcsp.corpus.sources.urls import is_url, require_listable, url_id
 from dcsp.errors import CorpusError, ImageError
-from dcsp.tables.layout import MARKS
+from dcsp.tables.layout import MARKS, is_mark
 from dcsp.tables.snapshot import TRAIN
 from dcsp.text import without_credentials
 
@@ -257,7 +257,7 @@ def _is_mark(uri: str, file: str) -> bool:
         mark = json.loads(read_uri(uri))
     except (ImageError, ValueError):
         return False
-    return isinstance(mark, dict) and mark.get("job") == MARKS[file]
+    return is_mark(file, mark)
 
 
 def _is_absent(name: str, entries: Mapping[str, Entry]) -> bool:

@@ -296,7 +296,7 @@ def test_our_own_masks_are_no_images(root: Path, place: str, writer: Writer) -> 
     with pytest.raises(CorpusError, match=f"holds the masks that {writer.name} wrote"):
         FolderSource(str(root), SPLITS).list_rows()
     with pytest.raises(CorpusError, match="move that folder elsewhere"):
-        FolderSource(str(root), SPLITS, tagged=False).list_rows()  # jobs/predict.py
+        FolderSource(str(root), SPLITS, tagged=False).list_rows()  # dcsp predict
     if place:
         FolderSource(str(root), SPLITS, masks=str(root / place)).list_rows()
 
