@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dcsp.errors import ImageError, StoreError
@@ -63,7 +64,9 @@ class Written:
     """
 
     def __init__(self, made: Format, place: Place, min_trust: float | None = None) -> None:
-        self._format, self._place, self._min_trust = made, place, min_trust
+        self._format, self._place = made, place
+        # As scores are stored: one of 0.7 is not below 0.7.
+        self._min_trust = None if min_trust is None else float(np.float32(min_trust))
         self.counts = Exported()
         self.records: list[Record] = []
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcsp.errors import StoreError
-from dcsp.exports.rows import Exported, export_masks
+from dcsp.exports.folders import Voc
+from dcsp.exports.place import Place
+from dcsp.exports.rows import Exported, Written, export_masks
 from dcsp.inspection.mask_files import mask_path
 from dcsp.labels import voc_palette
 from dcsp.tables.codecs import encode_labels
@@ -48,6 +50,14 @@ def test_masks_hold_the_labels_and_the_voc_palette(tmp_path: Path) -> None:
         assert image.mode == "P"
         assert np.array_equal(np.asarray(image), LABELS)
         assert np.array_equal(np.asarray(image.convert("RGB")), voc_palette()[LABELS])
+
+
+def test_a_score_of_exactly_the_least_is_trusted(tmp_path: Path) -> None:
+    scores = pa.array([0.7, 0.69, None], pa.float32())  # as the table of trust has them
+    rows = part({"a": "ok", "b": "ok", "c": "ok"}).append_column("trust.score", scores)
+    written = Written(Voc(()), Place(tmp_path), min_trust=0.7)
+    written.rows(rows, "train", 0)
+    assert written.counts == Exported(written=1, untrusted=2)
 
 
 def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:
