@@ -24,14 +24,16 @@ def test_jobs_run_alone_give_the_tables_of_the_whole_chain(
     once += ["cluster.executor=here"]
 
     def refused(main: Callable[[Sequence[str]], None], arguments: list[str], then: str) -> None:
-        with pytest.raises(StoreError, match=f"is not done in .* run {then} with the same config"):
+        with pytest.raises(
+            StoreError, match=f"is not done in .* run `{then}` with the same config"
+        ):
             main(arguments)
 
     ingest.main(once)
     assert "train: 12 images in 4 parts" in capsys.readouterr().out
     assert parts(store / "corpus/parts") == parts(finished.store / "corpus/parts")
 
-    refused(evaluate.main, once, "run `dcsp relabel`")
+    refused(evaluate.main, once, "dcsp relabel")
     refused(train.main, [*once, "--stage", "joint_phase0"], "dcsp train --stage fcan")
     refused(mine_cues.main, once, "dcsp train --stage fcan")
     train.main([*once, "--stage", "fcan"])
