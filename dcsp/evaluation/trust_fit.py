@@ -1,17 +1,17 @@
 """Fit the weights of the trust model on finished runs whose images have masks.
 
-    python -m dcsp.evaluation.trust_fit STORE… [--out dcsp/trust/model.json]
+    python -m dcsp.evaluation.trust_fit STORE[@RUN]… [--out dcsp/trust/model.json]
 
-The published run of each store, whatever model rated it. Told is how well scores tell of true IoU
-by cross-validation within each corpus, and on each corpus by the weights that the others give.
-Every corpus counts as much.
+The published run of each store where none is named, whatever model rated it. Told is how well
+scores tell of true IoU by cross-validation within each run, and on each run by the weights that
+other stores give, with the mIoU that these expect. Every run counts as much.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,16 @@ from scipy.optimize import minimize
 
 from dcsp.errors import StoreError
 from dcsp.evaluation.confusion import ConfusionMatrix
-from dcsp.evaluation.trust import LOW_IOU, auc, class_iou, image_iou, spearman
+from dcsp.evaluation.trust import (
+    LOW_IOU,
+    TrustCounter,
+    TrustSums,
+    auc,
+    class_iou,
+    image_iou,
+    spearman,
+    trust_metrics,
+)
 from dcsp.evaluation.truth import read_truth
 from dcsp.labels import BACKGROUND, hide_labels
 from dcsp.run.plan import Plan
@@ -32,11 +41,13 @@ from dcsp.stages.step import Role
 from dcsp.store.store import Store
 from dcsp.tables.codecs import decode_labels
 from dcsp.tables.schemas import OK
+from dcsp.tables.snapshot import CorpusPart
 from dcsp.trust.score import TrustModel, shipped_model
 from dcsp.trust.signals import SIGNALS, Signals, measure
 from dcsp.trust.table import TrustStage
 
 FOLDS = 5
+_TOLD = ("height", "width", "tags")
 _DECAY = 3e-4
 """Of the weights: signals that say the same share what they say."""
 
@@ -70,22 +81,33 @@ def examples(store: Store, plan: Plan) -> list[Example]:
     """
     stage = cast(TrustStage, plan.of(Role.TRUST)[0].stage)
     found = []
-    for part in plan.snapshot.parts:
-        if part.split not in plan.labelled:
-            continue
-        table = read_truth(store, part, plan.snapshot.masks)
-        if table is None:
-            continue
-        rows = live_rows(read_part(store, stage.inputs, part.name), part.dead).to_pylist()
-        masks = live_rows(table, part.dead)["label"].to_pylist()
+    for part, rows, masks in _labelled(store, plan):
         for row, mask in zip(rows, masks, strict=True):
-            if row["prediction.status"] == OK and mask is not None:
-                truth = hide_labels(decode_labels(mask), stage.classes, BACKGROUND)
-                if truth.shape == (row["height"], row["width"]):
-                    found.append(_example(part.split, stage, row, truth))
+            if (truth := _truth(row, mask, stage.classes)) is not None:
+                found.append(_example(part.split, stage, row, truth))
     if not any(np.isfinite(e.iou).any() for e in found):
         raise StoreError(f"No labelled image of {store.url} has a mask to fit weights on.")
     return found
+
+
+def _labelled(
+    store: Store, plan: Plan
+) -> Iterator[tuple[CorpusPart, list[Any], list[bytes | None]]]:
+    """The parts whose images may have masks: the rows that trust looks at, and their masks."""
+    inputs = plan.of(Role.TRUST)[0].stage.inputs
+    for part in (part for part in plan.snapshot.parts if part.split in plan.labelled):
+        truth = read_truth(store, part, plan.snapshot.masks)
+        if truth is not None:
+            rows = live_rows(read_part(store, inputs, part.name), part.dead).to_pylist()
+            yield part, rows, live_rows(truth, part.dead)["label"].to_pylist()
+
+
+def _truth(row: Any, mask: bytes | None, classes: int) -> NDArray[np.uint8] | None:
+    """The mask of an image with a label; None where there is none that fits."""
+    if row["prediction.status"] != OK or mask is None:
+        return None
+    truth = hide_labels(decode_labels(mask), classes, BACKGROUND)
+    return truth if truth.shape == (row["height"], row["width"]) else None
 
 
 def _example(split: str, stage: TrustStage, row: Any, truth: NDArray[np.uint8]) -> Example:
@@ -95,6 +117,23 @@ def _example(split: str, stage: TrustStage, row: Any, truth: NDArray[np.uint8]) 
     of_classes = np.array([iou.get(id_, np.nan) for id_ in signals.classes])
     areas = np.bincount(truth.ravel(), minlength=256)[list(signals.classes)] / truth.size
     return Example(split, signals, of_classes, image_iou(iou), areas, row["image_id"])
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A run whose images have masks.
+
+    Attributes:
+        name: Its id.
+        store: Its store.
+        plan: Its plan.
+        images: Those with masks.
+    """
+
+    name: str
+    store: Store
+    plan: Plan
+    images: Sequence[Example]
 
 
 def fit(corpora: Sequence[Sequence[Example]]) -> TrustModel:
@@ -196,28 +235,68 @@ def crossed(images: Sequence[Example]) -> NDArray[np.float64]:
     return scores
 
 
+def expectations(judged: Judged, model: TrustModel) -> dict[str, dict[str, float | None]]:
+    """The mIoU, in per cent, that a model expects without any mask, and that masks measure.
+
+    Returns:
+        Of each split, and of ``all``: ``expected`` and ``true``.
+    """
+    store, plan = judged.store, judged.plan
+    stage = replace(cast(TrustStage, plan.of(Role.TRUST)[0].stage), model=model)
+    sums: dict[str, TrustSums] = {}
+    confused: dict[str, ConfusionMatrix] = {}
+    for part, rows, masks in _labelled(store, plan):
+        told = [stage.row(row) | {name: row[name] for name in _TOLD} for row in rows]
+        matrix = ConfusionMatrix.empty(stage.classes)
+        for row, mask in zip(rows, masks, strict=True):
+            if (truth := _truth(row, mask, stage.classes)) is not None:
+                label = decode_labels(row["prediction.label"])
+                matrix += ConfusionMatrix.of(truth, label, stage.classes)
+        counted = TrustCounter(told, stage.classes).sums
+        for split in (part.split, "all"):
+            sums[split] = sums[split] + counted if split in sums else counted
+            confused[split] = confused[split] + matrix if split in confused else matrix
+    names, found = plan.config.corpus.classes, {}
+    for split, counted in sums.items():
+        if figures := trust_metrics({split: counted}, names, model.missed):
+            expected, true = figures["expected_miou"], confused[split].mean_iou()
+            found[split] = {"expected": expected, "true": true}
+    return found
+
+
+def read_runs(names: Sequence[str]) -> list[Judged]:
+    """The runs that a command line names as ``STORE[@RUN]``."""
+    found = []
+    for name in names:
+        url, _, run_id = name.partition("@")
+        store = Store(url)
+        run, plan = plan_now(store, run_id or None)
+        found.append(Judged(run["run_id"], store, plan, examples(store, plan)))
+    return found
+
+
 def main() -> None:
-    """Fit on the stores of the command line."""
+    """Fit on the runs of the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("stores", nargs="+", metavar="STORE")
+    parser.add_argument("runs", nargs="+", metavar="STORE[@RUN]")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the model to this file")
     parsed = parser.parse_args()
-    corpora: dict[str, list[Example]] = {}
-    for store in map(Store, parsed.stores):
-        run, plan = plan_now(store)
-        corpora[run["run_id"]] = examples(store, plan)
+    found = read_runs(parsed.runs)
     report: dict[str, Any] = {}
-    for name, images in corpora.items():
-        others = [found for other, found in corpora.items() if other != name]
-        report[name] = {"within": by_split(crossed(images), images)}
-        if others:
-            report[name]["by the others"] = by_split(scored(fit(others), images), images)
-    model = replace(fit([*corpora.values()]), fitted=report)
+    for run in found:
+        report[run.name] = {"within": by_split(crossed(run.images), run.images)}
+        if others := [other.images for other in found if other.store.url != run.store.url]:
+            model = fit(others)
+            told = by_split(scored(model, run.images), run.images)
+            report[run.name]["by the others"] = told
+            report[run.name]["miou by the others"] = expectations(run, model)
+    model = replace(fit([run.images for run in found]), fitted=report)
     print(json.dumps(asdict(model), indent=1))
     shipped = shipped_model()
     if shipped.weights.keys() == SIGNALS.keys():  # else it is of signals that there were
-        for name, images in corpora.items():
-            print(f"{name} by the shipped model: {by_split(scored(shipped, images), images)}")
+        for run in found:
+            told = by_split(scored(shipped, run.images), run.images)
+            print(f"{run.name} by the shipped model: {json.dumps(told)}")
     if parsed.out:
         parsed.out.write_text(json.dumps(asdict(model), indent=1) + "\n")
 

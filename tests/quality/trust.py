@@ -30,13 +30,12 @@ import torch
 from numpy.typing import NDArray
 
 from dcsp.cues.published import PublishedRule
-from dcsp.evaluation.trust_fit import Example, crossed, examples, fit, judged, scored
+from dcsp.evaluation.trust_fit import Example, crossed, fit, judged, read_runs, scored
 from dcsp.images.resize import resize_map
 from dcsp.inference.scores import probabilities
 from dcsp.inference.table import PredictionStage
 from dcsp.labels import IGNORE
 from dcsp.run.plan import Plan
-from dcsp.run.record import plan_now
 from dcsp.stages.parts import live_rows, read_part
 from dcsp.stages.stage import Device
 from dcsp.stages.step import Role
@@ -174,16 +173,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
-    found: list[tuple[str, Store, Plan, list[Example]]] = []
-    for text in parsed.runs:
-        url, _, run_id = text.partition("@")
-        store = Store(url)
-        run, plan = plan_now(store, run_id or None)
-        found.append((run["run_id"], store, plan, examples(store, plan)))
-    for run_id, store, plan, images in found:
-        others = [more for _, other, _, more in found if other.url != store.url]
-        scores = {**ours(images, others), **anchors(store, plan, images)}
-        print(f"\n{run_id}: {len(images)} images with masks\n\n{table(scores, images)}")
+    found = read_runs(parsed.runs)
+    for run in found:
+        images = run.images
+        others = [other.images for other in found if other.store.url != run.store.url]
+        scores = {**ours(images, others), **anchors(run.store, run.plan, images)}
+        print(f"\n{run.name}: {len(images)} images with masks\n\n{table(scores, images)}")
         for split in sorted({e.split for e in images}):
             of = np.array([e.split == split for e in images])
             if not of.all():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import pytest
 
+from dcsp.evaluation.trust_fit import Judged, expectations
 from dcsp.stages.parts import read_part
 from dcsp.stages.step import Role
 from dcsp.tables.codecs import decode_labels
-from dcsp.trust.score import NO_PIXELS, REASONS
+from dcsp.trust.score import NO_PIXELS, REASONS, shipped_model
 from dcsp.trust.table import TrustStage
 from tests.chain import CORRUPT, UNTAGGED, table
 from tests.whole_chain.conftest import Done
@@ -66,3 +68,17 @@ def test_metrics_count_what_the_table_says(done: Done) -> None:
     assert 0 <= found["expected_miou"] <= 100
     assert set(found["splits"]) == set(BOTH)
     assert found["calibration"] is None, "eight masks are too few"
+
+
+def test_a_model_expects_for_its_fit_what_it_expects_in_the_metrics(done: Done) -> None:
+    run = Judged("run", done.store, done.plan, ())
+    found = expectations(run, shipped_model())
+    assert set(found) == {*BOTH, "all"}
+    assert found["all"]["expected"] == pytest.approx(
+        done.metrics["trust"]["expected_miou"], abs=1e-3
+    )
+    # Of training images one has failed, which metrics count as missed and trust does not know.
+    assert found["val"]["true"] == pytest.approx(done.metrics["val"]["miou_published"], abs=1e-3)
+    surer = expectations(run, replace(shipped_model(), intercept=9.0))
+    assert (surer["all"]["expected"] or 0) > (found["all"]["expected"] or 0)
+    assert surer["all"]["true"] == found["all"]["true"]
