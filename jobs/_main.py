@@ -34,6 +34,7 @@ from ._ending import (
     last_words,
     tell_error,
 )
+from ._watch import PATIENT_THREADS
 
 LOG_FORMAT, JSON = "--log-format", "json"
 """An option that every job has, and the value of it that :func:`run_job` obeys."""
@@ -52,6 +53,7 @@ def run_job(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | No
     """Run a job's ``main`` and leave with its exit code; arguments left out: this process's."""
     arguments = sys.argv[1:] if arguments is None else arguments
     show_any_text()
+    os.environ.update({n: v for n, v in PATIENT_THREADS.items() if n not in os.environ})
     if not os.environ.get("DCSP_RAY_LOGS"):
         drop_lines_of_stderr(*NOISE)
     if _asks_for_json(arguments):

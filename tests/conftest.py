@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import signal
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any
 import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+from jobs._watch import PATIENT_THREADS
+
+# As jobs have it, before anything loads torch: tests run side by side.
+os.environ.update({n: v for n, v in PATIENT_THREADS.items() if n not in os.environ})
 
 pytest_plugins = ["tests.stores"]
 

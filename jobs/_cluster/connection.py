@@ -28,6 +28,7 @@ from dcsp.stages.libraries import NETWORKS, versions
 from dcsp.telemetry import collect
 
 from .._heart import Heart
+from .._watch import PATIENT_THREADS
 from .metrics import report
 
 ANSWER_SECONDS = 60.0
@@ -35,9 +36,6 @@ ANSWER_SECONDS = 60.0
 this process."""
 ONE_ATTEMPT = {"RAY_gcs_server_port_wait_time_s": "1"}
 """To join a head: each takes 40 s where nobody answers, and Ray makes 20."""
-PATIENT_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-"""Threads of a model that wait must not spin: beside reads and writes that costs several times the
-work itself (a training step of 10 crops took 7.9 s with spinning threads, 2.3 s without)."""
 VERSIONS_SECONDS = 20.0
 """How long the nodes of a cluster are asked for the versions of their libraries."""
 STARTS = 3
@@ -224,8 +222,7 @@ def _start_here(quiet: dict[str, Any]) -> None:
     global _started_here
     cpus = (os.cpu_count() or 1) + SPARE_CPUS
     # A token of its own: nobody else joins, and none is left in the home directory.
-    variables = {"RAY_AUTH_TOKEN": secrets.token_hex(32), **PATIENT_THREADS}
-    os.environ.update({n: v for n, v in variables.items() if n not in os.environ})
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for _ in range(STARTS):
         try:
             folder = own_folder()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,10 +25,27 @@ from dcsp.errors import ConfigError, DcspError
 from dcsp.progress import JsonLines
 from jobs import relabel
 from jobs._places import SUBMITTED, check_places, require_lasting
+from jobs._watch import PATIENT_THREADS
 from tests.jobs.running import REPOSITORY, call
 
 CONFIGS = sorted((REPOSITORY / "jobs" / "configs").glob("*.yaml"))
 PAPER = [path for path in CONFIGS if path.stem in ("voc12_resnet101", "voc12_vgg16")]
+
+
+def test_threads_of_a_job_do_not_spin_while_they_wait() -> None:
+    """A second process on the same cores would cost several times the work."""
+    program = (
+        "import os, sys; from jobs._main import run_job\n"
+        "def main(_): assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])\n"
+        "run_job(main)"
+    )
+    for given, told in ((None, "passive"), ("active", "active")):
+        variables = {k: v for k, v in os.environ.items() if k not in PATIENT_THREADS}
+        variables |= {"OMP_WAIT_POLICY": given} if given else {}
+        ended = subprocess.run(
+            [sys.executable, "-c", program], env=variables, cwd=REPOSITORY, capture_output=True
+        )
+        assert ended.stdout.decode().strip() == told, ended.stderr
 
 
 @pytest.mark.parametrize(
