@@ -39,6 +39,13 @@ from dcsp.tables.schemas import SKIPPED
 from dcsp.tables.snapshot import TRAIN, Snapshot
 from jobs._chain import Chain
 
+MEASURES = {
+    "with_corrections": "cues of all training images, corrections in their place",
+    "all": "cues as they are mined, of all training images",
+    "uncorrected": "of those that neither choice corrected",
+}
+"""What is measured → in words, for the last lines."""
+
 
 def main() -> None:
     """Compare for each seed, then in the mean."""
@@ -58,12 +65,10 @@ def main() -> None:
         run = next(r for r in runs(store) if r.record["config"]["seed"] == seed and r.metrics)
         found.append(compare(store, run, asked.budget, work, asked.overrides))
         print(json.dumps({"seed": seed, **found[-1]}), flush=True)
-    gains = [f["picked"]["all"] - f["random"]["all"] for f in found]
-    print(
-        f"picked − random, all training images: {np.mean(gains):+.2f} ± {np.std(gains):.2f} points"
-    )
-    for seed, gain in zip(asked.seeds, gains, strict=True):
-        print(f"  seed {seed}: {gain:+.2f}")
+    for name, told in MEASURES.items():
+        gains = [f["picked"][name] - f["random"][name] for f in found]
+        each = ", ".join(f"{gain:+.2f}" for gain in gains)
+        print(f"picked − random, {told}: {np.mean(gains):+.2f} ± {np.std(gains):.2f} ({each})")
 
 
 def compare(
