@@ -19,5 +19,9 @@ def test_the_next_round_of_picked_images_is_compared_with_that_of_random_ones(
     found = compare(store, find_run(store), 2, tmp_path, ["joint.steps=1"])
     for kind in ("picked", "random"):
         assert len(list((tmp_path / f"{kind}-{done.plan.config.seed}").glob("*.png"))) == 2
-        assert found[kind]["with_corrections"] > found[kind]["all"], "masks are better than cues"
+        mined, learned, published = (
+            found[kind][name] for name in ("all", "learned_from", "with_corrections")
+        )
+        assert mined < published, "masks are better than cues"
+        assert mined <= learned <= published, "a half of the corrections is learned from"
     assert found["before"]["with_corrections"] == found["before"]["all"] > 0
