@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -79,6 +78,3 @@ def test_a_model_expects_for_its_fit_what_it_expects_in_the_metrics(done: Done) 
     )
     # Of training images one has failed, which metrics count as missed and trust does not know.
     assert found["val"]["true"] == pytest.approx(done.metrics["val"]["miou_published"], abs=1e-3)
-    surer = expectations(run, replace(shipped_model(), intercept=9.0))
-    assert (surer["all"]["expected"] or 0) > (found["all"]["expected"] or 0)
-    assert surer["all"]["true"] == found["all"]["true"]
