@@ -94,6 +94,7 @@ RULES = Rules(
     formats=("SNAPSHOT_VERSION",),
     deciding_nothing={
         "dcsp": "holds the version of the package",
+        "dcsp.evaluation.trust_fit": "fits weights, which the fingerprint of trust holds",
         "dcsp.errors": "says what went wrong",
         "dcsp.progress": "says how far a stage is",
         "dcsp.telemetry": "tells operators of numbers",

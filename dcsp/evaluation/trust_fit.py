@@ -235,13 +235,13 @@ def crossed(images: Sequence[Example]) -> NDArray[np.float64]:
     return scores
 
 
-def expectations(judged: Judged, model: TrustModel) -> dict[str, dict[str, float | None]]:
+def expectations(run: Judged, model: TrustModel) -> dict[str, dict[str, float | None]]:
     """The mIoU, in per cent, that a model expects without any mask, and that masks measure.
 
     Returns:
         Of each split, and of ``all``: ``expected`` and ``true``.
     """
-    store, plan = judged.store, judged.plan
+    store, plan = run.store, run.plan
     stage = replace(cast(TrustStage, plan.of(Role.TRUST)[0].stage), model=model)
     sums: dict[str, TrustSums] = {}
     confused: dict[str, ConfusionMatrix] = {}

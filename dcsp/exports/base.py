@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +72,7 @@ class Shard:
     count: int
 
 
-class Format:
+class Format(ABC):
     """A format; the defaults are those of one that writes files of images alone.
 
     Args:
@@ -94,21 +95,21 @@ class Format:
         told = [{"id": id_, "name": name, "color": colour_of(id_)} for id_, name in names.items()]
         return json.dumps(told, indent=1, ensure_ascii=False)
 
+    @abstractmethod
     def write(self, row: Row, place: Place) -> Record:
         """Write the files of an image; its mask, or what stands for it, last.
 
         Raises:
             UnnamedError: A file cannot have its name.
         """
-        raise NotImplementedError
 
     def pack(self, records: list[Record], shard: Shard, place: Place) -> list[Record]:
         """Write the file of a part; returns what documents need of its records."""
         return records
 
+    @abstractmethod
     def documents(self, splits: Sequence[str], records: Records) -> Mapping[str, Iterable[str]]:
         """The files that are written last: path below OUT → text, piece by piece."""
-        raise NotImplementedError
 
 
 def colour_of(id_: int) -> list[int]:

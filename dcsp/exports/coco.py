@@ -30,13 +30,8 @@ class Coco(Format):
 
     def write(self, row: Row, place: Place) -> Record:
         """The image; its annotations go into the document."""
-        data, suffix = row.image
-        place.write(f"images/{row.split}", row.image_id, data, suffix)
-        height, width = row.label.shape
-        file = f"{row.image_id}.{suffix}"
-        told = {"id": row.number, "file_name": file, "height": height, "width": width}
         annotations = [self._annotation(row, id_) for id_ in row.shown(self.names)]
-        return {"image": json.dumps(told), "annotations": list(map(json.dumps, annotations))}
+        return {"image": _image(row, place), "annotations": list(map(json.dumps, annotations))}
 
     def documents(self, splits: Sequence[str], records: Records) -> Mapping[str, Iterable[str]]:
         """The JSON of each split."""
@@ -88,27 +83,31 @@ class CocoPanoptic(Coco):
 
     def write(self, row: Row, place: Place) -> Record:
         """The image, and the PNG whose colour is the id of a segment: here that of its class."""
-        data, suffix = row.image
-        place.write(f"images/{row.split}", row.image_id, data, suffix)
-        ids = row.shown(self.names)
+        told, ids = _image(row, place), row.shown(self.names)
         coloured = np.zeros((*row.label.shape, 3), np.uint8)  # R + 256 G + 65,536 B; 0: nothing
         coloured[:, :, 0] = np.where(np.isin(row.label, ids), row.label, 0)
         made = io.BytesIO()
         Image.fromarray(coloured).save(made, "PNG", compress_level=1)
         place.write(f"annotations/panoptic_{row.split}", row.image_id, made.getvalue())
-        height, width = row.label.shape
-        file = f"{row.image_id}.{suffix}"
-        told = {"id": row.number, "file_name": file, "height": height, "width": width}
         segments = [{"id": id_, "category_id": id_, **_extent(row.label == id_)} for id_ in ids]
         annotation = {
             "image_id": row.number,
             "file_name": f"{row.image_id}.png",
             "segments_info": segments,
         }
-        return {"image": json.dumps(told), "annotations": [json.dumps(annotation)]}
+        return {"image": told, "annotations": [json.dumps(annotation)]}
 
     def _categories(self) -> Iterator[dict[str, Any]]:
         return ({**category, "isthing": 0} for category in super()._categories())
+
+
+def _image(row: Row, place: Place) -> str:
+    """Write an image; returns what documents tell of it."""
+    data, suffix = row.image
+    place.write(f"images/{row.split}", row.image_id, data, suffix)
+    height, width = row.label.shape
+    file = f"{row.image_id}.{suffix}"
+    return json.dumps({"id": row.number, "file_name": file, "height": height, "width": width})
 
 
 def _extent(mask: NDArray[np.bool_]) -> dict[str, Any]:

@@ -91,7 +91,9 @@ def test_a_folder_with_files_of_others_is_refused(place: Path, name: str) -> Non
 def test_a_result_of_an_earlier_version_is_taken_again(place: Path) -> None:
     (place / "out").mkdir()
     (place / "out" / MARK_FILE).write_text('{"job": "jobs/predict.py", "classes": ["cat"]}')
+    before = contents(place)
     claim(place, "out")
+    assert contents(place) == before
 
 
 def test_a_result_of_another_writer_is_refused(place: Path) -> None:
